@@ -1,0 +1,82 @@
+"""Messages between the front and an engine process: plain dataclasses, sent as msgpack.
+
+Both sides give these types to msgspec; nothing is pickled. Pixels travel as raw frames after the
+message, one per image in order, so a `Generate` names them only by size and digest.
+"""
+
+from dataclasses import dataclass
+
+from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
+from sightline.core.sampling import SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireSpan:
+    """An `ImageSpan` without its pixels; frame i holds the pixels of span i."""
+
+    start: int
+    length: int
+    width: int
+    height: int
+    digest: bytes
+    original_width: int
+    original_height: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate:
+    request_id: str
+    token_ids: tuple[int, ...]
+    spans: tuple[WireSpan, ...]
+    cache_salt: bytes
+    params: SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """Progress while weights load; `done` and `total` count bytes."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    info: EngineInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartFailed:
+    """The model cannot be loaded; `message` is one line for the operator."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFailed:
+    """This request alone failed."""
+
+    request_id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutput:
+    """Everything one step produced: a delta per sequence, and the engine's books after it.
+
+    An idle engine sends one with no deltas every second, so silence means a hung process.
+    """
+
+    deltas: dict[str, TokenDelta]
+    failed: tuple[RequestFailed, ...] = ()
+    stats: EngineStats = EngineStats()

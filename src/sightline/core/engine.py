@@ -1,6 +1,6 @@
 """The seam: what the front knows of an engine, and the one protocol between them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -96,7 +96,7 @@ class Engine(Protocol):
 
     def generate(
         self, prompt: Prompt, params: SamplingParams, request_id: str
-    ) -> AsyncIterator[TokenDelta]: ...
+    ) -> AsyncGenerator[TokenDelta, None]: ...
 
     async def stats(self) -> EngineStats: ...
 

@@ -4,7 +4,7 @@ Both sides give these types to msgspec; nothing is pickled. Pixels travel as raw
 message, one per image in order, so a `Generate` names them only by size and digest.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
 from sightline.core.sampling import SamplingParams
@@ -64,7 +64,7 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFailed:
-    """This request alone failed."""
+    """One request failed; the others go on."""
 
     request_id: str
     code: str
@@ -79,4 +79,4 @@ class StepOutput:
 
     deltas: dict[str, TokenDelta]
     failed: tuple[RequestFailed, ...] = ()
-    stats: EngineStats = EngineStats()
+    stats: EngineStats = field(default_factory=EngineStats)

@@ -1,0 +1,3 @@
+from sightline.cli.main import main
+
+main()

@@ -1,0 +1,385 @@
+"""Every option of sightline in one tree, and where each value came from.
+
+Flags win over the environment (SIGHTLINE_*), which wins over a file (sightline.toml), which wins
+over the defaults. A setting is a row: name, type, default, one sentence. Names are unique over the
+whole tree, so `port` is `--port`, `SIGHTLINE_PORT` and `port` in the file's `[server]` table.
+Unknown names are errors everywhere. This is the only module that reads the environment.
+"""
+
+# ruff: noqa: RUF009 -- the defaults of these rows are immutable
+
+import dataclasses
+import difflib
+import os
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from sightline.core.errors import StartupError, shorten
+from sightline.core.limits import Limits
+
+ENV_PREFIX = "SIGHTLINE_"
+DEFAULT_FILE = "sightline.toml"
+DEFAULT_PORT = 8888
+MIB = 1024 * 1024
+LIMITS_THAT_MAY_BE_ZERO = frozenset({"max_images", "max_redirects", "max_waiting"})
+
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+EngineKind = Literal["process", "inline", "fake"]
+ExtraImages = Literal["latest", "error"]
+Language = Literal["en", "zh"]
+
+
+def _row(
+    default: Any,
+    what: str,
+    *,
+    secret: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+    in_file: bool = True,
+) -> Any:
+    """A setting: its default, one sentence, and what bounds it.
+
+    `secret` values are masked wherever settings are shown. `in_file=False` keeps a setting out of
+    files: a sightline.toml that lies in the current folder must not redirect private pictures.
+    """
+    metadata = {"what": what, "secret": secret, "least": least, "most": most, "in_file": in_file}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    host: str = _row("127.0.0.1", "Address to listen on; 0.0.0.0 opens the server to the network.")
+    port: int = _row(DEFAULT_PORT, "Port to listen on; 0 takes a free one.", least=0, most=65535)
+    api_key: tuple[str, ...] = _row(
+        (), "Keys that may use the API; a client sends the first one.", secret=True
+    )
+    allow_host: tuple[str, ...] = _row(
+        (), "Further names a browser may use for a server that listens on loopback."
+    )
+    strict: bool = _row(False, "Refuse requests with fields that would be ignored.")
+    max_output_tokens: int = _row(
+        1024, "Tokens of an answer when the request sets no max_tokens.", least=1
+    )
+    extra_images: ExtraImages = _row(
+        "latest", "Pictures of earlier turns with a one-image model: keep the latest, or refuse."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    model: str = _row("", "Model folder, or a name from `sightline models`; empty: bundled model.")
+    served_model_name: tuple[str, ...] = _row(
+        (), "Names the model answers to; the first is the one it gives itself."
+    )
+    model_dir: tuple[str, ...] = _row((), "Folders whose subfolders are searched for models.")
+    engine: EngineKind = _row(
+        "process", "Where the model runs: its own process, this one, or a fake that only echoes."
+    )
+    device: str = _row("auto", "Device of the model: auto, cpu, cuda, cuda:1.")
+    dtype: Dtype = _row("auto", "Number format of the weights; auto takes the checkpoint's.")
+    max_model_len: int | None = _row(
+        None, "Longest conversation in tokens, pictures and answer included.", least=1
+    )
+    threads: int | None = _row(None, "CPU threads of the engine; unset: one per core.", least=1)
+    kv_cache_bytes: int | None = _row(
+        None, "Memory for the keys and values of running answers; unset: chosen.", least=MIB
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaSettings:
+    fetch: bool = _row(True, "Fetch pictures by http and https URL.")
+    allow_media_host: tuple[str, ...] = _row(
+        (), "Hosts (host or host:port) that may be private addresses or use any port."
+    )
+    media_root: Path | None = _row(None, "Folder whose files requests may name; unset: none.")
+    image_cache_bytes: int = _row(
+        32 * MIB, "Memory for decoded pictures that may be asked about again.", least=0
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    url: str = _row(
+        f"http://127.0.0.1:{DEFAULT_PORT}",
+        "Server that `ask` and `chat` use when it answers.",
+        in_file=False,
+    )
+    lang: Language | None = _row(
+        None, "Language of the command line: zh or en; unset: the locale's."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All options. `origins` has, for every name, where its value came from."""
+
+    server: ServerSettings = ServerSettings()
+    model: ModelSettings = ModelSettings()
+    media: MediaSettings = MediaSettings()
+    client: ClientSettings = ClientSettings()
+    limits: Limits = Limits()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def value(self, row: "Row") -> Any:
+        return getattr(getattr(self, row.section), row.name)
+
+    def origin(self, name: str) -> str:
+        return self.origins.get(name, "default")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What is known of a setting without its value."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    what: str
+    secret: bool = False
+    least: float | None = None
+    most: float | None = None
+    in_file: bool = True
+
+    @property
+    def env(self) -> str:
+        return ENV_PREFIX + self.name.upper()
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+
+SECTIONS: Mapping[str, type] = {
+    "server": ServerSettings,
+    "model": ModelSettings,
+    "media": MediaSettings,
+    "client": ClientSettings,
+    "limits": Limits,
+}
+
+
+@cache
+def rows() -> Mapping[str, Row]:
+    """Every setting by its name, in the order of the tree."""
+    return {row.name: row for row in _rows()}
+
+
+def _rows() -> Iterator[Row]:
+    for section, group in SECTIONS.items():
+        hints = typing.get_type_hints(group)
+        for item in dataclasses.fields(group):
+            known = dict(item.metadata)
+            if section == "limits":
+                least = 0 if item.name in LIMITS_THAT_MAY_BE_ZERO else 1
+                known = {
+                    "what": known["what"],
+                    "least": least if hints[item.name] is int else 0.001,
+                }
+            yield Row(
+                section=section,
+                name=item.name,
+                type=hints[item.name],
+                default=item.default,
+                **known,
+            )
+
+
+def resolve(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Build the settings from `flags` (None values are unset), the environment and the file.
+
+    `config` names the file; without it SIGHTLINE_CONFIG does, and else sightline.toml of the
+    current folder is read if it exists. Raises StartupError for an unknown name, a value of the
+    wrong type or out of bounds, and for a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def put(name: str, value: Any, origin: str) -> None:
+        values[name], origins[name] = _checked(rows()[name], value, origin), origin
+
+    path, is_required = _config_file(config, environ)
+    if path is not None:
+        for name, value in _read_file(path, is_required=is_required).items():
+            put(name, value, f"file {path}")
+    for variable, text in environ.items():
+        if variable.startswith(ENV_PREFIX) and variable != ENV_PREFIX + "CONFIG":
+            name = variable.removeprefix(ENV_PREFIX).lower()
+            _must_exist(name, variable, "environment variable")
+            put(name, text, f"environment {variable}")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _must_exist(name, name, "option")
+            put(name, value, f"flag {rows()[name].flag}")
+
+    sections: dict[str, Any] = {}
+    for section, group in SECTIONS.items():
+        own = {name: value for name, value in values.items() if rows()[name].section == section}
+        sections[section] = group(**own)
+    return Settings(**sections, origins=origins)
+
+
+def language(flag: str | None = None, environ: Mapping[str, str] | None = None) -> Language:
+    """Language of messages: `flag`, SIGHTLINE_LANG, then the locale; English unless it is Chinese.
+
+    Never fails, because it is needed to say what failed.
+    """
+    environ = os.environ if environ is None else environ
+    asked = flag or environ.get(ENV_PREFIX + "LANG")
+    if asked is None:
+        for variable in ("LC_ALL", "LC_MESSAGES", "LANG"):
+            if environ.get(variable):
+                asked = environ[variable]
+                break
+    return "zh" if (asked or "").lower().startswith("zh") else "en"
+
+
+def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """Folder for what sightline keeps between runs; it need not exist."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sightline"
+
+
+def _config_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:
+    """Return the file to read, and whether it must exist."""
+    if config is not None:
+        return config, True
+    if named := environ.get(ENV_PREFIX + "CONFIG"):
+        return Path(named), True
+    path = Path(DEFAULT_FILE)
+    return (path, False) if path.is_file() else (None, False)
+
+
+def _read_file(path: Path, *, is_required: bool) -> dict[str, Any]:
+    """Return the file's values by name; tables are the sections."""
+    import tomllib  # not needed by `--help`
+
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        if not is_required and isinstance(error, FileNotFoundError):
+            return {}
+        raise StartupError(
+            f"Cannot read the settings file {path}: {error.strerror}.", code="config_unreadable"
+        ) from None
+    except ValueError:
+        raise StartupError(
+            f"The settings file {path} is not valid TOML in UTF-8.", code="config_invalid"
+        ) from None
+    found: dict[str, Any] = {}
+    for section, table in tables.items():
+        if section not in SECTIONS or not isinstance(table, dict):
+            raise StartupError(
+                f"{path}: no table [{shorten(section)}]; known: {', '.join(SECTIONS)}.",
+                code="config_invalid",
+            )
+        for key, value in table.items():
+            name = key.replace("-", "_")
+            _must_exist(name, f"{section}.{key}", f"{path}: setting", section=section)
+            if not rows()[name].in_file:
+                raise StartupError(
+                    f"{path}: {section}.{name} cannot be set in a file; use {rows()[name].flag} "
+                    f"or {rows()[name].env}.",
+                    code="config_invalid",
+                )
+            found[name] = value
+    return found
+
+
+def _must_exist(name: str, shown: str, kind: str, *, section: str | None = None) -> None:
+    known = [row.name for row in rows().values() if section in (None, row.section)]
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise StartupError(f"Unknown {kind} {shorten(shown)}{hint}", code="config_invalid")
+
+
+def _checked(row: Row, value: Any, origin: str) -> Any:
+    """Return `value` in the row's type. Text is read as that type; nothing else is converted."""
+    accepted = [kind for kind in _alternatives(row.type) if kind is not types.NoneType]
+    try:
+        result = _converted(accepted[0], value)
+    except ValueError as error:
+        shown = "" if row.secret else f" {shorten(str(value))!r}"
+        raise StartupError(
+            f"{row.name}:{shown} is not {error} (from {origin}).", code="config_invalid"
+        ) from None
+    if (row.least is not None and result is not None and result < row.least) or (
+        row.most is not None and result is not None and result > row.most
+    ):
+        bounds = f"at least {row.least}" if row.most is None else f"{row.least} to {row.most}"
+        raise StartupError(
+            f"{row.name}: {result} is out of range, {bounds} (from {origin}).",
+            code="config_invalid",
+        )
+    return result
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+
+
+def _converted(kind: Any, value: Any) -> Any:
+    """Return `value` as `kind`; raise ValueError with the name of what was expected."""
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value in choices:
+            return value
+        raise ValueError(f"one of {', '.join(choices)}")
+    if typing.get_origin(kind) is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
+            raise ValueError("a list of texts")
+        return tuple(item.strip() for item in items if item.strip())
+    if kind is bool:
+        known = {"1": True, "true": True, "yes": True, "on": True}
+        known |= {"0": False, "false": False, "no": False, "off": False}
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in known:
+            return known[value.lower()]
+        raise ValueError("true or false")
+    if kind is int:
+        if isinstance(value, str):
+            return _parsed(int, value, "a whole number")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise ValueError("a whole number")
+    if kind is float:
+        if isinstance(value, str):
+            return _parsed(float, value, "a number")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise ValueError("a number")
+    if kind is Path:
+        if isinstance(value, str | Path) and str(value):
+            return Path(value)
+        raise ValueError("a path")
+    if isinstance(value, str):
+        return value
+    raise ValueError("a text")
+
+
+def _parsed(kind: type[int] | type[float], text: str, expected: str) -> Any:
+    try:
+        number = kind(text.strip())
+    except ValueError:
+        raise ValueError(expected) from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(expected)
+    return number

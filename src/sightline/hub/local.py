@@ -1,0 +1,109 @@
+"""Model folders on this machine: recognise them, list them, find one by name.
+
+What is checked here is what can be known without torch in a few milliseconds, so that a wrong
+path fails before anything heavy starts. The loader judges the rest.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sightline.core.errors import StartupError, shorten
+
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.model"
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A folder that looks like a model; `size_bytes` counts its weights."""
+
+    name: str
+    path: Path
+    model_type: str
+    size_bytes: int
+
+
+def check_folder(path: Path) -> LocalModel:
+    """Return what `path` holds, or raise StartupError that says what it lacks."""
+    if not path.exists():
+        raise _refused(f"There is no model folder {path}; `sightline models` lists what is here.")
+    if not path.is_dir():
+        raise _refused(f"{path} is a file; give the folder that holds config.json and the weights.")
+    config = _read_config(path)
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise _refused(
+            f"{path} holds no *.safetensors file; pickled weights (.bin, .pt) are never loaded."
+        )
+    if not (path / TOKENIZER_FILE).is_file():
+        raise _refused(f"{path} holds no {TOKENIZER_FILE}.")
+    try:
+        size_bytes = sum(file.stat().st_size for file in weights)
+    except OSError as error:
+        raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
+    model_type = config.get("model_type")
+    return LocalModel(
+        name=path.resolve().name,
+        path=path,
+        model_type=shorten(model_type) if isinstance(model_type, str) else "unknown",
+        size_bytes=size_bytes,
+    )
+
+
+def find_models(folders: Sequence[Path]) -> list[LocalModel]:
+    """List the models among `folders` and their direct subfolders, by name."""
+    found: dict[Path, LocalModel] = {}
+    for folder in folders:
+        for candidate in (folder, *_subfolders(folder)):
+            try:
+                found.setdefault(candidate.resolve(), check_folder(candidate))
+            except (StartupError, OSError):
+                continue
+    return sorted(found.values(), key=lambda model: (model.name, str(model.path)))
+
+
+def resolve_model(name: str, folders: Sequence[Path]) -> Path:
+    """Return the folder that `name` means: a path, or the name of a model in `folders`.
+
+    A folder at that very path wins. Raises StartupError if there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    named = [model.path for model in find_models(folders) if model.name == name]
+    if not named:
+        raise _refused(
+            f"There is no model folder {shorten(name)}; `sightline models` lists what is here."
+        )
+    return named[0]
+
+
+def _read_config(path: Path) -> dict[str, object]:
+    file = path / CONFIG_FILE
+    try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise _refused(f"{file} is larger than {MAX_CONFIG_BYTES} bytes.")
+        config = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise _refused(f"{path} holds no {CONFIG_FILE}, so it is no model folder.") from None
+    except OSError as error:
+        raise _refused(f"Cannot read {file}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise _refused(f"{file} is not valid JSON.") from None
+    if not isinstance(config, dict):
+        raise _refused(f"{file} is not a JSON object.")
+    return config
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir())
+    except OSError:
+        return []
+
+
+def _refused(message: str) -> StartupError:
+    return StartupError(message, code="model_unusable")

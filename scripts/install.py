@@ -22,6 +22,7 @@ UNFINISHED = VENV / ".sightline-installing"
 TORCH = "torch>=2.12,<2.14"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 5
+PIP_OPTIONS = ("--disable-pip-version-check", "--no-input")
 
 
 class InstallError(Exception):
@@ -120,15 +121,24 @@ def works(*command: str | Path, timeout_s: float = 60) -> bool:
 
 def pip(what: str, *arguments: str) -> None:
     say(f"  {what} ...")
-    # With a terminal pip shows its progress bars: torch alone is 200 MB or more.
-    quiet = [] if sys.stderr.isatty() else ["--quiet"]
-    options = ["--disable-pip-version-check", "--no-input", *quiet]
-    check(what, [str(PYTHON), "-m", "pip", "install", *options, *arguments])
+    check(what, [str(PYTHON), "-m", "pip", "install", *PIP_OPTIONS, *arguments])
 
 
 def check(what: str, command: list[str]) -> None:
-    """Run `command` with its output going to stderr; raise InstallError if it fails."""
-    if subprocess.run(command, stdout=sys.stderr, check=False).returncode != 0:
+    """Run `command`; raise InstallError if it fails.
+
+    A terminal sees its output as it comes, pip's progress bars above all: torch is 200 MB or more.
+    Elsewhere only the output of a failure is shown.
+    """
+    if sys.stderr.isatty():
+        done = subprocess.run(command, stdout=sys.stderr, check=False)
+    else:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        if done.returncode != 0:
+            sys.stderr.write(done.stdout.decode("utf-8", "replace"))
+    if done.returncode != 0:
         raise InstallError(f"{what}: failed, see the lines above")
 
 

@@ -13,6 +13,8 @@ quoting more than 64 characters of input. `server/error_map.py` is the one place
 these into HTTP.
 """
 
+from collections.abc import Mapping
+
 MAX_ECHO = 64
 
 
@@ -82,7 +84,17 @@ class InternalError(SightlineError):
 
 
 class StartupError(SightlineError):
-    """A command cannot start. The message says what happened, where, and what to do next."""
+    """A command cannot start. The message says what happened, where, and what to do next.
 
-    def __init__(self, message: str, *, code: str = "startup_error") -> None:
+    `values` are what the message names, for those who say it in another language.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "startup_error",
+        values: Mapping[str, str | int] | None = None,
+    ) -> None:
         super().__init__(message, code=code)
+        self.values = dict(values or {})

@@ -1,0 +1,112 @@
+"""Where `ask` and `chat` get their answers: a server that is up, or a model started for them."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sightline.cli import catalogue
+from sightline.cli.terminal import ProgressBar, fail, note, printable
+from sightline.client import Client, Message, Usage
+from sightline.settings import Settings
+
+PROBE_TIMEOUT_S = 1.0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One answer as it was shown, with its timings in seconds."""
+
+    text: str = field(default="", repr=False)
+    ttft_s: float = 0.0
+    total_s: float = 0.0
+    finish_reason: str | None = None
+    usage: Usage | None = None
+
+    @property
+    def statistics(self) -> str:
+        usage = self.usage or Usage(prompt_tokens=0, completion_tokens=0)
+        decode_s = self.total_s - self.ttft_s
+        # The first token belongs to the time before it.
+        rate = (usage.completion_tokens - 1) / decode_s if decode_s > 0 else 0.0
+        return catalogue.text(
+            "ask.statistics",
+            ttft=self.ttft_s,
+            rate=max(rate, 0.0),
+            image_tokens=usage.image_tokens,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            total=self.total_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """A server and the name of the model on it that is asked."""
+
+    client: Client
+    model: str
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+    ) -> Exchange:
+        """Write the answer to standard output as it grows, and return it."""
+        exchange = Exchange()
+        began = time.monotonic()
+        chunks = self.client.stream(
+            messages, model=self.model, max_tokens=max_tokens, temperature=temperature
+        )
+        for chunk in chunks:
+            if chunk.text:
+                if not exchange.text:
+                    exchange.ttft_s = time.monotonic() - began
+                exchange.text += chunk.text
+                sys.stdout.write(printable(chunk.text))
+                sys.stdout.flush()
+            exchange.finish_reason = chunk.finish_reason or exchange.finish_reason
+            exchange.usage = chunk.usage or exchange.usage
+        exchange.total_s = time.monotonic() - began
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+        return exchange
+
+
+@contextmanager
+def answerer(settings: Settings) -> Iterator[Answerer]:
+    """Use the server at the `url` setting if it answers; else start the model for this command.
+
+    A server that was named on purpose must answer: the pictures were meant for it. A model that
+    was named on purpose is started, unless the server has it.
+    """
+    url, wanted = settings.client.url, settings.model.model
+    key = settings.server.api_key[0] if settings.server.api_key else None
+    with Client(url, api_key=key) as client:
+        if client.is_ready(timeout_s=PROBE_TIMEOUT_S):
+            names = [card.id for card in client.models()]
+            if names and (not wanted or wanted in names):
+                yield Answerer(client, wanted or names[0])
+                return
+        elif settings.origin("url") != "default":
+            fail(catalogue.text("server.unreachable", url=url), status=1)
+    note(catalogue.text("server.starting", url=url))
+    with _own_server(settings) as own:
+        yield own
+
+
+@contextmanager
+def _own_server(settings: Settings) -> Iterator[Answerer]:
+    from sightline.assembly import server_in_thread
+
+    bar = ProgressBar(catalogue.text("serve.loading", model=settings.model.model or "sightline"))
+    try:
+        with server_in_thread(settings, on_progress=bar.update) as server:
+            bar.clear()
+            with Client(server.url, api_key=server.api_key) as client:
+                yield Answerer(client, server.model_id)
+    finally:
+        bar.clear()

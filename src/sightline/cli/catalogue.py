@@ -1,0 +1,242 @@
+"""Every text of the command line, English and Chinese side by side.
+
+`use` chooses the language once, before the commands are built; `text` reads it. Errors that name
+values are found here by their code, under `error.<code>`; an error without an entry keeps its own
+English text.
+"""
+
+from typing import Any
+
+from sightline.settings import Language
+
+_language: Language = "en"
+
+
+def use(language: Language) -> None:
+    global _language
+    _language = language
+
+
+def text(key: str, /, **values: Any) -> str:
+    """Return the text in the chosen language with `values` filled in."""
+    english, chinese = TEXTS[key]
+    return (chinese if _language == "zh" else english).format(**values)
+
+
+def setting(name: str, english: str) -> str:
+    """Return the sentence that describes a setting; its English is the setting's own row."""
+    return SETTINGS_ZH.get(name, english) if _language == "zh" else english
+
+
+def error(code: str, english: str, values: dict[str, Any]) -> str:
+    """Return the text of an error; `english` when the catalogue has no entry for `code`."""
+    entry = TEXTS.get(f"error.{code}")
+    if _language == "en" or entry is None:
+        return english
+    return entry[1].format(detail=english, **values)
+
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "app.help": (
+        "Ask pictures questions, privately: vision-language models behind an OpenAI-compatible "
+        "API on your own machine.",
+        "在自己的机器上向图片提问：以 OpenAI 兼容接口私有部署视觉语言模型。",
+    ),
+    "lang.help": (
+        "Language of messages: zh or en (default: the locale's).",
+        "界面语言：zh 或 en（默认跟随系统语言）。",
+    ),
+    "config_file.help": (
+        "Settings file (default: sightline.toml of the current folder).",
+        "配置文件（默认读取当前目录的 sightline.toml）。",
+    ),
+    "limit.help": (
+        "Change a limit, for example --limit max_images=4; `sightline config` names them all.",
+        "修改一项限制，例如 --limit max_images=4；`sightline config` 列出全部限制。",
+    ),
+    "limit.malformed": (
+        "--limit wants NAME=VALUE, not '{value}'.",
+        "--limit 的写法是 名称=数值，而不是 '{value}'。",
+    ),
+    "limit.unknown": (
+        "There is no limit {name}; `sightline config` names them all.",
+        "没有名为 {name} 的限制；`sightline config` 列出全部限制。",
+    ),
+    "serve.help": (
+        "Serve a model behind the OpenAI-compatible API.",
+        "启动服务，以 OpenAI 兼容接口提供模型。",
+    ),
+    "serve.loading": ("Loading {model}", "正在加载 {model}"),
+    "serve.listening": (
+        "sightline {version} listens on {url}; the model is still loading",
+        "sightline {version} 已监听 {url}，模型加载中",
+    ),
+    "serve.ready": (
+        "Ready in {seconds:.1f} s: {model} ({details}) at {url}",
+        "已就绪，用时 {seconds:.1f} 秒：{model}（{details}），地址 {url}",
+    ),
+    "serve.details": (
+        "{parameters} parameters, {dtype}, {device}",
+        "{parameters} 参数，{dtype}，{device}",
+    ),
+    "serve.names": ("Answers to: {names}", "可用模型名：{names}"),
+    "serve.ask": ("Ask it, for example:", "提问示例："),
+    "serve.demo_question": ("What is this?", "这是什么？"),
+    "serve.stop": ("Ctrl-C stops the server.", "按 Ctrl-C 停止服务。"),
+    "serve.new_key": (
+        "The server is open to the network, so it wants a key. Made for this run: {api_key}",
+        "服务对网络开放，因此需要密钥。本次运行的密钥：{api_key}",
+    ),
+    "serve.keep_key": (
+        "Choose your own with --api-key or SIGHTLINE_API_KEY.",
+        "可用 --api-key 或 SIGHTLINE_API_KEY 自行指定密钥。",
+    ),
+    "serve.stopping": (
+        "Stopping: running answers may finish, new ones are refused. Ctrl-C again stops at once.",
+        "正在停止：等待进行中的回答完成，不再接受新请求。再按一次 Ctrl-C 立即停止。",
+    ),
+    "serve.stopped": ("Stopped.", "已停止。"),
+    "ask.help": (
+        "Ask a question about pictures: files, http(s) addresses, or - for standard input.",
+        "就图片提问：可以是文件、http(s) 地址，或用 - 从标准输入读取。",
+    ),
+    "ask.arguments": (
+        "Pictures, then the question. Without a question: What is this?",
+        "先写图片，再写问题。省略问题时默认为：这是什么?",
+    ),
+    "ask.question": ("What is this?", "这是什么?"),
+    "ask.max_tokens": ("Longest answer in tokens.", "回答的最大 token 数。"),
+    "ask.temperature": (
+        "0 always takes the likeliest word; larger is more varied.",
+        "0 表示总取最可能的词，越大越多样。",
+    ),
+    "ask.verbose": (
+        "Show time to first token, tokens per second and image tokens.",
+        "显示首 token 用时、生成速度与图片 token 数。",
+    ),
+    "ask.nothing": (
+        "Give at least one picture or a question: sightline ask cat.png \"What is this?\"",
+        "请至少给出一张图片或一个问题：sightline ask cat.png \"这是什么?\"",
+    ),
+    "ask.statistics": (
+        "first token {ttft:.2f} s | {rate:.1f} tokens/s | image tokens {image_tokens} | "
+        "prompt {prompt_tokens} | answer {completion_tokens} | total {total:.2f} s",
+        "首 token {ttft:.2f} 秒 | {rate:.1f} token/秒 | 图片 token {image_tokens} | "
+        "提示 {prompt_tokens} | 回答 {completion_tokens} | 总计 {total:.2f} 秒",
+    ),
+    "ask.cut": (
+        "(The answer reached its length limit.)",
+        "（回答已达到长度上限。）",
+    ),
+    "image.missing": ("There is no file {path}.", "找不到文件 {path}。"),
+    "image.unreadable": ("Cannot read {path}: {reason}.", "无法读取 {path}：{reason}。"),
+    "image.empty": ("{path} is empty.", "{path} 是空的。"),
+    "image.too_large": (
+        "{path} is over the limit of {limit} bytes.",
+        "{path} 超过 {limit} 字节的上限。",
+    ),
+    "image.stdin": ("standard input", "标准输入"),
+    "server.starting": (
+        "No server answers at {url}; starting the model for this command.",
+        "{url} 没有服务，正在为本次命令启动模型。",
+    ),
+    "server.unreachable": (
+        "No server answers at {url}. Start one with `sightline serve`.",
+        "{url} 没有服务。请先运行 `sightline serve`。",
+    ),
+    "server.hint_key": (
+        "Give the key with --api-key or SIGHTLINE_API_KEY.",
+        "请用 --api-key 或 SIGHTLINE_API_KEY 提供密钥。",
+    ),
+    "chat.help": (
+        "Talk with the model about pictures, turn by turn.",
+        "与模型就图片进行多轮对话。",
+    ),
+    "chat.welcome": (
+        "Talking with {model}. /img FILE adds a picture, /help shows all commands.",
+        "正在与 {model} 对话。/img 文件 添加图片，/help 查看全部命令。",
+    ),
+    "chat.commands": (
+        "/img FILE|URL   add a picture to the next message\n"
+        "/clear          forget the conversation\n"
+        "/save FILE      write the conversation to a text file\n"
+        "/help           show this\n"
+        "/exit           leave (also Ctrl-D)",
+        "/img 文件|地址   为下一条消息添加图片\n"
+        "/clear          清空对话\n"
+        "/save 文件       将对话保存为文本文件\n"
+        "/help           显示本帮助\n"
+        "/exit           退出（或按 Ctrl-D）",
+    ),
+    "chat.added": ("Added {name}; now ask about it.", "已添加 {name}，请提问。"),
+    "chat.cleared": ("Forgotten.", "对话已清空。"),
+    "chat.saved": ("Saved to {path}.", "已保存到 {path}。"),
+    "chat.not_saved": ("Cannot write {path}: {reason}.", "无法写入 {path}：{reason}。"),
+    "chat.unknown": (
+        "No command {command}; /help shows all.",
+        "没有命令 {command}，/help 查看全部。",
+    ),
+    "chat.wants_argument": ("{command} wants a file.", "{command} 后面要写文件名。"),
+    "chat.interrupted": ("(interrupted)", "（已中断）"),
+    "chat.you": ("You", "你"),
+    "chat.picture": ("[picture: {name}]", "[图片：{name}]"),
+    "models.help": (
+        "List the bundled model and the model folders on this machine.",
+        "列出内置模型和本机上的模型目录。",
+    ),
+    "models.folders": (
+        "Folders to search too (their direct subfolders as well).",
+        "额外搜索的目录（含其直接子目录）。",
+    ),
+    "models.bundled": ("bundled", "内置"),
+    "models.none": (
+        "No other models in: {folders}",
+        "以下目录中没有其他模型：{folders}",
+    ),
+    "version.help": ("Show the versions that matter in a report.", "显示版本信息。"),
+    "config.help": (
+        "Show every setting, its value and where it came from.",
+        "显示每项设置的值及其来源。",
+    ),
+    "error.port_in_use": (
+        "",
+        "端口 {port} 已被占用（{host}）。请用 --port 换一个端口，或停止占用它的程序。",
+    ),
+    "error.port_forbidden": (
+        "",
+        "没有权限监听 {host} 的端口 {port}。请用 --port 选择 1024 以上的端口。",
+    ),
+    "error.bad_host": ("", "无法监听地址 {host}：本机没有这个地址。请用 --host 指定其他地址。"),
+    "error.model_unusable": ("", "无法使用该模型：{detail}"),
+    "error.model_not_bundled": ("", "安装包中缺少内置模型，请重新安装，或指定一个模型目录。"),
+    "error.config_invalid": ("", "配置有误：{detail}"),
+    "error.config_unreadable": ("", "无法读取配置：{detail}"),
+    "error.engine_failed": ("", "引擎无法启动：{detail}"),
+    "error.media_root": ("", "--media-root 不可用：{detail}"),
+}  # fmt: skip
+
+
+SETTINGS_ZH: dict[str, str] = {
+    "host": "监听地址；0.0.0.0 表示对网络开放。",
+    "port": "监听端口；0 表示自动选择空闲端口。",
+    "api_key": "可访问接口的密钥；客户端发送第一个。",
+    "allow_host": "服务监听本机回环地址时，浏览器还可使用的主机名。",
+    "strict": "拒绝含有将被忽略的字段的请求。",
+    "max_output_tokens": "请求未设置 max_tokens 时回答的最大 token 数。",
+    "extra_images": "单图模型遇到之前轮次的图片：latest 只保留最新一张，error 拒绝请求。",
+    "model": "模型目录，或 `sightline models` 中的名称；留空使用内置模型。",
+    "served_model_name": "模型对外的名称，第一个为正式名称。",
+    "model_dir": "存放模型的目录，会搜索其子目录。",
+    "engine": "模型运行位置：process 独立进程，inline 本进程，fake 仅回显的假引擎。",
+    "device": "运行设备：auto、cpu、cuda、cuda:1。",
+    "dtype": "权重精度；auto 采用检查点自身的精度。",
+    "max_model_len": "单次对话的最大 token 数，含图片与回答。",
+    "threads": "引擎使用的 CPU 线程数；默认每核一个。",
+    "kv_cache_bytes": "进行中回答的键值缓存内存；默认自动选择。",
+    "fetch": "允许通过 http(s) 地址获取图片。",
+    "allow_media_host": "允许为私有地址或任意端口的图片主机（host 或 host:port）。",
+    "media_root": "允许请求引用其中文件的目录；默认不允许。",
+    "image_cache_bytes": "为再次提问保留的已解码图片所用内存。",
+    "url": "`ask` 与 `chat` 优先使用的服务地址。",
+    "lang": "命令行语言：zh 或 en；默认跟随系统语言。",
+}

@@ -1,0 +1,73 @@
+"""The `sightline` command. Commands import what they need when they run, so help is instant."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from sightline.cli import ask, catalogue, chat, config, models, serve, version
+from sightline.settings import language
+
+COMMANDS = (serve, ask, chat, models, config, version)
+
+
+def main() -> None:
+    chosen, arguments = take_language(sys.argv[1:])
+    catalogue.use(language(chosen))
+    build()(args=arguments, prog_name="sightline")
+
+
+def build() -> typer.Typer:
+    """Build the application in the language the catalogue was told to use."""
+    app = typer.Typer(
+        help=catalogue.text("app.help"),
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        lang: Annotated[
+            str | None, typer.Option(metavar="zh|en", help=catalogue.text("lang.help"))
+        ] = None,
+        show_version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                help=catalogue.text("version.help"),
+                callback=version.show_and_exit,
+                is_eager=True,
+            ),
+        ] = False,
+    ) -> None:
+        # `--lang` is taken before the commands are built; here it is only named in the help.
+        del lang, show_version
+
+    for module in COMMANDS:
+        module.register(app)
+    return app
+
+
+def take_language(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--lang X` out of the arguments, wherever it stands before a `--`.
+
+    It must be known before the commands are built, because their help is in that language.
+    """
+    chosen = None
+    rest: list[str] = []
+    pending = iter(arguments)
+    for argument in pending:
+        if argument == "--":
+            rest += [argument, *pending]
+        elif argument == "--lang":
+            chosen = next(pending, None)
+        elif argument.startswith("--lang="):
+            chosen = argument.removeprefix("--lang=")
+        else:
+            rest.append(argument)
+    if chosen is not None and chosen not in ("zh", "en"):
+        sys.exit(f"sightline: --lang: {chosen[:64]!r} is not one of zh, en.")
+    return chosen, rest

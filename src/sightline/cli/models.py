@@ -1,0 +1,40 @@
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sightline.cli import catalogue
+from sightline.cli.options import takes_settings
+from sightline.cli.terminal import ends_cleanly
+from sightline.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(help=catalogue.text("models.help"))
+    @ends_cleanly
+    @takes_settings("model_dir")
+    def models(
+        settings: Settings,
+        folders: Annotated[
+            list[Path] | None,
+            typer.Argument(metavar="[FOLDER]...", help=catalogue.text("models.folders")),
+        ] = None,
+    ) -> None:
+        from sightline.assembly import bundled_model, model_folders
+        from sightline.hub import find_models
+
+        searched = [*(folders or []), *model_folders(settings)]
+        bundled = bundled_model()
+        if bundled is not None:
+            kind = catalogue.text("models.bundled")
+            print(_line(bundled.name, bundled.size_bytes, bundled.model_type, kind))
+        found = find_models(searched)
+        for model in found:
+            print(_line(model.name, model.size_bytes, model.model_type, str(model.path)))
+        if not found:
+            names = ", ".join(str(folder) for folder in searched)
+            print(catalogue.text("models.none", folders=names))
+
+
+def _line(name: str, size_bytes: int, model_type: str, place: str) -> str:
+    return f"{name:<28} {size_bytes / 1e6:>10,.1f} MB  {model_type:<12} {place}"

@@ -1,0 +1,114 @@
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sightline import __version__
+from sightline.cli import catalogue
+from sightline.cli.options import names_of, takes_settings
+from sightline.cli.terminal import ProgressBar, ends_cleanly, note
+from sightline.settings import Settings, rows
+
+if TYPE_CHECKING:
+    from sightline.assembly import Listener
+    from sightline.core.engine import EngineInfo
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(help=catalogue.text("serve.help"))
+    @ends_cleanly
+    @takes_settings(*names_of("server", "model", "media", leaving_out=["model"]))
+    def serve(
+        settings: Settings,
+        model: Annotated[
+            str | None,
+            typer.Argument(
+                metavar="[MODEL]", help=catalogue.setting("model", rows()["model"].what)
+            ),
+        ] = None,
+    ) -> None:
+        # `model` reached the settings as a flag.
+        del model
+        run(settings)
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal. The port is taken and the model folder looked at before all else."""
+    began = time.monotonic()
+    from sightline import assembly
+
+    with assembly.listen(settings) as listener:
+        plan = assembly.plan(settings, listener)
+        if plan.new_api_key is not None:
+            print(catalogue.text("serve.new_key", api_key=plan.new_api_key))
+            print(catalogue.text("serve.keep_key"))
+        note(catalogue.text("serve.listening", version=__version__, url=listener.url))
+        bar = ProgressBar(catalogue.text("serve.loading", model=plan.model_name))
+
+        def show_ready(info: "EngineInfo", names: tuple[str, ...]) -> None:
+            bar.clear()
+            print("\n".join(banner(info, names, listener, time.monotonic() - began)), flush=True)
+
+        def show_stopping() -> None:
+            note(catalogue.text("serve.stopping"))
+
+        try:
+            assembly.serve(
+                plan,
+                listener,
+                on_progress=bar.update,
+                on_ready=show_ready,
+                on_stopping=show_stopping,
+            )
+        finally:
+            bar.clear()
+    note(catalogue.text("serve.stopped"))
+
+
+def banner(
+    info: "EngineInfo", names: tuple[str, ...], listener: "Listener", seconds: float
+) -> list[str]:
+    """Say what is served where, and how to ask it."""
+    details = catalogue.text(
+        "serve.details",
+        parameters=_count(info.num_parameters),
+        dtype=info.dtype,
+        device=info.device,
+    )
+    body = {
+        "model": names[0],
+        "messages": [{"role": "user", "content": _example_content(info)}],
+    }
+    return [
+        catalogue.text(
+            "serve.ready",
+            seconds=seconds,
+            model=info.model_id,
+            details=details,
+            url=listener.url,
+        ),
+        catalogue.text("serve.names", names=", ".join(names)),
+        catalogue.text("serve.ask"),
+        f"  curl {listener.url}/v1/chat/completions -H 'Content-Type: application/json' \\",
+        f"    -d '{json.dumps(body, ensure_ascii=False)}'",
+        catalogue.text("serve.stop"),
+    ]
+
+
+def _example_content(info: "EngineInfo") -> Any:
+    question = catalogue.text("serve.demo_question")
+    if info.image_policy is None:
+        return question
+    address = "https://example.org/cat.png"
+    return [
+        {"type": "text", "text": question},
+        {"type": "image_url", "image_url": {"url": address}},
+    ]
+
+
+def _count(number: int) -> str:
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= size:
+            return f"{number / size:.1f} {letter}"
+    return str(number)

@@ -1,0 +1,465 @@
+"""GLM-4V-9B, and the text-only GLM-4-9B models that share its trunk.
+
+Modules carry the hub's own parameter names, so a hub checkpoint loads name by name. What sets the
+family apart: rotary embedding of the first half of every head, in adjacent pairs; a post-norm
+vision tower whose rows, learned begin and end rows included, are divided by `scaling_factor`; and
+image positions that are compressed (see `positions.py`).
+
+Shapes: T tokens, D model width, V vocabulary, H query heads, G KV groups, Dh head width,
+N images, S image side, P patches, W tower width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.models.attention import CausalAttention
+from sightline.models.contract import KVCache
+from sightline.models.hub_config import ConfigReader
+from sightline.models.positions import compressed_positions, next_position
+
+ROPE_BASE = 10_000.0
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+CONNECTOR_NORM_EPS = 1e-5
+DOWNSAMPLING = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisionConfig:
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+    scaling_factor: float
+
+    @property
+    def grid_size(self) -> int:
+        """Patches along one side of the picture."""
+        return self.image_size // self.patch_size
+
+    @property
+    def num_positions(self) -> int:
+        """Rows of the position table: the class row, then one per patch."""
+        return self.grid_size**2 + 1
+
+    @property
+    def num_image_tokens(self) -> int:
+        """Rows that one image gives the language model, begin and end rows included."""
+        return (self.grid_size // DOWNSAMPLING) ** 2 + 2
+
+    @classmethod
+    def from_hub(cls, reader: ConfigReader) -> "VisionConfig":
+        reader.require("hidden_act", "gelu", default="gelu")
+        if reader.integer("in_channels", low=1, high=4096, default=3) != 3:
+            raise reader.refusal("in_channels", "3")
+        config = cls(
+            image_size=reader.integer("image_size", high=8192),
+            patch_size=reader.integer("patch_size", high=1024),
+            hidden_size=reader.integer("hidden_size", high=65_536),
+            num_layers=reader.integer("num_hidden_layers", high=1024),
+            num_heads=reader.integer("num_heads", high=1024),
+            intermediate_size=reader.integer("intermediate_size", high=1_048_576),
+            layer_norm_eps=reader.number("layer_norm_eps", low=0.0, high=0.1, default=1e-6),
+            scaling_factor=reader.number("scaling_factor", low=1e-3, high=1e6),
+        )
+        if config.image_size % (config.patch_size * DOWNSAMPLING):
+            raise reader.refusal(
+                "image_size", f"a multiple of {DOWNSAMPLING} patches of {config.patch_size} pixels"
+            )
+        if config.hidden_size % config.num_heads:
+            raise reader.refusal("num_heads", f"a divisor of hidden_size {config.hidden_size}")
+        num_positions = reader.integer(
+            "num_positions", high=1_048_576, default=config.num_positions
+        )
+        if num_positions != config.num_positions:
+            raise reader.refusal("num_positions", f"{config.num_positions}, as image_size asks for")
+        return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glm4vConfig:
+    """Sizes and constants of one checkpoint. `vision` is None for the text-only models."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_groups: int
+    head_dim: int
+    ffn_hidden_size: int
+    vocab_size: int
+    norm_eps: float
+    has_qkv_bias: bool
+    rope_ratio: float
+    max_positions: int
+    eos_token_ids: tuple[int, ...]
+    vision: VisionConfig | None = None
+
+    @classmethod
+    def from_hub(cls, values: Mapping[str, Any]) -> "Glm4vConfig":
+        """Check a hub config.json and take what the model needs from it.
+
+        Raises StartupError, naming key, value and what is supported, for everything that this
+        code would compute differently from what the file asks for. Keys without effect on
+        inference, `auto_map` among them, are not looked at.
+        """
+        reader = ConfigReader(values, "config.json")
+        _refuse_what_is_not_built(reader)
+        vocab_size = reader.integer(
+            "padded_vocab_size" if "padded_vocab_size" in values else "vocab_size",
+            high=4_194_304,
+        )
+        vision = reader.section("vision_config")
+        config = cls(
+            hidden_size=reader.integer("hidden_size", high=65_536),
+            num_layers=reader.integer(
+                "num_layers" if "num_layers" in values else "num_hidden_layers", high=1024
+            ),
+            num_heads=reader.integer("num_attention_heads", high=1024),
+            num_groups=reader.integer("multi_query_group_num", high=1024),
+            head_dim=reader.integer("kv_channels", high=4096),
+            ffn_hidden_size=reader.integer("ffn_hidden_size", high=1_048_576),
+            vocab_size=vocab_size,
+            norm_eps=reader.number("layernorm_epsilon", low=0.0, high=0.1),
+            has_qkv_bias=reader.flag("add_qkv_bias", default=False),
+            rope_ratio=reader.number("rope_ratio", low=1e-3, high=1e9, default=1),
+            max_positions=reader.integer("seq_length", high=16_777_216),
+            eos_token_ids=reader.token_ids("eos_token_id", vocab_size=vocab_size),
+            vision=None if vision is None else VisionConfig.from_hub(vision),
+        )
+        if config.num_heads % config.num_groups:
+            raise reader.refusal(
+                "multi_query_group_num", f"a divisor of num_attention_heads {config.num_heads}"
+            )
+        if config.head_dim % 4:
+            raise reader.refusal("kv_channels", "a multiple of 4: half of it is rotated, in pairs")
+        return config
+
+
+def _refuse_what_is_not_built(reader: ConfigReader) -> None:
+    for key, expected, default in (
+        ("multi_query_attention", True, False),
+        ("rmsnorm", True, True),
+        ("post_layer_norm", True, True),
+        ("original_rope", True, True),
+        ("add_bias_linear", False, False),
+        ("apply_residual_connection_post_layernorm", False, False),
+        ("fp32_residual_connection", False, False),
+        ("tie_word_embeddings", False, False),
+    ):
+        reader.require(key, expected, default=default)
+    for key in ("trust_remote_code", "_attn_implementation_internal", "quantization_config"):
+        if reader.values.get(key) not in (None, False):
+            raise reader.refusal(key, "a folder without it")
+    for key, twin in (("num_layers", "num_hidden_layers"), ("padded_vocab_size", "vocab_size")):
+        if (
+            key in reader.values
+            and reader.values.get(twin, reader.values[key]) != reader.values[key]
+        ):
+            raise reader.refusal(twin, f"the value of {key}")
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm; the weight is applied in fp32 and the result rounded once."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class Rotation:
+    """Rotary embedding for given positions `[..., T]`: built once per pass, used by every layer.
+
+    The first half of a head is rotated in adjacent pairs (0, 1), (2, 3) ...; the angle of pair i
+    is position * (10000 * rope_ratio) ** (-2i / (Dh / 2)). The other half passes unchanged.
+    Angles are fp32, cosines and sines are rounded to the activations' type before use, as the
+    original does.
+    """
+
+    def __init__(self, positions: Tensor, head_dim: int, rope_ratio: float) -> None:
+        rotated = head_dim // 2
+        exponents = torch.arange(0, rotated, 2, device=positions.device, dtype=torch.float32)
+        frequencies = (ROPE_BASE * rope_ratio) ** (-exponents / rotated)
+        angles = (positions[..., None].float() * frequencies).repeat_interleave(2, dim=-1)
+        sines = angles.sin()
+        sines[..., ::2].neg_()
+        # [..., T, 1, Dh]: the unrotated half is turned by no angle, so one product does all.
+        self._cosines = F.pad(angles.cos(), (0, head_dim - rotated), value=1.0).unsqueeze(-2)
+        self._sines = F.pad(sines, (0, head_dim - rotated)).unsqueeze(-2)
+
+    def __call__(self, heads: Tensor) -> Tensor:
+        """Rotate `[..., T, heads, Dh]`."""
+        if self._cosines.dtype != heads.dtype:
+            self._cosines = self._cosines.to(heads.dtype)
+            self._sines = self._sines.to(heads.dtype)
+        swapped = heads.unflatten(-1, (-1, 2)).roll(1, dims=-1).flatten(-2)
+        return heads * self._cosines + swapped * self._sines
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: Glm4vConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.num_heads = config.num_heads
+        self.num_groups = config.num_groups
+        self.head_dim = config.head_dim
+        width = config.num_heads * config.head_dim
+        self.query_key_value = nn.Linear(
+            config.hidden_size,
+            width + 2 * config.num_groups * config.head_dim,
+            bias=config.has_qkv_bias,
+        )
+        self.dense = nn.Linear(width, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+        heads = self.query_key_value(x).unflatten(-1, (-1, self.head_dim))
+        turned = rotate(heads[..., : self.num_heads + self.num_groups, :])
+        query, key = turned.split((self.num_heads, self.num_groups), dim=-2)
+        value = heads[..., self.num_heads + self.num_groups :, :]
+        mixed: Tensor = self.dense(attend(self.layer, query, key, value))
+        return mixed
+
+
+class GatedMlp(nn.Module):
+    def __init__(self, width: int, inner_width: int) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(width, 2 * inner_width, bias=False)
+        self.dense_4h_to_h = nn.Linear(inner_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
+        out: Tensor = self.dense_4h_to_h(F.silu(gate) * up)
+        return out
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: Glm4vConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attention = SelfAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = GatedMlp(config.hidden_size, config.ffn_hidden_size)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+        x = x + self.self_attention(self.input_layernorm(x), rotate, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Encoder(nn.Module):
+    """The hub's name for what is a causal decoder."""
+
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, layer) for layer in range(config.num_layers)
+        )
+        self.final_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, rotate, attend)
+        attend.finish()
+        out: Tensor = self.final_layernorm(x)
+        return out
+
+
+class PatchEmbedding(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size)
+        self.cls_embedding = nn.Parameter(torch.zeros(1, config.hidden_size))
+        self.position_embedding = nn.Embedding(config.num_positions, config.hidden_size)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn `[N, 3, S, S]` into `[N, 1 + P, W]`, the class row first."""
+        patches = self.proj(values).flatten(2).transpose(1, 2)
+        cls = self.cls_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        return torch.cat((cls, patches), dim=1) + self.position_embedding.weight
+
+
+class VisionAttention(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
+        query, key, value = heads.unbind(2)  # [N, heads, 1 + P, W / heads] each
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.dense(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class VisionMlp(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class VisionLayer(nn.Module):
+    """A post-norm block: both norms act on what a branch returns, whatever their names say."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.attention = VisionAttention(config)
+        self.mlp = VisionMlp(config)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.input_layernorm(self.attention(x))
+        return x + self.post_attention_layernorm(self.mlp(x))
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(VisionLayer(config) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Connector(nn.Module):
+    def __init__(self, width: int, inner_width: int) -> None:
+        super().__init__()
+        self.linear_proj = nn.Linear(width, width, bias=False)
+        self.norm1 = nn.LayerNorm(width, CONNECTOR_NORM_EPS)
+        self.gate_proj = nn.Linear(width, inner_width, bias=False)
+        self.dense_h_to_4h = nn.Linear(width, inner_width, bias=False)
+        self.dense_4h_to_h = nn.Linear(inner_width, width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.gelu(self.norm1(self.linear_proj(x)))
+        out: Tensor = self.dense_4h_to_h(F.silu(self.gate_proj(x)) * self.dense_h_to_4h(x))
+        return out
+
+
+class VisionTower(nn.Module):
+    """EVA2-CLIP, then a 2x2 convolution, then the connector."""
+
+    def __init__(self, config: VisionConfig, model_width: int, inner_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embedding = PatchEmbedding(config)
+        self.transformer = VisionTransformer(config)
+        self.conv = nn.Conv2d(config.hidden_size, model_width, DOWNSAMPLING, DOWNSAMPLING)
+        self.linear_proj = Connector(model_width, inner_width)
+        self.boi = nn.Parameter(torch.zeros(1, 1, model_width))
+        self.eoi = nn.Parameter(torch.zeros(1, 1, model_width))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn normalised `[N, 3, S, S]` into `[N, num_image_tokens, D]`."""
+        grid = self.config.grid_size
+        patches = self.transformer(self.patch_embedding(values))[:, 1:]
+        picture = patches.transpose(1, 2).unflatten(2, (grid, grid))
+        rows = self.linear_proj(self.conv(picture).flatten(2).transpose(1, 2))
+        boi, eoi = (edge.to(rows.dtype).expand(len(rows), 1, -1) for edge in (self.boi, self.eoi))
+        return torch.cat((boi, rows, eoi), dim=1) / self.config.scaling_factor
+
+
+class Embedding(nn.Module):
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+
+
+class Transformer(nn.Module):
+    """The hub's root of all tensors; it only holds the parts."""
+
+    vision: VisionTower | None
+
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.embedding = Embedding(config)
+        self.encoder = Encoder(config)
+        self.output_layer = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.vision = (
+            VisionTower(config.vision, config.hidden_size, config.ffn_hidden_size)
+            if config.vision is not None
+            else None
+        )
+
+
+class Glm4v(nn.Module):
+    """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
+
+    def __init__(self, config: Glm4vConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.transformer.output_layer.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.transformer.output_layer.weight.device
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
+        values = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
+        return self.encode_pixel_values(values)
+
+    def encode_pixel_values(self, values: Tensor) -> Tensor:
+        """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
+        if self.transformer.vision is None:
+            raise ValueError("this checkpoint has no vision tower")
+        rows: Tensor = self.transformer.vision(values.to(self.dtype))
+        return rows
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        rows: Tensor = self.transformer.embedding.word_embeddings(token_ids)
+        return rows
+
+    def positions(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> Tensor:
+        return compressed_positions(num_slots, image_spans)
+
+    def next_position(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> int:
+        return next_position(num_slots, image_spans)
+
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
+        attend = CausalAttention(embeds.shape[-2], cache, embeds.device)
+        rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
+        hidden: Tensor = self.transformer.encoder(embeds, rotate, attend)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        scores: Tensor = self.transformer.output_layer(hidden)
+        return scores
+
+    def allocate_cache(self, max_len: int) -> KVCache:
+        return KVCache.allocate(
+            num_layers=self.config.num_layers,
+            max_len=max_len,
+            num_groups=self.config.num_groups,
+            head_dim=self.config.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )

@@ -1,0 +1,146 @@
+"""The gate: how many requests are worked on, how many wait, and who is turned away.
+
+A permit is taken before any work and covers the request until its answer has ended. Order is
+first come, first served. The books: `num_running` permits are out, `num_waiting` callers wait;
+both are exactly zero when the server is idle.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from sightline.core.errors import Overloaded, Unavailable
+
+MIN_RETRY_S = 1
+MAX_RETRY_S = 60
+JITTER = 0.25
+# Weight of the newest request in the running mean of how long a permit is held.
+RECENT = 0.2
+
+
+class Admission:
+    """Permits for at most `max_running` requests; at most `max_waiting` more may wait.
+
+    Every method runs on the event loop. `uniform(a, b)` spreads Retry-After, so that clients
+    turned away together do not come back together.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_running: int,
+        max_waiting: int,
+        queue_timeout_s: float,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._max_running = max_running
+        self._max_waiting = max_waiting
+        self._queue_timeout_s = queue_timeout_s
+        self._clock = clock
+        self._uniform = uniform
+        self._num_running = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._mean_held_s = 0.0
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def num_running(self) -> int:
+        return self._num_running
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_draining(self) -> bool:
+        return self._draining
+
+    @asynccontextmanager
+    async def permit(self) -> AsyncIterator[None]:
+        """Hold a permit for the length of the block, after waiting for it if need be.
+
+        Raises `Overloaded` (`queue_full`) at once when the queue is full, `Unavailable`
+        (`draining`) at once during a drain, `Unavailable` (`overloaded`) when the wait was too
+        long.
+        """
+        await self._acquire()
+        since = self._clock()
+        try:
+            yield
+        finally:
+            held_s = self._clock() - since
+            self._mean_held_s += (held_s - self._mean_held_s) * (RECENT if self._mean_held_s else 1)
+            self._release()
+
+    def drain(self) -> None:
+        """Turn new requests away from now on. Those that run or wait already are served."""
+        self._draining = True
+
+    async def wait_idle(self) -> None:
+        """Return once nothing runs and nothing waits."""
+        await self._idle.wait()
+
+    async def _acquire(self) -> None:
+        if self._draining:
+            raise Unavailable(
+                "The server is shutting down; retry elsewhere or later.",
+                code="draining",
+                retry_after_s=self._retry_after_s(),
+            )
+        if self._num_running < self._max_running:
+            self._num_running += 1
+            self._idle.clear()
+            return
+        if len(self._waiting) >= self._max_waiting:
+            retry_after_s = self._retry_after_s()
+            raise Overloaded(
+                f"Queue is full: {len(self._waiting)} waiting, limit {self._max_waiting}; "
+                f"retry in {retry_after_s} s.",
+                retry_after_s=retry_after_s,
+            )
+        await self._wait_for_turn()
+
+    async def _wait_for_turn(self) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            async with asyncio.timeout(self._queue_timeout_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self._release()  # the turn came in the very moment the caller gave up
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
+            if not isinstance(error, TimeoutError):
+                raise
+            retry_after_s = self._retry_after_s()
+            raise Unavailable(
+                f"Waited in the queue for the limit of {self._queue_timeout_s:g} s; "
+                f"retry in {retry_after_s} s.",
+                code="overloaded",
+                retry_after_s=retry_after_s,
+            ) from None
+
+    def _release(self) -> None:
+        """Pass a permit on to the first in the queue, or take it back."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._num_running -= 1
+        if self._num_running == 0:
+            self._idle.set()
+
+    def _retry_after_s(self) -> int:
+        """Return how long the queue of now needs to drain, in whole seconds, spread a little."""
+        drain_s = self._mean_held_s * (len(self._waiting) + 1) / self._max_running
+        spread_s = drain_s * self._uniform(1 - JITTER, 1 + JITTER)
+        return min(max(math.ceil(spread_s), MIN_RETRY_S), MAX_RETRY_S)

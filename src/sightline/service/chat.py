@@ -1,0 +1,302 @@
+"""What happens to a chat request, from its arrival to the first word of its answer.
+
+    name the model -> permit -> place images -> lay out -> fit -> load images -> generate
+
+Nothing is worked on without a permit, no image is fetched for a prompt that does not fit, and the
+engine sees only requests that can be served. The answer takes over from the first delta on.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Protocol
+
+from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
+from sightline.core.engine import Engine, EngineInfo, SquareImagePolicy
+from sightline.core.errors import RequestError
+from sightline.core.limits import Limits
+from sightline.core.prompt import Image, Prompt
+from sightline.core.sampling import SamplingParams
+from sightline.service.admission import Admission
+from sightline.service.answer import ChatAnswer, read_deltas
+from sightline.service.answer_text import AnswerText
+from sightline.service.budget import TokenCounts, budget_answer, require_room
+from sightline.service.deadline import Deadline
+from sightline.service.formats.contract import Layout, Tokenizer
+from sightline.service.placement import ExtraImages, Placement, place_images
+from sightline.service.prompt_maker import PromptMaker
+from sightline.service.request_log import RequestLog
+from sightline.service.served_model import ServedModel
+
+NUM_TEXT_THREADS = 2
+
+
+class ImageLoader(Protocol):
+    """Fetches and decodes: one picture per part, in order, as `policy` wants them.
+
+    Raises `RequestError` with the `param` of the part to blame.
+    """
+
+    async def load(
+        self, parts: Sequence[ImagePart], policy: SquareImagePolicy
+    ) -> Sequence[Image]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatOptions:
+    """How this server offers its model.
+
+    `served_name` takes the place of the model's own id. `extra_images` says what becomes of more
+    images than the model takes, when they stand in earlier messages: `latest` keeps the latest
+    ones with a notice, `error` refuses. `default_max_tokens` is the length of an answer for which
+    none was asked; the window may leave less.
+    """
+
+    served_name: str | None = None
+    aliases: tuple[str, ...] = ()
+    extra_images: ExtraImages = "latest"
+    default_max_tokens: int = 1024
+
+
+class ChatService:
+    """Chat on one engine. Every method runs on the event loop.
+
+    `load_tokenizer` gets `EngineInfo.tokenizer_file`; it is called once, in a thread.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        images: ImageLoader,
+        *,
+        load_tokenizer: Callable[[str], Tokenizer],
+        limits: Limits | None = None,
+        options: ChatOptions | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.options = options or ChatOptions()
+        self.admission = Admission(
+            max_running=self.limits.max_running,
+            max_waiting=self.limits.max_waiting,
+            queue_timeout_s=self.limits.queue_timeout_s,
+        )
+        self._engine = engine
+        self._images = images
+        self._load_tokenizer = load_tokenizer
+        self._text_pool = ThreadPoolExecutor(NUM_TEXT_THREADS, thread_name_prefix="text")
+        self._prompt_maker: PromptMaker | None = None
+        self._preparing = asyncio.Lock()
+
+    @property
+    def model(self) -> ServedModel:
+        """Raises `Unavailable` (`model_loading`) before the model has been loaded once."""
+        return ServedModel.of(
+            self._engine.info,
+            served_name=self.options.served_name,
+            aliases=self.options.aliases,
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """What the engine says about its model; raises like `model`."""
+        return self._engine.info
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """All names that a request may give, the one that answers carry first; raises likewise."""
+        return self.model.names
+
+    @property
+    def is_ready(self) -> bool:
+        """A chat request that comes now would be worked on."""
+        return self._engine.is_ready and not self.admission.is_draining
+
+    async def prepare(self) -> None:
+        """Load the tokenizer, so that the first request need not wait for it.
+
+        Raises `StartupError` when it cannot be used, `Unavailable` before the model is loaded.
+        """
+        await self._get_prompt_maker()
+
+    async def start(self, request: ChatRequest, *, streaming: bool = False) -> ChatAnswer:
+        """Do everything up to the first text of the answer, and return the answer.
+
+        Whatever can be refused is refused here: `RequestError` for the request, `Overloaded` and
+        `Unavailable` for the moment, `GenerationTimeout` when the total time is up (streams have
+        a longer one), `InternalError` when the engine failed this request. Cancelling the call
+        leaves nothing behind.
+        """
+        limits = self.limits
+        deadline = Deadline(limits.stream_timeout_s if streaming else limits.total_timeout_s)
+        log = RequestLog(request.request_id)
+        async with AsyncExitStack() as resources:
+            try:
+                async with deadline.enforce():
+                    return await self._start(request, deadline, log, resources)
+            except BaseException as error:
+                log.fail(error)
+                raise
+
+    async def count_tokens(self, request: ChatRequest) -> TokenCounts:
+        """Return what the prompt of `request` costs, without fetching an image."""
+        model = self.model
+        model.require_name(request.model)
+        placement = self._place(request, model)
+        layout = await self._lay_out(placement, model, require_fit=False)
+        return _counts(layout)
+
+    def drain(self) -> None:
+        """Refuse new requests from now on (`draining`); those that were let in are served."""
+        self.admission.drain()
+
+    async def wait_idle(self) -> None:
+        """Return once every request that was let in has ended."""
+        await self.admission.wait_idle()
+
+    async def close(self) -> None:
+        """Stop the threads. Requests must have ended; the engine is the caller's to close."""
+        self._text_pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _start(
+        self,
+        request: ChatRequest,
+        deadline: Deadline,
+        log: RequestLog,
+        resources: AsyncExitStack,
+    ) -> ChatAnswer:
+        model = self.model
+        log.model(model.id)
+        model.require_name(request.model)
+        await resources.enter_async_context(self.admission.permit())
+        log.lap("queue_s")
+
+        placement = self._place(request, model)
+        layout = await self._lay_out(placement, model, require_fit=True)
+        counts = _counts(layout)
+        log.prompt(text_tokens=counts.text, image_tokens=counts.image)
+        budget = budget_answer(
+            request.max_tokens,
+            counts,
+            window=model.info.max_model_len,
+            default=self.options.default_max_tokens,
+        )
+        notices = placement.notices + budget.notices
+        if request.strict:
+            _refuse_warnings(notices)
+        log.lap("layout_s")
+
+        images = await self._load_images(layout, model)
+        log.images(images)
+        log.lap("media_s")
+
+        maker = await self._get_prompt_maker()
+        prompt = layout.fill(images, cache_salt=request.cache_salt)
+        params = _sampling_params(request, model, maker, max_tokens=budget.max_tokens)
+        text = AnswerText(
+            maker.tokenizer,
+            maker.format.answer_filter(),
+            stop=request.stop,
+            stop_token_ids=params.stop_token_ids,
+        )
+        deltas = read_deltas(self._engine, prompt, params, request.request_id, text, log)
+        resources.push_async_callback(deltas.aclose)
+        return ChatAnswer(
+            model=model.id,
+            counts=counts,
+            images=_reports(prompt, layout),
+            notices=notices,
+            first=await anext(deltas),
+            deltas=deltas,
+            deadline=deadline,
+            log=log,
+            resources=resources.pop_all(),
+        )
+
+    def _place(self, request: ChatRequest, model: ServedModel) -> Placement:
+        policy = model.info.image_policy
+        return place_images(
+            request.messages,
+            max_images=min(policy.max_images, self.limits.max_images) if policy else 0,
+            extra_images="error" if request.strict else self.options.extra_images,
+            model_id=model.id,
+        )
+
+    async def _lay_out(
+        self, placement: Placement, model: ServedModel, *, require_fit: bool
+    ) -> Layout:
+        """Lay out the prompt; with `require_fit`, raise `context_length_exceeded` if need be."""
+        policy = model.info.image_policy
+        tokens_per_image = policy.num_tokens if policy else 0
+        window = model.info.max_model_len
+        maker = await self._get_prompt_maker()
+        min_text_tokens = maker.min_text_tokens(placement.messages)
+        if require_fit and min_text_tokens:
+            num_images = sum(len(message.images) for message in placement.messages)
+            least = TokenCounts(text=min_text_tokens, image=num_images * tokens_per_image)
+            require_room(least, window=window, at_least=True)
+        layout = await maker.layout(placement.messages, tokens_per_image=tokens_per_image)
+        if require_fit:
+            require_room(_counts(layout), window=window)
+        return layout
+
+    async def _load_images(self, layout: Layout, model: ServedModel) -> Sequence[Image]:
+        policy = model.info.image_policy
+        if policy is None or not layout.images:
+            return ()
+        return await self._images.load([slots.part for slots in layout.images], policy)
+
+    async def _get_prompt_maker(self) -> PromptMaker:
+        if self._prompt_maker is None:
+            async with self._preparing:
+                if self._prompt_maker is None:
+                    self._prompt_maker = await PromptMaker.load(
+                        self._engine.info, self._load_tokenizer, self._text_pool
+                    )
+        return self._prompt_maker
+
+
+def _counts(layout: Layout) -> TokenCounts:
+    return TokenCounts(text=layout.num_text_tokens, image=layout.num_image_tokens)
+
+
+def _refuse_warnings(notices: Sequence[Notice]) -> None:
+    """Raise `RequestError` (`unsupported_parameter`) for the first notice that warns."""
+    for notice in notices:
+        if notice.severity == "warn":
+            raise RequestError(
+                f"{notice.field}: {notice.reason}.",
+                code="unsupported_parameter",
+                param=notice.field,
+            )
+
+
+def _sampling_params(
+    request: ChatRequest, model: ServedModel, maker: PromptMaker, *, max_tokens: int
+) -> SamplingParams:
+    info = model.info
+    stop_token_ids = dict.fromkeys((*info.eos_token_ids, *maker.format.stop_token_ids))
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=(
+            info.default_temperature if request.temperature is None else request.temperature
+        ),
+        top_p=info.default_top_p if request.top_p is None else request.top_p,
+        seed=request.seed,
+        stop_token_ids=tuple(stop_token_ids),
+    )
+
+
+def _reports(prompt: Prompt, layout: Layout) -> tuple[ImageReport, ...]:
+    return tuple(
+        ImageReport(
+            param=slots.part.param,
+            original_width=span.image.original_width,
+            original_height=span.image.original_height,
+            width=span.image.width,
+            height=span.image.height,
+            num_tokens=span.length,
+        )
+        for slots, span in zip(layout.images, prompt.images, strict=True)
+    )

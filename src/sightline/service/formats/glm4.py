@@ -1,0 +1,86 @@
+"""The dialogue syntax of GLM-4 and GLM-4V.
+
+    [gMASK]<sop><|user|>\\n{picture}{text}<|assistant|>\\n{answer}<|user|>\\n{text}<|assistant|>
+
+- The newline belongs to the role before it, and is encoded apart from the text after it: encoding
+  the joined string would merge it with a text that begins with a newline or a blank.
+- Nothing stands between two messages, and no newline after the last `<|assistant|>`: the model
+  writes that newline itself, as the first thing of its answer.
+- A picture stands before the text of its message: begin-of-image, fillers, end-of-image, one slot
+  for each row that the vision tower puts there.
+- A message without text and picture is left out, header included.
+
+With the real vocabulary one user turn 你好 is 151331 151333 151336 198 109377 151337.
+Source: the tokenizer published with glm-4v-9b; the ids are those of chatglm.cpp's tests.
+"""
+
+from collections.abc import Sequence
+
+from sightline.core.chat import Message, Role
+from sightline.core.errors import InternalError
+from sightline.service.formats.contract import ImageSlots, Layout, Tokenizer
+
+ROLE_TOKENS: dict[Role, str] = {
+    "system": "<|system|>",
+    "user": "<|user|>",
+    "assistant": "<|assistant|>",
+    "tool": "<|observation|>",
+}
+# <|user|> is the usual end of an answer, <|observation|> the end of a tool call.
+STOP_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
+
+
+class Glm4Format:
+    """Implements `PromptFormat`."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        special_id = tokenizer.special_id
+        self._prefix = (special_id("[gMASK]"), special_id("<sop>"))
+        self._roles = {role: special_id(name) for role, name in ROLE_TOKENS.items()}
+        self._header_end = tokenizer.encode("\n")
+        self._begin_of_image = special_id("<|begin_of_image|>")
+        self._filler = special_id("<|endoftext|>")
+        self._end_of_image = special_id("<|end_of_image|>")
+        self._stop_token_ids = tuple(special_id(name) for name in STOP_TOKENS)
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        return self._stop_token_ids
+
+    def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
+        ids = list(self._prefix)
+        images: list[ImageSlots] = []
+        for message in messages:
+            text = message.text
+            if not text and not message.images:
+                continue
+            ids.append(self._roles[message.role])
+            ids.extend(self._header_end)
+            for part in message.images:
+                images.append(ImageSlots(part=part, start=len(ids), length=tokens_per_image))
+                ids.append(self._begin_of_image)
+                ids.extend([self._filler] * (tokens_per_image - 2))
+                ids.append(self._end_of_image)
+            ids.extend(self._tokenizer.encode(text))
+        ids.append(self._roles["assistant"])
+        if ids.count(self._begin_of_image) != len(images):
+            # The tokenizer broke its promise: text became a control token.
+            raise InternalError
+        return Layout(token_ids=tuple(ids), images=tuple(images))
+
+    def answer_filter(self) -> "LeadingNewline":
+        return LeadingNewline()
+
+
+class LeadingNewline:
+    """Drops the one newline that opens an answer: the end of the header, written by the model."""
+
+    def __init__(self) -> None:
+        self._at_start = True
+
+    def feed(self, text: str) -> str:
+        if self._at_start and text:
+            self._at_start = False
+            return text.removeprefix("\n")
+        return text

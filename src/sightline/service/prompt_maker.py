@@ -1,0 +1,70 @@
+"""Conversations to token ids, without making the event loop wait for long texts."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from sightline.core.chat import Message, TextPart
+from sightline.core.engine import EngineInfo
+from sightline.core.limits import KIB, MIB
+from sightline.service.formats.contract import Layout, PromptFormat, Tokenizer
+from sightline.service.formats.registry import open_format
+
+# A character is at most 4 bytes of UTF-8, so this is at most 64 KiB.
+MAX_LOOP_CHARS = 16 * KIB
+# Longer texts are first measured by the longest token there is: encoding 32 MiB only to refuse it
+# would cost seconds and hundreds of megabytes.
+MAX_UNMEASURED_CHARS = MIB
+
+
+class PromptMaker:
+    """The tokenizer and the prompt format of one model. Threads of `pool` encode long texts."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, prompt_format: PromptFormat, pool: ThreadPoolExecutor
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.format = prompt_format
+        self._pool = pool
+        self._max_token_bytes = max(
+            len(tokenizer.token_bytes(token_id)) for token_id in range(tokenizer.num_tokens)
+        )
+
+    @classmethod
+    async def load(
+        cls,
+        info: EngineInfo,
+        load_tokenizer: Callable[[str], Tokenizer],
+        pool: ThreadPoolExecutor,
+    ) -> "PromptMaker":
+        """Raises `StartupError` when the tokenizer or the format cannot be used."""
+
+        def build() -> PromptMaker:
+            tokenizer = load_tokenizer(info.tokenizer_file)
+            return cls(tokenizer, open_format(info.prompt_format, tokenizer), pool)
+
+        return await asyncio.get_running_loop().run_in_executor(pool, build)
+
+    def min_text_tokens(self, messages: Sequence[Message]) -> int:
+        """Return a number of tokens that the text surely needs; 0 unless the text is huge."""
+        num_chars = _num_chars(messages)
+        if num_chars <= MAX_UNMEASURED_CHARS:
+            return 0
+        return -(-num_chars // self._max_token_bytes)
+
+    async def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
+        """Return the prompt without its pixels; see `PromptFormat.layout`."""
+        render = partial(self.format.layout, messages, tokens_per_image=tokens_per_image)
+        if _num_chars(messages) <= MAX_LOOP_CHARS:
+            return render()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, render)
+
+
+def _num_chars(messages: Sequence[Message]) -> int:
+    return sum(
+        len(part.text)
+        for message in messages
+        for part in message.parts
+        if isinstance(part, TextPart)
+    )

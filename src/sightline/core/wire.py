@@ -1,7 +1,8 @@
 """Messages between the front and an engine process: plain dataclasses, sent as msgpack.
 
-Both sides give these types to msgspec; nothing is pickled. Pixels travel as raw frames after the
-message, one per image in order, so a `Generate` names them only by size and digest.
+Both sides give these types to msgspec; nothing is pickled. A message is a frame with its kind (a
+key of `COMMANDS` or `REPORTS`), a frame with its fields, and for a `Generate` one raw frame of
+pixels per image in order, so the message names them only by size and digest.
 """
 
 from dataclasses import dataclass, field
@@ -74,9 +75,29 @@ class RequestFailed:
 class StepOutput:
     """Everything one step produced: a delta per sequence, and the engine's books after it.
 
-    An idle engine sends one with no deltas every second, so silence means a hung process.
+    An engine that idles or makes progress inside a long step sends one with no deltas every
+    second, so silence means a hung process. `admitted` names the requests that the engine is
+    about to work on for the first time; it is sent before that work, so that after a crash the
+    front knows who was on the device.
     """
 
-    deltas: dict[str, TokenDelta]
+    deltas: dict[str, TokenDelta] = field(default_factory=dict)
+    admitted: tuple[str, ...] = ()
     failed: tuple[RequestFailed, ...] = ()
     stats: EngineStats = field(default_factory=EngineStats)
+
+
+Command = Generate | Abort | Shutdown
+Report = Loading | Ready | StartFailed | StepOutput
+
+COMMANDS: dict[bytes, type[Command]] = {
+    b"generate": Generate,
+    b"abort": Abort,
+    b"shutdown": Shutdown,
+}
+REPORTS: dict[bytes, type[Report]] = {
+    b"loading": Loading,
+    b"ready": Ready,
+    b"start_failed": StartFailed,
+    b"step": StepOutput,
+}

@@ -1,0 +1,223 @@
+"""The engine process: `python -m sightline.engine.host --commands ENDPOINT --reports ENDPOINT ...`.
+
+The main thread owns the device: it loads the model and runs the loop. One thread takes commands,
+one reports the pulse. The process lives as long as the front: it ends when its standard input
+does, and on Linux the kernel kills it with its parent. Signals that end a program are left to the
+front, which drains before it stops its engine.
+"""
+
+import argparse
+import ctypes
+import faulthandler
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from sightline.core.engine_options import EngineOptions
+from sightline.core.errors import StartupError
+from sightline.core.wire import (
+    COMMANDS,
+    REPORTS,
+    Abort,
+    Command,
+    Generate,
+    Loading,
+    Ready,
+    Report,
+    Shutdown,
+    StartFailed,
+    StepOutput,
+)
+from sightline.engine.cpus import count_cpus
+
+if TYPE_CHECKING:
+    from sightline.engine.loop import EngineLoop
+
+logger = logging.getLogger("sightline.engine")
+
+HEARTBEAT_S = 0.5
+_STDIN = 0
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m sightline.engine.host")
+    parser.add_argument("--commands", required=True)
+    parser.add_argument("--reports", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--options", required=True)
+    arguments = parser.parse_args(argv)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    _leave_signals_to_the_front()
+    _die_with_parent(arguments.parent)
+    logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s: %(message)s")
+    options = msgspec.json.decode(arguments.options, type=EngineOptions)
+    _prepare_threads(options)
+    context = zmq.Context()
+    reports = _Reports(context, arguments.reports)
+    try:
+        return _serve(context, arguments.commands, reports, options)
+    finally:
+        reports.close()
+        context.term()
+
+
+def _serve(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    endpoint: str,
+    reports: "_Reports",
+    options: EngineOptions,
+) -> int:
+    try:
+        loop = _build(options, reports)
+    except StartupError as error:
+        reports.send(StartFailed(message=error.message))
+        return 1
+    commands = threading.Thread(target=_take_commands, args=(context, endpoint, loop), daemon=True)
+    heartbeat = threading.Thread(target=_report_pulse, args=(loop, reports), daemon=True)
+    reports.send(Ready(info=loop.info))
+    commands.start()
+    heartbeat.start()
+    loop.run(reports.send)
+    return 0
+
+
+def _build(options: EngineOptions, reports: "_Reports") -> "EngineLoop":
+    """Load the model. Whatever goes wrong becomes a `StartupError` of one line."""
+    try:
+        # Not at the top of the file: the environment must be prepared before torch is loaded.
+        from sightline.engine.build import build_engine
+
+        return build_engine(
+            options, lambda done, total: reports.send(Loading(done=done, total=total))
+        )
+    except StartupError:
+        raise
+    except MemoryError as error:
+        raise StartupError("There is not enough memory to load the model.") from error
+    except Exception as error:
+        logger.exception("the model could not be loaded")
+        raise StartupError(
+            f"The model could not be loaded ({type(error).__name__}; details are in the log)."
+        ) from error
+
+
+def _take_commands(
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, loop: "EngineLoop"
+) -> None:
+    decoders = {kind: msgspec.msgpack.Decoder(message) for kind, message in COMMANDS.items()}
+    with context.socket(zmq.PULL) as socket:
+        socket.set_hwm(0)
+        socket.connect(endpoint)
+        while True:
+            try:
+                kind, body, *pixels = socket.recv_multipart(copy=False)
+                command: Command = decoders[kind.bytes].decode(body.buffer)
+            except zmq.ContextTerminated:
+                return
+            except (msgspec.DecodeError, KeyError, ValueError):
+                logger.error("a message from the front cannot be read; it is ignored")
+                continue
+            match command:
+                case Generate():
+                    loop.submit(command, [frame.buffer for frame in pixels])
+                case Abort():
+                    loop.abort(command.request_id)
+                case Shutdown():
+                    loop.stop()
+                    return
+
+
+def _report_pulse(loop: "EngineLoop", reports: "_Reports") -> None:
+    """Tell the front that the engine is alive while no step ends, as long as it really is."""
+    while True:
+        pulse, num_sent = loop.pulse.count, reports.num_sent
+        time.sleep(HEARTBEAT_S)
+        reports.measure_memory()
+        if loop.pulse.count != pulse and reports.num_sent == num_sent:
+            reports.send(StepOutput(stats=loop.stats))
+
+
+class _Reports:
+    """Sends reports to the front, from any thread."""
+
+    _KINDS = {message: kind for kind, message in REPORTS.items()}  # noqa: RUF012
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.set_hwm(0)  # the front reads all the time; a full queue must not stop a step
+        self._socket.connect(endpoint)
+        self._lock = threading.Lock()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._rss_bytes = _rss_bytes()
+        self.num_sent = 0
+
+    def send(self, report: Report) -> None:
+        if isinstance(report, StepOutput):
+            stats = replace(report.stats, pid=os.getpid(), rss_bytes=self._rss_bytes)
+            report = replace(report, stats=stats)
+        with self._lock:
+            frames = (self._KINDS[type(report)], self._encoder.encode(report))
+            if not self._socket.closed:
+                self._socket.send_multipart(frames)
+            self.num_sent += 1
+
+    def measure_memory(self) -> None:
+        self._rss_bytes = _rss_bytes()
+
+    def close(self) -> None:
+        with self._lock:
+            self._socket.close(linger=1000)
+
+
+def _prepare_threads(options: EngineOptions) -> None:
+    """Set up OpenMP, which reads nothing but the environment, and reads it when torch is loaded.
+
+    Spinning threads (the default) slow a decode step 30 to 170 times as soon as another program
+    keeps a core busy.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # noqa: TID251
+    os.environ.setdefault("OMP_NUM_THREADS", str(options.num_threads or count_cpus()))  # noqa: TID251
+
+
+def _leave_signals_to_the_front() -> None:
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was asked to tell
+        os._exit(1)
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+
+
+def _exit_at_end_of_input() -> None:
+    while os.read(_STDIN, 1024):
+        pass
+    os._exit(0)
+
+
+def _rss_bytes() -> int:
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,32 @@
+"""A counter that moves whenever the engine gets on with its work.
+
+A step may be long: a big picture on a slow device takes minutes. So a step counter cannot tell a
+slow engine from a hung one; this counter moves with every layer of the model.
+"""
+
+from collections.abc import Iterator
+
+from torch import nn
+
+
+class Pulse:
+    """Written by the thread that owns the device, read by any."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def beat(self, *_: object) -> None:
+        self.count += 1
+
+    def follow(self, model: nn.Module) -> None:
+        """Beat after every layer of `model`: every member of its outermost lists of modules."""
+        for layer in _layers(model):
+            layer.register_forward_hook(self.beat)
+
+
+def _layers(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from _layers(child)

@@ -112,7 +112,7 @@ class ClientSettings:
         in_file=False,
     )
     lang: Language | None = _row(
-        None, "Language of the command line: zh or en; unset: the locale's."
+        None, "Language of the command line: zh or en; unset: the locale's.", in_file=False
     )
 
 
@@ -136,13 +136,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What is known of a setting without its value."""
+    """What is known of a setting without its value. `code` is the error when a limit is passed."""
 
     section: str
     name: str
     type: Any
     default: Any
     what: str
+    code: str = ""
     secret: bool = False
     least: float | None = None
     most: float | None = None
@@ -179,8 +180,7 @@ def _rows() -> Iterator[Row]:
             known = dict(item.metadata)
             if section == "limits":
                 least = 0 if item.name in LIMITS_THAT_MAY_BE_ZERO else 1
-                known = {
-                    "what": known["what"],
+                known |= {
                     "least": least if hints[item.name] is int else 0.001,
                 }
             yield Row(

@@ -3,12 +3,23 @@ from typing import Annotated, Any
 import typer
 
 from sightline.cli import catalogue
-from sightline.cli.options import names_of, takes_settings
+from sightline.cli.options import takes_settings
 from sightline.cli.terminal import ends_cleanly, fail, note
 from sightline.settings import Settings
 
 # Where to ask, and, when no server answers, what to start.
-OPTIONS = ("url", "api_key", *names_of("model"), *names_of("media"))
+OPTIONS = (
+    "url",
+    "api_key",
+    "model",
+    "model_dir",
+    "engine",
+    "device",
+    "dtype",
+    "threads",
+    "fetch",
+    "allow_media_host",
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
         settings: Settings,
         folders: Annotated[
             list[Path] | None,
-            typer.Argument(metavar="[FOLDER]...", help=catalogue.text("models.folders")),
+            typer.Argument(metavar="FOLDER...", help=catalogue.text("models.folders")),
         ] = None,
     ) -> None:
         from sightline.assembly import bundled_model, model_folders

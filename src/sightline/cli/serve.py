@@ -23,9 +23,7 @@ def register(app: typer.Typer) -> None:
         settings: Settings,
         model: Annotated[
             str | None,
-            typer.Argument(
-                metavar="[MODEL]", help=catalogue.setting("model", rows()["model"].what)
-            ),
+            typer.Argument(metavar="MODEL", help=catalogue.setting("model", rows()["model"].what)),
         ] = None,
     ) -> None:
         # `model` reached the settings as a flag.

@@ -29,6 +29,7 @@ class Limits:
     max_body_chunks: int = _limit(65_536, "request_too_large", "pieces of a chunked body")
     body_timeout_s: float = _limit(30.0, "request_timeout", "body slower than 1 KiB/s")
     max_json_depth: int = _limit(64, "invalid_json", "nesting of the JSON body")
+    max_json_values: int = _limit(262_144, "invalid_value", "values and lists in the JSON body")
     max_messages: int = _limit(256, "invalid_value", "messages in a request")
     max_parts: int = _limit(256, "invalid_value", "parts in a message")
     max_model_chars: int = _limit(256, "model_not_found", "characters of `model`")

@@ -1,0 +1,79 @@
+"""The HTTP application, put together. Starting and stopping what is behind it is not its job."""
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+import sightline
+from sightline.core.errors import RequestError, shorten
+from sightline.server.auth import KeyGuard
+from sightline.server.context import context_of
+from sightline.server.contract import Chat
+from sightline.server.envelope import Envelope
+from sightline.server.error_map import error_response
+from sightline.server.host_guard import HostGuard
+from sightline.server.lifecycle import Lifecycle
+from sightline.server.ops import ops_router
+from sightline.server.options import ServerOptions
+from sightline.server.paths import CollapseSlashes
+from sightline.server.routes_chat import chat_router
+from sightline.server.routes_models import models_router
+
+
+def create_app(
+    chat: Chat, *, options: ServerOptions | None = None, lifecycle: Lifecycle | None = None
+) -> FastAPI:
+    """Return the app that serves `chat`. `lifecycle` is shared with the server that runs it.
+
+    The layers, outermost first: ids, times, logs and errors; one spelling of paths; the Host and
+    Origin of web pages; keys; routes.
+    """
+    options = options or ServerOptions()
+    lifecycle = lifecycle or Lifecycle()
+    app = FastAPI(
+        title="sightline",
+        version=sightline.__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[
+            Middleware(Envelope),
+            Middleware(CollapseSlashes),
+            Middleware(
+                HostGuard,
+                bind_host=options.bind_host,
+                allowed_hosts=options.allowed_hosts,
+                check_origin=not options.api_keys,
+            ),
+            Middleware(KeyGuard, api_keys=options.api_keys),
+        ],
+        exception_handlers={HTTPException: _routing_error},
+    )
+    app.include_router(chat_router(chat, options, lifecycle))
+    app.include_router(models_router(chat))
+    app.include_router(ops_router(chat, lifecycle))
+    return app
+
+
+async def _routing_error(request: Request, error: Exception) -> Response:
+    """Say in OpenAI form what the router only says with a status: no such path, no such method."""
+    assert isinstance(error, HTTPException)
+    context = context_of(request.scope)
+    method, path = shorten(request.method, 16), shorten(request.scope["path"])
+    allowed = (error.headers or {}).get("Allow")
+    if error.status_code == 405 and allowed:
+        refusal = RequestError(
+            f"{method} is not allowed on {path}; allowed: {allowed}.", code="method_not_allowed"
+        )
+    else:
+        refusal = RequestError(
+            f"Unknown request URL: {method} {path}. Try /v1/chat/completions.", code="unknown_url"
+        )
+    context.log["error"] = refusal.code
+    response = error_response(refusal, context.request_id)
+    if allowed:
+        response.headers["allow"] = allowed
+    return response

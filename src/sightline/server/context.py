@@ -1,0 +1,57 @@
+"""What is known about one HTTP request, from its first byte to its log line."""
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field
+
+from starlette.types import Scope
+
+from sightline.core.chat import Notice
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SCOPE_KEY = "sightline"
+
+
+@dataclass(slots=True)
+class RequestContext:
+    """`started` is a monotonic time. `cache_salt` and `key_id` belong to the caller's API key.
+
+    `log` collects what the access line tells beyond the request line; never content.
+    """
+
+    request_id: str
+    started: float = field(default_factory=time.monotonic)
+    key_id: str | None = None
+    cache_salt: bytes = field(default=b"", repr=False)
+    notices: list[Notice] = field(default_factory=list)
+    log: dict[str, str | int | float | None] = field(default_factory=dict)
+
+    def elapsed_ms(self) -> int:
+        return round((time.monotonic() - self.started) * 1000)
+
+
+def new_request_id() -> str:
+    return f"req_{uuid.uuid4().hex}"
+
+
+def header_values(scope: Scope, name: bytes) -> list[bytes]:
+    """Return every value of a header, in order. `name` is lower case, as ASGI sends names."""
+    return [value for key, value in scope["headers"] if key == name]
+
+
+def open_context(scope: Scope) -> RequestContext:
+    """Attach a context to `scope`. The client's request id is kept when it is harmless."""
+    given = header_values(scope, b"x-request-id")
+    if len(given) == 1 and _REQUEST_ID.fullmatch(given[0]):
+        context = RequestContext(given[0].decode("ascii"))
+    else:
+        context = RequestContext(new_request_id())
+    scope[_SCOPE_KEY] = context
+    return context
+
+
+def context_of(scope: Scope) -> RequestContext:
+    context = scope[_SCOPE_KEY]
+    assert isinstance(context, RequestContext)
+    return context

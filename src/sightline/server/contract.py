@@ -1,0 +1,39 @@
+"""What the HTTP surface asks of the service behind it; `ChatService` is all of it."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
+from sightline.service.served_model import ServedModel
+
+
+class Answer(Protocol):
+    """A started answer. Iterating yields its deltas, `aclose` ends it within one engine step."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def notices(self) -> Sequence[Notice]: ...
+
+    @property
+    def images(self) -> Sequence[ImageReport]: ...
+
+    def __aiter__(self) -> AsyncIterator[ChatDelta]: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Chat(Protocol):
+    """The service. `start` returns once the first delta is there, so refusals come before it.
+
+    `model` raises `Unavailable` (`model_loading`) until the model has been loaded once.
+    """
+
+    @property
+    def model(self) -> ServedModel: ...
+
+    @property
+    def is_ready(self) -> bool: ...
+
+    async def start(self, request: ChatRequest, *, streaming: bool = False) -> Answer: ...

@@ -1,0 +1,124 @@
+"""What surrounds every response: its id and time, its warnings, the access line, the last resort.
+
+The outermost layer of the app. Whatever is raised inside becomes an answer in OpenAI form here;
+a traceback goes to the log and nowhere else.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sightline.core.chat import Notice
+from sightline.core.errors import InternalError, SightlineError, shorten
+from sightline.server.context import RequestContext, header_values, open_context
+from sightline.server.error_map import error_response
+from sightline.server.hangup import ClientGone
+
+MAX_WARNINGS_BYTES = 1024
+CLIENT_CLOSED_REQUEST = 499  # for the log only; nobody is there to read a status
+
+logger = logging.getLogger("sightline.server")
+access_logger = logging.getLogger("sightline.access")
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
+
+
+def warnings_header(notices: Sequence[Notice]) -> str:
+    """Return the notices as `field=reason` pairs, at most 1 KiB of safe characters.
+
+    Pairs that no longer fit are counted in a last one, `more=N`.
+    """
+    pairs: list[str] = []
+    size = 0
+    room = MAX_WARNINGS_BYTES - len(", more=99999")
+    for index, notice in enumerate(notices):
+        pair = f"{_safe(notice.field)}={_safe(notice.reason)}"
+        size += len(pair) + 2
+        if size > room:
+            pairs.append(f"more={len(notices) - index}")
+            break
+        pairs.append(pair)
+    return ", ".join(pairs)
+
+
+def _safe(text: str) -> str:
+    return _UNSAFE.sub("-", text[:128])
+
+
+class Envelope:
+    """Outermost middleware. Pure ASGI, so streams pass through it untouched."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        context = open_context(scope)
+        status: int | None = None
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *_headers(context)]
+            await send(message)
+
+        try:
+            try:
+                await self._app(scope, receive, send_enveloped)
+            except ClientGone:
+                status = status or CLIENT_CLOSED_REQUEST
+            except Exception as error:
+                if status is not None:
+                    raise
+                response = error_response(_as_sightline_error(error, context), context.request_id)
+                await response(scope, receive, send_enveloped)
+        finally:
+            _log_access(scope, context, status)
+
+
+def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineError:
+    if not isinstance(error, SightlineError):
+        logger.error("request %s failed", context.request_id, exc_info=error)
+        return InternalError()
+    context.log["error"] = error.code
+    return error
+
+
+def _headers(context: RequestContext) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"x-request-id", context.request_id.encode("ascii")),
+        (b"openai-processing-ms", str(context.elapsed_ms()).encode("ascii")),
+    ]
+    if context.notices:
+        value = warnings_header(context.notices).encode("ascii")
+        headers.append((b"x-sightline-warnings", value))
+    return headers
+
+
+def _log_access(scope: Scope, context: RequestContext, status: int | None) -> None:
+    """Write one JSON line. Query strings may hold secrets, so only the path is told."""
+    client = scope.get("client")
+    agents = header_values(scope, b"user-agent")
+    line = {
+        "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+        "request_id": context.request_id,
+        "client": client[0] if client else None,
+        "method": shorten(scope["method"], 16),
+        "path": shorten(scope["path"], 256),
+        "status": status,
+        "duration_ms": context.elapsed_ms(),
+        "key_id": context.key_id,
+        "agent": shorten(agents[0].decode("latin-1")) if agents else None,
+        **context.log,
+    }
+    if context.notices:
+        line["warnings"] = warnings_header(context.notices)
+    access_logger.info("%s", json.dumps(line, ensure_ascii=True))

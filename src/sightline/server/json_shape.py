@@ -1,0 +1,100 @@
+"""Judging the shape of a JSON body before anything is built from it.
+
+The parser behind pydantic accepts four things this server does not: nesting down to 200 levels,
+repeated keys (the last one wins, a proxy may have read the first), NaN and Infinity, and bodies
+of millions of tiny values, each of which costs it about 300 bytes. One linear pass finds them. It
+need not understand JSON otherwise: what is broken in other ways is left to the parser.
+
+Every regular expression runs over at most `_WINDOW` bytes at a time, so that a pass in a thread
+lets the event loop in between.
+"""
+
+import json
+import re
+
+from sightline.core.errors import RequestError
+
+_WINDOW = 1 << 20
+_TOKEN = re.compile(rb'["{}\[\],NI]')
+_STRING_BODY = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_COLON = re.compile(rb"[ \t\r\n]*+:")
+
+_QUOTE, _COMMA = ord('"'), ord(",")
+_OPEN_OBJECT, _OPEN_ARRAY = ord("{"), ord("[")
+_CLOSE_OBJECT, _CLOSE_ARRAY = ord("}"), ord("]")
+
+
+def invalid_json(body: bytes, position: int, what: str = "Body is not valid JSON") -> RequestError:
+    """Return the error that points at byte `position` of `body`."""
+    line = body.count(b"\n", 0, position) + 1
+    column = position - body.rfind(b"\n", 0, position)
+    return RequestError(f"{what} at line {line}, column {column}.", code="invalid_json")
+
+
+def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
+    """Raise `RequestError` when `body` is too deep or ambiguous (`invalid_json`) or too rich.
+
+    Too rich is `invalid_value`: more than `max_values` containers and separators.
+    """
+    size = len(body)
+    position = 0
+    num_values = 1
+    # For each open container the keys seen so far; None for an array.
+    open_keys: list[set[bytes] | None] = []
+    while position < size:
+        match = _TOKEN.search(body, position, position + _WINDOW)
+        if match is None:
+            position += _WINDOW
+            continue
+        start = match.start()
+        token = body[start]
+        position = start + 1
+        if token == _QUOTE:
+            position = _string_end(body, position)
+            if open_keys and (keys := open_keys[-1]) is not None and _COLON.match(body, position):
+                key = _plain_key(body[start:position])
+                if key in keys:
+                    raise invalid_json(body, start, "Body repeats a key")
+                keys.add(key)
+        elif token == _COMMA:
+            num_values += 1
+        elif token in (_OPEN_OBJECT, _OPEN_ARRAY):
+            num_values += 1
+            open_keys.append(set() if token == _OPEN_OBJECT else None)
+            if len(open_keys) > max_depth:
+                raise invalid_json(body, start, f"Body nests deeper than {max_depth} levels")
+        elif token in (_CLOSE_OBJECT, _CLOSE_ARRAY):
+            if open_keys:
+                open_keys.pop()
+        else:  # N or I outside a string begins NaN, Infinity or nothing
+            raise invalid_json(body, start)
+        if num_values > max_values:
+            raise RequestError(f"Body holds more than {max_values} values.", code="invalid_value")
+
+
+def _string_end(body: bytes, position: int) -> int:
+    """Return the position after the quote that ends the string whose text begins at `position`."""
+    quote = body.find(b'"', position)
+    if quote < 0:
+        return len(body)
+    if body.find(b"\\", position, quote) < 0:  # the usual case, at the speed of memchr
+        return quote + 1
+    while position < len(body):
+        match = _STRING_BODY.match(body, position, position + _WINDOW)
+        assert match is not None
+        position = match.end()
+        if body[position : position + 1] == b'"':
+            return position + 1
+        if match.end() == match.start():
+            break  # a backslash is the very last byte
+    return len(body)
+
+
+def _plain_key(quoted: bytes) -> bytes:
+    """Return a key as it reads without escapes, so that two spellings of one key are equal."""
+    if b"\\" not in quoted:
+        return quoted
+    try:
+        return json.dumps(json.loads(quoted), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    except ValueError:
+        return quoted  # not JSON; the parser will say where

@@ -1,0 +1,22 @@
+"""What an operator may choose about the HTTP surface."""
+
+from dataclasses import dataclass, field
+
+from sightline.core.limits import Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Options of `create_app` and `Server`.
+
+    `bind_host` is the address the server listens on; a loopback address turns on the Host and
+    Origin checks that keep web pages away from a server without keys. `allowed_hosts` are further
+    names that may stand in the Host header then. With `strict`, every request is judged as if it
+    carried `x-sightline-strict: 1`. Idle and clock values come from `limits`.
+    """
+
+    bind_host: str = "127.0.0.1"
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    strict: bool = False
+    limits: Limits = field(default_factory=Limits)

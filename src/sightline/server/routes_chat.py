@@ -1,0 +1,151 @@
+"""`POST /v1/chat/completions`: read, convert, ask the service, answer whole or as a stream."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Scope
+
+from sightline.core.chat import ChatDelta
+from sightline.core.errors import InternalError
+from sightline.server import ascii_json
+from sightline.server.body import read_body
+from sightline.server.context import RequestContext, context_of, header_values
+from sightline.server.contract import Chat
+from sightline.server.hangup import run_for_client
+from sightline.server.lifecycle import Lifecycle
+from sightline.server.openai_convert import (
+    ChatCall,
+    ChunkWriter,
+    completion_object,
+    report_object,
+    system_fingerprint,
+    to_chat_call,
+)
+from sightline.server.openai_schema import ChatBody, parse_chat_body
+from sightline.server.options import ServerOptions
+from sightline.server.sse import EventStream, block
+
+# Up to here a body is parsed on the event loop, within a few milliseconds at the very worst.
+MAX_INLINE_BYTES = 16 * 1024
+
+
+def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
+    router = APIRouter()
+    limits = options.limits
+
+    @router.post("/v1/chat/completions")
+    @router.post("/chat/completions")
+    async def create_chat_completion(request: Request) -> Response:
+        context = context_of(request.scope)
+        lifecycle.refuse_when_draining()
+        body = await read_body(request.scope, request.receive, limits)
+        call = to_chat_call(
+            await _parse(body, options),
+            request_id=f"chatcmpl-{uuid.uuid4().hex}",
+            strict=options.strict or _asks_strict(request.scope),
+            cache_salt=context.cache_salt,
+            limits=limits,
+        )
+        del body
+        context.notices.extend(call.notices)
+        context.log["chat_id"] = call.request.request_id
+        context.log["stream"] = call.stream
+        if call.stream:
+            return EventStream(
+                _stream(chat, call, context, lifecycle),
+                lifecycle=lifecycle,
+                keep_alive_s=limits.keep_alive_comment_s,
+            )
+        completion = await run_for_client(
+            _complete(chat, call, context, lifecycle), request.receive, lifecycle
+        )
+        return Response(ascii_json.encode(completion), media_type="application/json")
+
+    return router
+
+
+async def _parse(body: bytes, options: ServerOptions) -> ChatBody:
+    if len(body) <= MAX_INLINE_BYTES:
+        return parse_chat_body(body, options.limits)
+    return await asyncio.to_thread(parse_chat_body, body, options.limits)
+
+
+def _asks_strict(scope: Scope) -> bool:
+    values = header_values(scope, b"x-sightline-strict")
+    return any(value.strip().lower() in (b"1", b"true") for value in values)
+
+
+async def _complete(
+    chat: Chat, call: ChatCall, context: RequestContext, lifecycle: Lifecycle
+) -> dict[str, object]:
+    """Return the whole `chat.completion` object."""
+    with lifecycle.running_answer():
+        answer = await chat.start(call.request)
+        async with aclosing(answer):
+            context.notices.extend(answer.notices)
+            text: list[str] = []
+            last: ChatDelta | None = None
+            async for last in answer:
+                text.append(last.text)
+        if last is None or last.finish_reason is None or last.usage is None:
+            raise InternalError
+        _log_answer(context, last)
+        completion = completion_object(
+            completion_id=call.request.request_id,
+            created=int(time.time()),
+            model=answer.model,
+            fingerprint=system_fingerprint(chat.model),
+            text="".join(text),
+            finish_reason=last.finish_reason,
+            usage=last.usage,
+        )
+        if call.report:
+            completion["sightline"] = report_object(context.notices, answer.images)
+        return completion
+
+
+async def _stream(
+    chat: Chat, call: ChatCall, context: RequestContext, lifecycle: Lifecycle
+) -> AsyncGenerator[bytes, None]:
+    """Yield the blocks of the stream up to `[DONE]`. Nothing is yielded before the first delta."""
+    with lifecycle.running_answer():
+        created = int(time.time())
+        answer = await chat.start(call.request, streaming=True)
+        async with aclosing(answer):
+            context.notices.extend(answer.notices)
+            chunks = ChunkWriter(
+                completion_id=call.request.request_id,
+                created=created,
+                model=answer.model,
+                fingerprint=system_fingerprint(chat.model),
+                include_usage=call.include_usage,
+            )
+            head = block(chunks.role())
+            last: ChatDelta | None = None
+            async for last in answer:
+                # The role goes out with the first text: one write less before the first word.
+                if last.text:
+                    yield head + block(chunks.text(last.text))
+                    head = b""
+        if last is None or last.finish_reason is None or last.usage is None:
+            raise InternalError
+        _log_answer(context, last)
+        finish = chunks.finish(last.finish_reason)
+        if call.report:
+            finish["sightline"] = report_object(context.notices, answer.images)
+        yield head + block(finish)
+        if call.include_usage:
+            yield block(chunks.usage(last.usage))
+
+
+def _log_answer(context: RequestContext, last: ChatDelta) -> None:
+    context.log["finish_reason"] = last.finish_reason
+    if last.usage is not None:
+        context.log["prompt_tokens"] = last.usage.prompt_tokens
+        context.log["completion_tokens"] = last.usage.completion_tokens

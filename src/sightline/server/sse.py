@@ -1,0 +1,127 @@
+"""Server-sent events as every OpenAI client reads them.
+
+Blocks are exactly `data: {json}` and an empty line, LF only, one line of ASCII JSON, no `event:`
+or `id:` lines. The status line waits for the first event, so whatever can fail early keeps its
+status; only when that takes long does a comment go out ahead of it, and then one after every
+further silence, so that proxies and clients with read time-outs stay.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from sightline.core.errors import InternalError, SightlineError
+from sightline.server import ascii_json
+from sightline.server.context import context_of
+from sightline.server.error_map import error_object
+from sightline.server.hangup import ClientGone, run_for_client
+from sightline.server.lifecycle import Lifecycle
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+
+logger = logging.getLogger("sightline.server")
+
+
+def block(value: object) -> bytes:
+    return b"data: " + ascii_json.encode(value) + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends `blocks` as they come, ends them when the client leaves or the server must.
+
+    An error before the first block is raised, to become an ordinary response; one after it
+    becomes an error event, and the stream ends there without `[DONE]`.
+    """
+
+    def __init__(
+        self,
+        blocks: AsyncGenerator[bytes, None],
+        *,
+        lifecycle: Lifecycle,
+        keep_alive_s: float,
+    ) -> None:
+        self._blocks = blocks
+        self._lifecycle = lifecycle
+        self._keep_alive_s = keep_alive_s
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = _Writer(send)
+        try:
+            await run_for_client(self._stream(writer), receive, self._lifecycle)
+        except ClientGone:
+            raise
+        except SightlineError as error:
+            await self._end_with(error, writer, scope)
+        except Exception as error:
+            if not writer.has_started:
+                raise
+            logger.error("stream of %s failed", context_of(scope).request_id, exc_info=error)
+            await self._end_with(InternalError(), writer, scope)
+
+    async def _stream(self, writer: "_Writer") -> None:
+        comments = asyncio.ensure_future(writer.fill_silences(self._keep_alive_s))
+        try:
+            async with aclosing(self._blocks):
+                async for data in self._blocks:
+                    await writer.write(data)
+        finally:
+            comments.cancel()
+        await writer.write(DONE)
+        await writer.end()
+
+    async def _end_with(self, error: SightlineError, writer: "_Writer", scope: Scope) -> None:
+        if not writer.has_started:
+            raise error
+        context = context_of(scope)
+        context.log["error"] = error.code
+        await writer.write(block(error_object(error, context.request_id)))
+        await writer.end()
+
+
+class _Writer:
+    """The response so far. Two tasks write to it; the lock keeps the status line first."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._lock = asyncio.Lock()
+        self._last_write = asyncio.get_running_loop().time()
+        self.has_started = False
+
+    async def write(self, data: bytes) -> None:
+        async with self._lock:
+            if not self.has_started:
+                self.has_started = True
+                await self._send(_start())
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            self._last_write = asyncio.get_running_loop().time()
+
+    async def end(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def fill_silences(self, after_s: float) -> None:
+        """Write a comment whenever nothing was written for `after_s`. Never returns."""
+        clock = asyncio.get_running_loop()
+        while True:
+            wait_s = self._last_write + after_s - clock.time()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            else:
+                await self.write(KEEP_ALIVE)
+
+
+def _start() -> Message:
+    return {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+        ],
+    }

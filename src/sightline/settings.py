@@ -10,6 +10,7 @@ Unknown names are errors everywhere. This is the only module that reads the envi
 
 import dataclasses
 import difflib
+import math
 import os
 import types
 import typing
@@ -354,18 +355,8 @@ def _converted(kind: Any, value: Any) -> Any:
         if isinstance(value, str) and value.lower() in known:
             return known[value.lower()]
         raise ValueError("true or false")
-    if kind is int:
-        if isinstance(value, str):
-            return _parsed(int, value, "a whole number")
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise ValueError("a whole number")
-    if kind is float:
-        if isinstance(value, str):
-            return _parsed(float, value, "a number")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        raise ValueError("a number")
+    if kind in (int, float):
+        return _number(kind, value)
     if kind is Path:
         if isinstance(value, str | Path) and str(value):
             return Path(value)
@@ -375,11 +366,15 @@ def _converted(kind: Any, value: Any) -> Any:
     raise ValueError("a text")
 
 
-def _parsed(kind: type[int] | type[float], text: str, expected: str) -> Any:
+def _number(kind: type[int] | type[float], value: Any) -> int | float:
+    expected = "a whole number" if kind is int else "a number"
+    is_number = isinstance(value, kind | int) and not isinstance(value, bool)
+    if not is_number and not isinstance(value, str):
+        raise ValueError(expected)
     try:
-        number = kind(text.strip())
-    except ValueError:
+        number = kind(value)
+    except (ValueError, OverflowError):
         raise ValueError(expected) from None
-    if number != number or number in (float("inf"), float("-inf")):
+    if not math.isfinite(number):
         raise ValueError(expected)
     return number

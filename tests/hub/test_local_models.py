@@ -1,0 +1,64 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from sightline.core.errors import StartupError
+from sightline.hub import check_folder, find_models, resolve_model
+
+
+def make_model(path: Path, **config: object) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"model_type": "chatglm"} | config))
+    (path / "model.safetensors").write_bytes(b"\0" * 100)
+    (path / "tokenizer.model").write_bytes(b"")
+    return path
+
+
+def test_a_model_folder_is_described(tmp_path):
+    model = check_folder(make_model(tmp_path / "glm"))
+    assert (model.name, model.model_type, model.size_bytes) == ("glm", "chatglm", 100)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "not valid JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no *.safetensors"),
+        (lambda folder: (folder / "tokenizer.model").unlink(), "no tokenizer.model"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_refused_by_name(spoil, message, tmp_path):
+    folder = make_model(tmp_path / "glm")
+    spoil(folder)
+    with pytest.raises(StartupError) as caught:
+        check_folder(folder)
+    assert message in caught.value.message
+
+
+def test_a_missing_folder_and_a_file_are_refused(tmp_path):
+    with pytest.raises(StartupError, match="There is no model folder"):
+        check_folder(tmp_path / "none")
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(StartupError, match="is a file"):
+        check_folder(file)
+
+
+def test_models_are_found_in_a_folder_and_its_subfolders(tmp_path):
+    make_model(tmp_path / "b")
+    make_model(tmp_path / "a")
+    (tmp_path / "notes").mkdir()
+    assert [model.name for model in find_models([tmp_path, tmp_path / "a"])] == ["a", "b"]
+
+
+def test_a_name_means_the_folder_of_that_name(tmp_path, monkeypatch):
+    folder = make_model(tmp_path / "models" / "glm")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model("glm", [tmp_path / "models"]) == folder
+    assert resolve_model(str(folder), []) == folder
+    with pytest.raises(StartupError, match="There is no model folder qwen"):
+        resolve_model("qwen", [tmp_path / "models"])

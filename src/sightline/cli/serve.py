@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
             print(catalogue.text("serve.new_key", api_key=plan.new_api_key))
             print(catalogue.text("serve.keep_key"))
         note(catalogue.text("serve.listening", version=__version__, url=listener.url))
-        bar = ProgressBar(catalogue.text("serve.loading", model=plan.model_name))
+        bar = ProgressBar(catalogue.text("serve.loading", model=plan.model_id))
 
         def show_ready(info: "EngineInfo", names: tuple[str, ...]) -> None:
             bar.clear()
@@ -54,7 +54,6 @@ def run(settings: Settings) -> None:
         try:
             assembly.serve(
                 plan,
-                listener,
                 on_progress=bar.update,
                 on_ready=show_ready,
                 on_stopping=show_stopping,

@@ -1,0 +1,371 @@
+"""The only module that knows every room: settings in, a running server out.
+
+    listen -> plan -> House (engine, media, service, app, server) -> run -> drain -> close
+
+The port is taken and the model folder is looked at before anything heavy, and the server answers
+`model_loading` while the weights are read. Heavy rooms are imported where they are built.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sightline.core.engine import Engine, EngineInfo
+from sightline.core.engine_options import EngineOptions
+from sightline.core.errors import StartupError
+from sightline.hub import LocalModel, check_folder, resolve_model
+from sightline.settings import Settings, cache_dir
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from starlette.types import ASGIApp
+
+    from sightline.backends.inline import LocalEngine
+    from sightline.server.lifecycle import Lifecycle
+    from sightline.server.options import ServerOptions
+    from sightline.server.serve import Server
+
+DEMO_ID = "sightline-demo"
+FAKE_ID = "sightline-fake"
+# What clients of GLM-4V ask for; only the default demo stands in for it.
+DEMO_ALIASES = ("glm-4v", "glm-4v-9b")
+
+OnProgress = Callable[[int, int], None]
+OnReady = Callable[[EngineInfo, tuple[str, ...]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound socket, and how a client on this machine reaches it."""
+
+    socket: socket.socket
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be served and to whom, decided before anything is loaded.
+
+    `folder` is None for the fake engine. `new_api_key` was made because the server is open to the
+    network and no key was given; it is one of `api_keys`.
+    """
+
+    settings: Settings
+    listener: Listener
+    folder: Path | None
+    model_id: str
+    aliases: tuple[str, ...]
+    api_keys: tuple[str, ...] = field(repr=False)
+    new_api_key: str | None = field(repr=False)
+
+
+def bundled_model() -> LocalModel | None:
+    """Return the model that ships with sightline; None when the package lacks it."""
+    from sightline.demo import MODEL_DIR
+
+    try:
+        found = check_folder(MODEL_DIR)
+    except StartupError:
+        return None
+    return LocalModel(
+        name=DEMO_ID,
+        path=found.path,
+        model_type=found.model_type,
+        size_bytes=found.size_bytes,
+    )
+
+
+def model_folders(settings: Settings) -> list[Path]:
+    """Return the folders that are searched for models by name."""
+    named = [Path(folder).expanduser() for folder in settings.model.model_dir]
+    return [*named, Path("models"), cache_dir() / "models"]
+
+
+@contextmanager
+def listen(settings: Settings) -> Iterator[Listener]:
+    """Take the port. Raises StartupError at once if that is impossible."""
+    from sightline.server.serve import bind
+
+    with bind(settings.server.host, settings.server.port) as bound:
+        yield Listener(bound, settings.server.host, bound.getsockname()[1])
+
+
+def plan(settings: Settings, listener: Listener) -> Plan:
+    """Decide what is served. Raises StartupError for a model folder that cannot be one."""
+    served = settings.model.served_model_name
+    folder: Path | None = None
+    names: tuple[str, ...]
+    if settings.model.engine == "fake":
+        names = (FAKE_ID, *DEMO_ALIASES)
+    elif settings.model.model in ("", DEMO_ID):
+        bundled = bundled_model()
+        if bundled is None:
+            raise StartupError(
+                "The bundled model is missing from this installation; install sightline again, "
+                "or name a model folder.",
+                code="model_not_bundled",
+            )
+        folder = bundled.path
+        names = (DEMO_ID, *DEMO_ALIASES) if not settings.model.model else (DEMO_ID,)
+    else:
+        found = check_folder(resolve_model(settings.model.model, model_folders(settings)))
+        folder = found.path
+        names = (found.name,)
+    model_id, *aliases = served or names
+    _check_media_root(settings)
+    api_keys, new_api_key = settings.server.api_key, None
+    if not api_keys and not _is_loopback(settings.server.host):
+        new_api_key = "sl-" + secrets.token_urlsafe(32)
+        api_keys = (new_api_key,)
+    return Plan(
+        settings=settings,
+        listener=listener,
+        folder=folder,
+        model_id=model_id,
+        aliases=tuple(aliases),
+        api_keys=api_keys,
+        new_api_key=new_api_key,
+    )
+
+
+def _check_media_root(settings: Settings) -> None:
+    root = settings.media.media_root
+    if root is not None and not root.is_dir():
+        raise StartupError(f"--media-root: {root} is not a folder.", code="media_root")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class House:
+    """One server with everything behind it. `run` once; `stop` from any thread."""
+
+    def __init__(self, plan: Plan, *, on_progress: OnProgress) -> None:
+        self._plan = plan
+        self._on_progress = on_progress
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: Server | None = None
+        self._is_stopping = threading.Event()
+
+    async def run(
+        self, *, on_ready: OnReady, on_stopping: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve until a signal or `stop`, drain, and take everything down in order.
+
+        Raises StartupError when the model cannot be loaded.
+        """
+        from sightline.media.loader import MediaLoader
+        from sightline.models.tokenizers import TiktokenTokenizer
+        from sightline.server.app import create_app
+        from sightline.server.lifecycle import Lifecycle
+        from sightline.server.options import ServerOptions
+        from sightline.service.chat import ChatOptions, ChatService
+
+        plan, settings = self._plan, self._plan.settings
+        async with AsyncExitStack() as resources:
+            engine, start_engine = _make_engine(plan, self._on_progress)
+            resources.push_async_callback(engine.close)
+            media = MediaLoader(limits=settings.limits)
+            await media.start()
+            resources.push_async_callback(media.close)
+            service = ChatService(
+                engine,
+                media,
+                load_tokenizer=TiktokenTokenizer.load,
+                limits=settings.limits,
+                options=ChatOptions(
+                    served_name=plan.model_id,
+                    aliases=plan.aliases,
+                    extra_images=settings.server.extra_images,
+                    default_max_tokens=settings.server.max_output_tokens,
+                ),
+            )
+            resources.push_async_callback(service.close)
+            lifecycle = Lifecycle()
+            options = ServerOptions(
+                bind_host=plan.listener.host,
+                api_keys=plan.api_keys,
+                allowed_hosts=settings.server.allow_host,
+                strict=settings.server.strict,
+                limits=settings.limits,
+            )
+            app = create_app(service, options=options, lifecycle=lifecycle)
+            self._server = _server(app, lifecycle, options, on_stopping)
+            self._loop = asyncio.get_running_loop()
+            if self._is_stopping.is_set():
+                return
+
+            async def load() -> None:
+                await start_engine()
+                await service.prepare()
+                model = service.model
+                on_ready(model.info, (model.id, *model.aliases))
+
+            await _serve_while_loading(self._server, plan.listener, load)
+
+    def stop(self) -> None:
+        """End `run` as a signal would."""
+        self._is_stopping.set()
+        if self._loop is not None and self._server is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+                self._loop.call_soon_threadsafe(self._server.start_drain)
+
+
+async def _serve_while_loading(
+    server: "Server", listener: Listener, load: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve until the server has drained; a `load` that fails ends it and is raised."""
+    serving = asyncio.ensure_future(server.serve([listener.socket]))
+    loading = asyncio.ensure_future(load())
+    try:
+        await asyncio.wait((serving, loading), return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and loading.exception() is not None:
+            server.start_drain()
+        await serving
+    finally:
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+
+
+def _make_engine(
+    plan: Plan, on_progress: OnProgress
+) -> tuple[Engine, Callable[[], Awaitable[None]]]:
+    """Return the engine that the settings ask for, and what starts it."""
+    settings = plan.settings
+    if plan.folder is None:
+        from sightline.backends.fake import FakeEngine, fake_info
+
+        info = fake_info(model_id=plan.model_id)
+
+        async def start_nothing() -> None: ...
+
+        return FakeEngine(info=info), start_nothing
+    options = _engine_options(plan, plan.folder)
+    if settings.model.engine == "inline":
+        from sightline.backends.inline import InlineEngine
+
+        def factory(on_loading: OnProgress) -> "LocalEngine":
+            # By name: it imports torch, which this process otherwise never does.
+            build = importlib.import_module("sightline.engine.build")
+            engine: LocalEngine = build.build_engine(options, on_loading)
+            return engine
+
+        inline = InlineEngine(factory, on_loading=on_progress)
+        return inline, inline.start
+    from sightline.backends.process import ProcessEngine
+
+    process = ProcessEngine(options, on_loading=on_progress)
+    return process, process.start
+
+
+def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
+    chosen = plan.settings.model
+    options = EngineOptions(
+        model=str(folder),
+        model_id=plan.model_id,
+        aliases=plan.aliases,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        num_threads=chosen.threads,
+        max_model_len=chosen.max_model_len,
+        max_num_seqs=plan.settings.limits.max_running,
+    )
+    if chosen.kv_cache_bytes is not None:
+        options = replace(options, kv_cache_bytes=chosen.kv_cache_bytes)
+    return options
+
+
+def _server(
+    app: "ASGIApp",
+    lifecycle: "Lifecycle",
+    options: "ServerOptions",
+    on_stopping: Callable[[], None],
+) -> "Server":
+    from sightline.server.serve import Server
+
+    class AnnouncedServer(Server):
+        """Says so when a signal begins the drain."""
+
+        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
+            on_stopping()
+            super().handle_exit(sig, frame)
+
+    return AnnouncedServer(app, lifecycle=lifecycle, options=options)
+
+
+def serve(
+    plan: Plan,
+    *,
+    on_progress: OnProgress,
+    on_ready: OnReady,
+    on_stopping: Callable[[], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM, then drain. Raises StartupError if the model cannot start."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    house = House(plan, on_progress=on_progress)
+    asyncio.run(house.run(on_ready=on_ready, on_stopping=on_stopping))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThreadServer:
+    url: str
+    api_key: str
+    model_id: str
+
+
+@contextmanager
+def server_in_thread(
+    settings: Settings, *, on_progress: OnProgress = lambda done, total: None
+) -> Iterator[ThreadServer]:
+    """Run a server for this program alone: a free loopback port and a key that nobody else knows.
+
+    Returns when it is ready; raises StartupError if it cannot be. Leaving the block stops it.
+    """
+    key = secrets.token_urlsafe(32)
+    own = replace(
+        settings,
+        server=replace(settings.server, host="127.0.0.1", port=0, api_key=(key,)),
+    )
+    ready: Future[str] = Future()
+    with listen(own) as listener:
+        house = House(plan(own, listener), on_progress=on_progress)
+
+        def run() -> None:
+            try:
+                asyncio.run(house.run(on_ready=lambda info, names: ready.set_result(names[0])))
+            except BaseException as error:
+                if not ready.done():
+                    ready.set_exception(error)
+                    return
+                raise
+
+        thread = threading.Thread(target=run, name="server")
+        thread.start()
+        try:
+            yield ThreadServer(url=listener.url, api_key=key, model_id=ready.result())
+        finally:
+            house.stop()
+            thread.join()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from sightline.cli import catalogue
 from sightline.cli.terminal import ProgressBar, fail, note, printable
-from sightline.client import Client, Message, Usage
+from sightline.client.chat import Client
+from sightline.client.wire import Message, Usage
 from sightline.settings import Settings
 
 PROBE_TIMEOUT_S = 1.0

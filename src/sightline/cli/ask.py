@@ -70,7 +70,7 @@ def pictures_and_question(arguments: list[str]) -> tuple[list[str], str]:
 
 def user_message(pictures: list[str], question: str, settings: Settings) -> dict[str, Any]:
     from sightline.cli.pictures import read_picture
-    from sightline.client import image_part, text_part
+    from sightline.client.wire import image_part, text_part
 
     read = [read_picture(name, settings.limits) for name in pictures]
     parts = [*(image_part(picture.source) for picture in read), text_part(question)]

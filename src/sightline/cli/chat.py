@@ -90,7 +90,8 @@ class Conversation:
 
     def say(self, line: str) -> None:
         """Ask, show the answer, and keep both; a turn that fails or is interrupted is dropped."""
-        from sightline.client import ClientError, image_part, text_part
+        from sightline.client.errors import ClientError
+        from sightline.client.wire import image_part, text_part
 
         pictures = [image_part(picture.source) for picture in self.pending]
         question = {"role": "user", "content": [*pictures, text_part(line)]}

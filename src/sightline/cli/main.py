@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from sightline.cli import ask, catalogue, chat, config, models, serve, version
+from sightline.cli.terminal import fail
+from sightline.core.errors import shorten
 from sightline.settings import language
 
 COMMANDS = (serve, ask, chat, models, config, version)
@@ -69,5 +71,5 @@ def take_language(arguments: list[str]) -> tuple[str | None, list[str]]:
         else:
             rest.append(argument)
     if chosen is not None and chosen not in ("zh", "en"):
-        sys.exit(f"sightline: --lang: {chosen[:64]!r} is not one of zh, en.")
+        fail(f"--lang: {shorten(chosen)!r} is not one of zh, en.")
     return chosen, rest

@@ -1,18 +1,5 @@
-"""A small client of the OpenAI-compatible API, as the command line uses it."""
+"""A small client of the OpenAI-compatible API, as the command line uses it.
 
-from sightline.client.chat import Client
-from sightline.client.errors import ClientError, ServerUnreachable
-from sightline.client.wire import Answer, Chunk, Message, ModelCard, Usage, image_part, text_part
-
-__all__ = [
-    "Answer",
-    "Chunk",
-    "Client",
-    "ClientError",
-    "Message",
-    "ModelCard",
-    "ServerUnreachable",
-    "Usage",
-    "image_part",
-    "text_part",
-]
+`chat.Client` is the client; `wire` has what it sends and reads, `errors` what can go wrong.
+Nothing is imported here, because the HTTP library is slow to load and help must be instant.
+"""

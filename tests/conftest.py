@@ -1,0 +1,60 @@
+"""Fixtures for every room: the command line as a real process, and a server to ask."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sightline.assembly import ThreadServer, server_in_thread
+from sightline.settings import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """Runs `sightline` in a folder of its own, with nothing of this machine's environment."""
+
+    folder: Path
+
+    @property
+    def environ(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+        return kept | {"HOME": str(self.folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "sightline", *arguments]
+
+    def __call__(self, *arguments: str, stdin: bytes = b"", **environ: str) -> Outcome:
+        done = subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environ | environ,
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def sightline(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def fake_server() -> Iterator[ThreadServer]:
+    """A real server with the fake engine, which repeats the last question. It wants its key."""
+    settings = resolve({"engine": "fake"}, environ={})
+    with server_in_thread(settings) as server:
+        yield server

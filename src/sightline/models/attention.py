@@ -45,7 +45,8 @@ class CausalAttention:
         num_slots, num_groups = key.shape[-3], key.shape[-2]
         queries_per_group = num_heads // num_groups
         # [..., G, R, T, Dh] against [..., G, 1, S, Dh]
-        query = query.unflatten(-2, (num_groups, queries_per_group)).movedim(-4, -2)
+        query = query.reshape(*batch, num_tokens, num_groups, queries_per_group, head_dim)
+        query = query.movedim(-4, -2)
         key = key.transpose(-3, -2)
         value = value.transpose(-3, -2)
         if num_tokens == 1:

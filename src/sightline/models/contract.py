@@ -101,6 +101,9 @@ class VisionLanguageModel(Protocol):
     `torch.inference_mode`.
     """
 
+    @property
+    def description(self) -> ModelDescription: ...
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         """Turn uint8 RGB `[N, S, S, 3]` into embedding rows `[N, num_image_tokens, D]`."""
         ...

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.core.engine import SquareImagePolicy
 from sightline.models.attention import CausalAttention
-from sightline.models.contract import KVCache
+from sightline.models.contract import KVCache, ModelDescription
 from sightline.models.hub_config import ConfigReader
 from sightline.models.positions import compressed_positions, next_position
 
@@ -203,7 +204,8 @@ class Rotation:
         if self._cosines.dtype != heads.dtype:
             self._cosines = self._cosines.to(heads.dtype)
             self._sines = self._sines.to(heads.dtype)
-        swapped = heads.unflatten(-1, (-1, 2)).roll(1, dims=-1).flatten(-2)
+        pairs = heads.reshape(*heads.shape[:-1], -1, 2)
+        swapped = pairs.roll(1, dims=-1).view(heads.shape)
         return heads * self._cosines + swapped * self._sines
 
 
@@ -223,10 +225,12 @@ class SelfAttention(nn.Module):
         self.dense = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
-        heads = self.query_key_value(x).unflatten(-1, (-1, self.head_dim))
-        turned = rotate(heads[..., : self.num_heads + self.num_groups, :])
-        query, key = turned.split((self.num_heads, self.num_groups), dim=-2)
-        value = heads[..., self.num_heads + self.num_groups :, :]
+        num_turned = self.num_heads + self.num_groups
+        rows: Tensor = self.query_key_value(x)
+        heads = rows.view(*rows.shape[:-1], -1, self.head_dim)
+        turned = rotate(heads[..., :num_turned, :])
+        query, key = turned[..., : self.num_heads, :], turned[..., self.num_heads :, :]
+        value = heads[..., num_turned:, :]
         mixed: Tensor = self.dense(attend(self.layer, query, key, value))
         return mixed
 
@@ -410,8 +414,17 @@ class Glm4v(nn.Module):
         self.transformer = Transformer(config)
 
     @property
-    def num_parameters(self) -> int:
-        return sum(parameter.numel() for parameter in self.parameters())
+    def description(self) -> ModelDescription:
+        vision = self.config.vision
+        return ModelDescription(
+            prompt_format="glm4",
+            max_model_len=self.config.max_positions,
+            vocab_size=self.config.vocab_size,
+            eos_token_ids=self.config.eos_token_ids,
+            image_policy=None
+            if vision is None
+            else SquareImagePolicy(size=vision.image_size, num_tokens=vision.num_image_tokens),
+        )
 
     @property
     def dtype(self) -> torch.dtype:

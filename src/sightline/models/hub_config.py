@@ -11,7 +11,8 @@ class ConfigReader:
 
     `where` is how the object is called in messages, for example `config.json` or
     `config.json, vision_config`. Every method raises StartupError, naming the key, the value
-    found and what is supported.
+    found and what is supported. A key that is missing, or null, gives the default; without a
+    default it is refused.
     """
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
@@ -19,14 +20,14 @@ class ConfigReader:
         self.where = where
 
     def integer(self, key: str, *, low: int = 1, high: int, default: int | None = None) -> int:
-        """Return the integer at `key`, within [low, high]. A missing key gives `default`."""
+        """Return the integer at `key`, within [low, high]."""
         value = self._value(key, default)
         if type(value) is not int or not low <= value <= high:
             raise self.refusal(key, f"an integer from {low} to {high}")
         return value
 
     def number(self, key: str, *, low: float, high: float, default: float | None = None) -> float:
-        """Return the number at `key`, within [low, high]. A missing key gives `default`."""
+        """Return the number at `key`, within [low, high]."""
         value = self._value(key, default)
         if (
             isinstance(value, bool)
@@ -43,8 +44,9 @@ class ConfigReader:
         return value
 
     def require(self, key: str, expected: bool | str, *, default: bool | str) -> None:
-        """Refuse any value but `expected`. A missing key counts as `default`."""
-        if self.values.get(key, default) != expected:
+        """Refuse any value but `expected`. A missing key, or null, counts as `default`."""
+        value = self.values.get(key)
+        if (default if value is None else value) != expected:
             raise self.refusal(key, _show(expected))
 
     def token_ids(self, key: str, *, vocab_size: int) -> tuple[int, ...]:
@@ -72,9 +74,8 @@ class ConfigReader:
         return StartupError(f"{self.where}: {key!r} {found}; supported: {supported}.")
 
     def _value(self, key: str, default: Any) -> Any:
-        if key not in self.values and default is None:
-            raise self.refusal(key, "a value; the model cannot be built without it")
-        return self.values.get(key, default)
+        value = self.values.get(key)
+        return default if value is None else value
 
 
 def _show(value: object) -> str:

@@ -1,0 +1,238 @@
+"""From a hub folder to a model ready to run.
+
+The model is built without memory for its weights, the headers of all weight files are compared
+with it, and only when everything fits is data read, tensor by tensor, into its final place. A
+folder that is refused has cost nothing, and a model is never half loaded.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sightline.core.errors import StartupError, shorten
+from sightline.models.contract import ModelDescription, VisionLanguageModel
+from sightline.models.hub_config import ConfigReader
+from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.registry import Family, find_family
+from sightline.models.safetensors_file import SafetensorsFile
+
+__all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
+
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+GENERATION_FILE = "generation_config.json"
+MIB = 1024 * 1024
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in total) while weights are read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in evaluation mode, its weights without gradients, all on one device."""
+
+    model: VisionLanguageModel
+    description: ModelDescription
+    device: torch.device
+    dtype: torch.dtype
+    num_parameters: int
+
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load the model in `folder`.
+
+    `dtype` is auto (what config.json names, else what the weights are), bfloat16, float16 or
+    float32; `device` is auto (CUDA if there is one, else the CPU) or a torch device. Raises
+    StartupError naming file and tensor, what was expected and what was found.
+    """
+    config = read_config(folder)
+    family = find_family(config)
+    target = _device(device)
+    with torch.device("meta"):
+        model = family.build(config)
+    description = _with_generation_defaults(model.description, folder)
+    module = cast(nn.Module, model)
+    parameters = dict(module.named_parameters())
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(SafetensorsFile(checked_file(folder, name)))
+            for name in _weight_files(folder)
+        ]
+        places = _match(files, parameters, family)
+        weight_dtype = _dtype(dtype, config, places)
+        _fill(module, places, weight_dtype, target, progress)
+    module.eval()
+    return LoadedModel(
+        model=model,
+        description=description,
+        device=target,
+        dtype=weight_dtype,
+        num_parameters=sum(parameter.numel() for parameter in parameters.values()),
+    )
+
+
+def _weight_files(folder: Path) -> list[str]:
+    """Return the names of the files that hold the weights: one, or those of the index."""
+    if (folder / WEIGHTS_FILE).exists():
+        return [WEIGHTS_FILE]
+    if not (folder / INDEX_FILE).exists():
+        hint = "; pickled weights (.bin, .pt) are never loaded" if _has_pickles(folder) else ""
+        raise StartupError(f"The model folder has no {WEIGHTS_FILE} and no {INDEX_FILE}{hint}.")
+    weight_map = read_json(folder, INDEX_FILE).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise StartupError(f"{INDEX_FILE}: 'weight_map' is not an object that names files.")
+    if not all(isinstance(n, str) and n.endswith(".safetensors") for n in weight_map.values()):
+        raise StartupError(f"{INDEX_FILE}: 'weight_map' names other files than *.safetensors.")
+    return sorted(set(weight_map.values()))
+
+
+def _has_pickles(folder: Path) -> bool:
+    try:
+        return any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir())
+    except OSError:
+        return False
+
+
+def _match(
+    files: Iterable[SafetensorsFile], parameters: Mapping[str, nn.Parameter], family: Family
+) -> dict[str, SafetensorsFile]:
+    """Return which file holds each parameter, in the files' order, or raise StartupError."""
+    places: dict[str, SafetensorsFile] = {}
+    for file in files:
+        for name, entry in file.entries.items():
+            if name in family.recomputed:
+                continue
+            if name in places:
+                raise StartupError(
+                    f"{file.name}: tensor {shorten(name, 128)} is also in {places[name].name}."
+                )
+            places[name] = file
+            if name not in parameters:
+                raise StartupError(
+                    f"{file.name}: unexpected tensor {shorten(name, 128)}; "
+                    "a model of this config.json has none of that name."
+                )
+            expected = tuple(parameters[name].shape)
+            if entry.shape != expected:
+                raise StartupError(
+                    f"{file.name}: tensor {shorten(name, 128)} has shape "
+                    f"{_shape(entry.shape)}, expected {_shape(expected)} by config.json."
+                )
+            if entry.dtype not in DTYPES.values():
+                raise StartupError(
+                    f"{file.name}: tensor {shorten(name, 128)} is {_dtype_name(entry.dtype)}; "
+                    f"expected {', '.join(DTYPES)}."
+                )
+    missing = [name for name in parameters if name not in places]
+    if missing:
+        names = ", ".join(shorten(name, 80) for name in missing[:2])
+        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
+        raise StartupError(f"The weight files lack tensor {names}{more}, which config.json needs.")
+    return places
+
+
+def _fill(
+    model: nn.Module,
+    places: Mapping[str, SafetensorsFile],
+    dtype: torch.dtype,
+    device: torch.device,
+    progress: Progress | None,
+) -> None:
+    """Give every parameter its values, one tensor at a time."""
+    total = sum(file.entries[name].size_bytes for name, file in places.items())
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(done, total)
+
+    try:
+        for name, file in places.items():
+            values = file.read(name, advance).to(device=device, dtype=dtype)
+            owner, _, attribute = name.rpartition(".")
+            setattr(
+                model.get_submodule(owner), attribute, nn.Parameter(values, requires_grad=False)
+            )
+    except (MemoryError, RuntimeError):
+        # The CPU's allocator raises a plain RuntimeError, the GPU's a kind of it.
+        raise StartupError(
+            f"No memory left on {device} after {done // MIB} of {total // MIB} MiB of weights; "
+            "free some, or choose dtype bfloat16 or another device."
+        ) from None
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError):
+        raise StartupError(
+            f"Device {shorten(name)!r} is not usable here; use auto, cpu or cuda."
+        ) from None
+    return device
+
+
+def _dtype(
+    name: str, config: Mapping[str, Any], places: Mapping[str, SafetensorsFile]
+) -> torch.dtype:
+    if name in DTYPES:
+        return DTYPES[name]
+    if name != "auto":
+        raise StartupError(
+            f"dtype {shorten(name)!r} is not supported; use auto, {', '.join(DTYPES)}."
+        )
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    if config.get(key) is None:
+        tensor, file = next(iter(places.items()))
+        return file.entries[tensor].dtype
+    if config[key] not in DTYPES:
+        raise ConfigReader(config, "config.json").refusal(key, ", ".join(DTYPES))
+    return DTYPES[config[key]]
+
+
+def _with_generation_defaults(description: ModelDescription, folder: Path) -> ModelDescription:
+    """Apply generation_config.json, where there is one."""
+    if not (folder / GENERATION_FILE).exists():
+        return description
+    values = read_json(folder, GENERATION_FILE)
+    reader = ConfigReader(values, GENERATION_FILE)
+    temperature = reader.number("temperature", low=0.0, high=2.0, default=1.0)
+    if not reader.flag("do_sample", default=True):
+        temperature = 0.0
+    eos_token_ids = (
+        reader.token_ids("eos_token_id", vocab_size=description.vocab_size)
+        if values.get("eos_token_id") is not None
+        else description.eos_token_ids
+    )
+    return replace(
+        description,
+        default_temperature=temperature,
+        default_top_p=reader.number("top_p", low=0.0, high=1.0, default=1.0),
+        eos_token_ids=eos_token_ids,
+    )
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return shorten("[" + ", ".join(map(str, shape)) + "]")
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,187 @@
+"""Reading a safetensors file straight into tensors.
+
+Everything the header claims is checked against the file before a byte of data is read: names,
+types, shapes, and that the tensors fill the file exactly. Data is read, not mapped, into the
+memory where it will stay: there is never a second copy, and a file that changes meanwhile cannot
+kill the process.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeGuard
+
+import torch
+from torch import Tensor
+
+from sightline.core.errors import StartupError, shorten
+from sightline.models.hub_files import what_it_looks_like
+
+MAX_HEADER_BYTES = 100 * 1024 * 1024
+MAX_DIMENSIONS = 8
+READ_BYTES = 16 * 1024 * 1024
+
+DTYPES = {
+    "BF16": torch.bfloat16,
+    "F16": torch.float16,
+    "F32": torch.float32,
+    "I64": torch.int64,
+    "I32": torch.int32,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorEntry:
+    """A tensor's type and shape, and its bytes [start, end) in the file."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+    @property
+    def size_bytes(self) -> int:
+        return self.end - self.start
+
+
+class SafetensorsFile:
+    """An open, checked file. `entries` are its tensors by name, in the file's order.
+
+    Opening raises StartupError, naming file, tensor, what was expected and what was found.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        try:
+            self._file = path.open("rb", buffering=0)
+        except OSError:
+            raise StartupError(f"{self.name} cannot be read; check its permissions.") from None
+        try:
+            size = path.stat().st_size
+            header, data_start = self._read_header(size)
+            self.entries = _entries(self.name, header, data_start, size)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "SafetensorsFile":
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def read(self, name: str, on_bytes: Callable[[int], None] | None = None) -> Tensor:
+        """Return one tensor on the CPU; `on_bytes` hears of every piece read.
+
+        Raises StartupError if the file has become shorter or cannot be read.
+        """
+        entry = self.entries[name]
+        tensor = torch.empty(entry.shape, dtype=entry.dtype)
+        if entry.size_bytes:
+            memory = tensor.view(-1).view(torch.uint8).numpy().data
+            self._read_into(memory, entry.start, name, on_bytes)
+        return tensor
+
+    def _read_into(
+        self, memory: memoryview, start: int, name: str, on_bytes: Callable[[int], None] | None
+    ) -> None:
+        try:
+            self._file.seek(start)
+            done = 0
+            while done < len(memory):
+                count = self._file.readinto(memory[done : done + READ_BYTES])
+                if not count:
+                    break
+                done += count
+                if on_bytes is not None:
+                    on_bytes(count)
+        except OSError:
+            raise StartupError(f"{self.name}: reading {shorten(name)!r} failed.") from None
+        if done < len(memory):
+            raise StartupError(
+                f"{self.name}: {shorten(name)!r} ends after {done} of {len(memory)} bytes; "
+                "the file changed while it was read."
+            )
+
+    def _read_header(self, size: int) -> tuple[dict[str, Any], int]:
+        """Return the header and where the data after it begins."""
+        start = self._file.read(512)
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+            found = what_it_looks_like(start)
+            if found == "broken":
+                found = f"cut off or broken (header of {length} bytes in a file of {size})"
+            raise StartupError(f"{self.name} is {found}, not a safetensors file.")
+        content = bytearray(length)
+        self._read_into(memoryview(content), 8, "header", None)
+        try:
+            header = json.loads(content)
+        except (ValueError, RecursionError):
+            raise StartupError(
+                f"{self.name}: its header is not JSON; the file is broken."
+            ) from None
+        if not isinstance(header, dict):
+            raise StartupError(f"{self.name}: its header is not a JSON object.")
+        return header, 8 + length
+
+
+def _entries(
+    file: str, header: dict[str, Any], data_start: int, size: int
+) -> dict[str, TensorEntry]:
+    entries = {
+        name: _entry(file, name, row, data_start)
+        for name, row in header.items()
+        if name != "__metadata__"
+    }
+    end = data_start
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != end:
+            raise StartupError(
+                f"{file}: {shorten(name)!r} begins at byte {entry.start}, expected {end}."
+            )
+        end = entry.end
+    if end != size:
+        problem = "is cut off" if end > size else "has bytes after its last tensor"
+        raise StartupError(f"{file} {problem}: expected {end} bytes, found {size}.")
+    return entries
+
+
+def _entry(file: str, name: str, row: object, data_start: int) -> TensorEntry:
+    if not isinstance(row, dict):
+        raise StartupError(f"{file}: the header's row for {shorten(name)!r} is not an object.")
+    dtype, shape, offsets = (row.get(key) for key in ("dtype", "shape", "data_offsets"))
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise StartupError(
+            f"{file}: {shorten(name)!r} has dtype {shorten(str(dtype))}; "
+            f"supported: {', '.join(DTYPES)}."
+        )
+    if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS:
+        raise StartupError(f"{file}: {shorten(name)!r} has no valid shape.")
+    if not _is_sizes(offsets) or len(offsets) != 2:
+        raise StartupError(f"{file}: {shorten(name)!r} has no valid data offsets.")
+    expected = math.prod(shape) * DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != expected:
+        raise StartupError(
+            f"{file}: {shorten(name)!r} of shape {shorten(str(shape))} needs {expected} bytes, "
+            f"its offsets give {offsets[1] - offsets[0]}."
+        )
+    return TensorEntry(
+        dtype=DTYPES[dtype],
+        shape=tuple(shape),
+        start=data_start + offsets[0],
+        end=data_start + offsets[1],
+    )
+
+
+def _is_sizes(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(
+        type(item) is int and 0 <= item < 1 << 48 for item in value
+    )

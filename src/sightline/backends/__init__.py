@@ -1,0 +1,1 @@
+"""Engines behind the seam, as the front sees them. No torch here."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sightline.backends import refusals
 from sightline.core.engine import (
     EngineInfo,
     EngineStats,
@@ -27,7 +28,7 @@ from sightline.core.engine import (
     SquareImagePolicy,
     TokenDelta,
 )
-from sightline.core.errors import SightlineError, Unavailable
+from sightline.core.errors import SightlineError
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 
@@ -123,7 +124,7 @@ class FakeEngine:
     @property
     def info(self) -> EngineInfo:
         if self._state == "loading":
-            raise _loading()
+            raise refusals.loading()
         return self._info
 
     @property
@@ -147,9 +148,9 @@ class FakeEngine:
         self, prompt: Prompt, params: SamplingParams, request_id: str
     ) -> AsyncGenerator[TokenDelta, None]:
         if self._state == "loading":
-            raise _loading()
+            raise refusals.loading()
         if self._state == "closed":
-            raise _restarting()
+            raise refusals.restarting()
         crash = self._crash
         request = FakeRequest(request_id=request_id, prompt=prompt, params=params)
         self.requests.append(request)
@@ -193,25 +194,17 @@ class FakeEngine:
         self.crash()
 
 
-def _loading() -> Unavailable:
-    return Unavailable("The model is loading; retry in 1 s.", code="model_loading")
-
-
-def _restarting() -> Unavailable:
-    return Unavailable("The engine is restarting; retry in 1 s.", code="engine_restarting")
-
-
 async def _unless(crash: asyncio.Event, awaitable: Coroutine[object, object, object]) -> None:
     """Await `awaitable`; raise `engine_restarting` if `crash` is set before it is done."""
     if crash.is_set():
         awaitable.close()
-        raise _restarting()
+        raise refusals.restarting()
     done = asyncio.ensure_future(awaitable)
     crashed = asyncio.ensure_future(crash.wait())
     try:
         await asyncio.wait((done, crashed), return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
-            raise _restarting()
+            raise refusals.restarting()
         done.result()
     finally:
         done.cancel()

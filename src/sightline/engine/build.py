@@ -21,8 +21,8 @@ from sightline.engine.runner import ModelRunner
 from sightline.engine.sampler import BadLogits, sample
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
-from sightline.models.contract import ModelDescription, VisionLanguageModel
-from sightline.models.loading import load_model
+from sightline.models.contract import ModelDescription
+from sightline.models.loading import LoadedModel, load_model
 from sightline.models.tokenizers import TiktokenTokenizer
 
 logger = logging.getLogger(__name__)
@@ -44,33 +44,26 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
     """
     if options.faults is not None and not options.allow_faults:
         raise StartupError("Faults on purpose are only allowed together with allow_faults.")
-    device = choose_device(options.device)
     torch.set_num_threads(options.num_threads or count_cpus())
     folder = Path(options.model)
     tokenizer = TiktokenTokenizer.load(folder)
-    loaded = load_model(folder, dtype=options.dtype, device=str(device), progress=progress)
-    return assemble_engine(
-        options, loaded.model, loaded.description, num_tokens=tokenizer.num_tokens
-    )
+    loaded = load_model(folder, dtype=options.dtype, device=options.device, progress=progress)
+    return assemble_engine(options, loaded, num_tokens=tokenizer.num_tokens)
 
 
-def assemble_engine(
-    options: EngineOptions,
-    model: torch.nn.Module,
-    description: ModelDescription,
-    *,
-    num_tokens: int,
-) -> EngineLoop:
-    """Put the rooms of the engine around a loaded model. Raises `StartupError`."""
-    weight = next(model.parameters())
-    num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    if options.num_threads is None and num_parameters < ONE_THREAD_PARAMETERS:
+def assemble_engine(options: EngineOptions, loaded: LoadedModel, *, num_tokens: int) -> EngineLoop:
+    """Put scheduler, runner and loop around a loaded model. Raises `StartupError`.
+
+    `num_tokens` is how many ids the tokenizer has; the model may have more rows.
+    """
+    if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
-    num_slots = _count_slots(options, model, description, weight.device)
+    description = loaded.description
+    num_slots = _count_slots(options, loaded)
     pulse = Pulse()
-    pulse.follow(model)
+    pulse.follow(loaded.model)
     embeddings = EmbeddingCache[torch.Tensor](options.embedding_cache_bytes)
-    runner: Runner = ModelRunner(model, embeddings, weight.device)
+    runner: Runner = ModelRunner(loaded.model, embeddings, loaded.device)
     _make_first_step(runner, num_tokens)
     if options.faults is not None:
         runner = FaultyRunner(runner, options.faults)
@@ -86,9 +79,9 @@ def assemble_engine(
         image_policy=description.image_policy,
         default_temperature=description.default_temperature,
         default_top_p=description.default_top_p,
-        device=str(weight.device),
-        dtype=str(weight.dtype).removeprefix("torch."),
-        num_parameters=num_parameters,
+        device=str(loaded.device),
+        dtype=str(loaded.dtype).removeprefix("torch."),
+        num_parameters=loaded.num_parameters,
     )
     scheduler = Scheduler(
         max_num_seqs=options.max_num_seqs,
@@ -100,37 +93,19 @@ def assemble_engine(
     )
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is the first GPU, or the CPU where there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise StartupError(
-            f"Device {name[:64]!r} cannot be used with this installation of torch; try 'cpu'."
-        ) from error
-    return device
-
-
-def _count_slots(
-    options: EngineOptions,
-    model: VisionLanguageModel,
-    description: ModelDescription,
-    device: torch.device,
-) -> int:
+def _count_slots(options: EngineOptions, loaded: LoadedModel) -> int:
     """Return how many KV slots the memory budget holds.
 
     Without a budget of the operator's: on a GPU four fifths of what the weights left free, on a
     CPU 1 GiB, or one full context if that is more, but never over a quarter of the machine.
     """
-    slot_bytes = model.allocate_cache(1).size_bytes
+    slot_bytes = loaded.model.allocate_cache(1).size_bytes
     budget = options.kv_cache_bytes
-    if budget is None and device.type == "cuda":
-        budget = torch.cuda.mem_get_info(device)[0] * 4 // 5
+    if budget is None and loaded.device.type == "cuda":
+        budget = torch.cuda.mem_get_info(loaded.device)[0] * 4 // 5
     elif budget is None:
-        context_bytes = (options.max_model_len or description.max_model_len) * slot_bytes
+        context = options.max_model_len or loaded.description.max_model_len
+        context_bytes = context * slot_bytes
         machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         budget = min(max(GIB, context_bytes), machine_bytes // 4)
     num_slots = budget // slot_bytes

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("sightline.engine")
 
 HEARTBEAT_S = 0.5
+PROGRESS_S = 0.1
 _STDIN = 0
 _PR_SET_PDEATHSIG = 1
 
@@ -86,6 +87,7 @@ def _serve(
         return 1
     commands = threading.Thread(target=_take_commands, args=(context, endpoint, loop), daemon=True)
     heartbeat = threading.Thread(target=_report_pulse, args=(loop, reports), daemon=True)
+    reports.measure_memory()
     reports.send(Ready(info=loop.info))
     commands.start()
     heartbeat.start()
@@ -99,9 +101,7 @@ def _build(options: EngineOptions, reports: "_Reports") -> "EngineLoop":
         # Not at the top of the file: the environment must be prepared before torch is loaded.
         from sightline.engine.build import build_engine
 
-        return build_engine(
-            options, lambda done, total: reports.send(Loading(done=done, total=total))
-        )
+        return build_engine(options, reports.send_progress)
     except StartupError:
         raise
     except MemoryError as error:
@@ -161,6 +161,7 @@ class _Reports:
         self._lock = threading.Lock()
         self._encoder = msgspec.msgpack.Encoder()
         self._rss_bytes = _rss_bytes()
+        self._progress_at = float("-inf")
         self.num_sent = 0
 
     def send(self, report: Report) -> None:
@@ -172,6 +173,13 @@ class _Reports:
             if not self._socket.closed:
                 self._socket.send_multipart(frames)
             self.num_sent += 1
+
+    def send_progress(self, done: int, total: int) -> None:
+        """Send a `Loading`, unless one was sent a moment ago and this is not the last."""
+        now = time.monotonic()
+        if now - self._progress_at >= PROGRESS_S or done == total:
+            self._progress_at = now
+            self.send(Loading(done=done, total=total))
 
     def measure_memory(self) -> None:
         self._rss_bytes = _rss_bytes()
@@ -220,4 +228,7 @@ def _rss_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    logging.shutdown()
+    # Taking torch apart takes a second and gives nothing back that the kernel does not.
+    os._exit(exit_status)

@@ -11,6 +11,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -26,7 +27,7 @@ from sightline.engine.uniform import fresh_seed
 
 logger = logging.getLogger(__name__)
 
-IDLE_S = 1.0
+IDLE_S = 0.5
 
 Deliver = Callable[[StepOutput], None]
 
@@ -75,6 +76,7 @@ class EngineLoop:
     def run(self, deliver: Deliver) -> None:
         """Work until `stop`. Raises `DeviceLost` when no work is possible any more."""
         turn = Turn((), (), ())
+        deliver(self._output({}))
         while True:
             stopped, changed = self._receive(wait=not turn)
             if stopped:
@@ -159,21 +161,21 @@ class EngineLoop:
             deliver(replace(self._output({}), admitted=admitted))
         deltas: dict[str, TokenDelta] = {}
         for sequence in turn.decodes:
-            self._attempt(sequence, lambda s: self._runner.decode(s), deltas)
+            self._attempt(sequence, partial(self._runner.decode, sequence), deltas)
         for chunk in turn.prefills:
-            self._attempt(chunk.sequence, lambda _, c=chunk: self._prefill(c), deltas)
+            self._attempt(chunk.sequence, partial(self._prefill, chunk), deltas)
         self._num_steps += 1
         deliver(self._output(deltas))
 
     def _attempt(
         self,
         sequence: EngineSequence,
-        compute: Callable[[EngineSequence], Tensor | None],
+        compute: Callable[[], Tensor | None],
         deltas: dict[str, TokenDelta],
     ) -> None:
         """Compute for one sequence and sample; whatever goes wrong ends this sequence only."""
         try:
-            logits = compute(sequence)
+            logits = compute()
             if logits is not None:
                 deltas[sequence.request_id] = self._extend(sequence, logits)
         except Exception:

@@ -18,10 +18,11 @@ class Pulse:
     def beat(self, *_: object) -> None:
         self.count += 1
 
-    def follow(self, model: nn.Module) -> None:
-        """Beat after every layer of `model`: every member of its outermost lists of modules."""
-        for layer in _layers(model):
-            layer.register_forward_hook(self.beat)
+    def follow(self, model: object) -> None:
+        """Beat after every layer: every member of the outermost lists of modules in `model`."""
+        if isinstance(model, nn.Module):
+            for layer in _layers(model):
+                layer.register_forward_hook(self.beat)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

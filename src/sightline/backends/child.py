@@ -1,0 +1,121 @@
+"""One engine process and the two sockets to it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from sightline.core.engine_options import EngineOptions
+from sightline.core.wire import COMMANDS, REPORTS, Command, Report
+
+# -P: a file called torch.py in the working directory must not be imported.
+HOST = (sys.executable, "-P", "-u", "-m", "sightline.engine.host")
+
+_KINDS = {message: kind for kind, message in COMMANDS.items()}
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODERS = {kind: msgspec.msgpack.Decoder(message) for kind, message in REPORTS.items()}
+_DUMP_S = 0.5
+_STDERR = 2
+
+
+class UnreadableReport(Exception):
+    """The process sent something that is no report: it must not be trusted any further."""
+
+
+class EngineProcess:
+    """A child process from its start to `close`. Every method runs on the event loop.
+
+    `exited` gets the exit status. The process ends when this one does: its standard input closes.
+    """
+
+    def __init__(
+        self, context: zmq.asyncio.Context, folder: Path, number: int, options: EngineOptions
+    ) -> None:
+        """Start the process; `folder` is private to this user, `number` new for each process."""
+        loop = asyncio.get_running_loop()
+        self._files = (folder / f"commands-{number}", folder / f"reports-{number}")
+        self._commands = _bind(context, zmq.PUSH, self._files[0])
+        self._reports = _bind(context, zmq.PULL, self._files[1])
+        self._outbox: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
+        self._process = subprocess.Popen(
+            [
+                *HOST,
+                f"--commands=ipc://{self._files[0]}",
+                f"--reports=ipc://{self._files[1]}",
+                f"--parent={os.getpid()}",
+                f"--options={msgspec.json.encode(options).decode()}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=_STDERR,  # what libraries print belongs to the log
+            start_new_session=True,  # Ctrl-C is for the front, which drains first
+        )
+        self.exited: asyncio.Future[int] = loop.create_future()
+        threading.Thread(target=self._wait, args=(loop,), name="engine-exit", daemon=True).start()
+        self._sender = asyncio.create_task(self._send_all())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, command: Command, pixels: Sequence[bytes] = ()) -> None:
+        """Queue a command; the order is kept, the pixels are not copied."""
+        self._outbox.put_nowait((_KINDS[type(command)], _ENCODER.encode(command), *pixels))
+
+    async def receive(self) -> Report:
+        """Wait for the next report. Raises `UnreadableReport`."""
+        return _decode(await self._reports.recv_multipart())
+
+    async def dump_stacks(self) -> None:
+        """Let the process write the stacks of its threads to the log."""
+        if not self.exited.done():
+            self._process.send_signal(signal.SIGUSR1)
+            await asyncio.sleep(_DUMP_S)
+
+    async def close(self) -> None:
+        """Kill the process if it still runs, wait for it, and remove the sockets."""
+        if not self.exited.done():
+            self._process.kill()
+        await self.exited
+        self._sender.cancel()
+        await asyncio.gather(self._sender, return_exceptions=True)
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        for socket in (self._commands, self._reports):
+            socket.close(linger=0)
+        for file in self._files:
+            file.unlink(missing_ok=True)
+
+    async def _send_all(self) -> None:
+        while True:
+            frames = await self._outbox.get()
+            await self._commands.send_multipart(frames, copy=False)
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        status = self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            loop.call_soon_threadsafe(self.exited.set_result, status)
+
+
+def _bind(context: zmq.asyncio.Context, kind: int, file: Path) -> zmq.asyncio.Socket:
+    socket = context.socket(kind)
+    socket.set_hwm(0)
+    socket.bind(f"ipc://{file}")
+    return socket
+
+
+def _decode(frames: Sequence[bytes]) -> Report:
+    try:
+        kind, body = frames
+        report: Report = _DECODERS[kind].decode(body)
+    except (ValueError, KeyError, msgspec.DecodeError) as error:
+        raise UnreadableReport from error
+    return report

@@ -1,0 +1,299 @@
+"""The engine in a process of its own, watched and replaced.
+
+What happens to a request when the engine dies or hangs: one that has sent tokens ends with
+`engine_restarting`; one that has sent nothing is given to the next engine, and so is one that
+arrives meanwhile. A prompt that was on the device in two crashes is refused.
+"""
+
+import asyncio
+import logging
+import shutil
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import zmq.asyncio
+
+from sightline.backends import refusals
+from sightline.backends.child import EngineProcess, UnreadableReport
+from sightline.backends.ledger import Ledger, LiveRequest
+from sightline.backends.quarantine import Quarantine
+from sightline.backends.watch import Watch
+from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
+from sightline.core.engine_options import EngineOptions
+from sightline.core.errors import StartupError
+from sightline.core.prompt import Prompt
+from sightline.core.sampling import SamplingParams
+from sightline.core.wire import Abort, Loading, Ready, Report, Shutdown, StartFailed, StepOutput
+
+logger = logging.getLogger(__name__)
+
+WATCH_S = 0.5
+SHUTDOWN_S = 2.0
+LAST_WORDS_S = 0.2
+# A process that imports torch on a busy machine and then reads a large file says nothing for long.
+LOADING_TIMEOUT_S = 300.0
+MAX_BACKOFF_S = 30.0
+
+
+class ProcessEngine:
+    """Implements `core.engine.Engine` with one child process at a time.
+
+    `on_loading` is told (bytes done, bytes in total) while weights load. `hang_timeout_s` is the
+    least silence that counts as a hang; `restart_wait_s` is how long a request waits for the next
+    engine. Every method runs on the event loop.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        on_loading: Callable[[int, int], None] = lambda done, total: None,
+        hang_timeout_s: float = 10.0,
+        restart_wait_s: float = 30.0,
+    ) -> None:
+        self._options = options
+        self._on_loading = on_loading
+        self._hang_timeout_s = hang_timeout_s
+        self._restart_wait_s = restart_wait_s
+        self._ledger = Ledger()
+        self._quarantine = Quarantine()
+        self._suspects: deque[LiveRequest] = deque()
+        self._suspect: LiveRequest | None = None
+        self._info: EngineInfo | None = None
+        self._load_s = 1.0
+        self._num_restarts = 0
+        self._is_closing = False
+        self._supervisor: asyncio.Task[None] | None = None
+        # Of the current process:
+        self._child: EngineProcess | None = None
+        self._started_at = 0.0
+        self._watch = Watch(hang_timeout_s)
+        self._is_up = False
+        self._has_answered = False
+        self._stats = EngineStats()
+
+    async def start(self) -> None:
+        """Start the engine and wait until it works. Raises `StartupError`."""
+        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._supervisor = asyncio.create_task(self._supervise(loaded))
+        await loaded
+
+    @property
+    def info(self) -> EngineInfo:
+        if self._info is None:
+            raise refusals.loading()
+        return self._info
+
+    @property
+    def is_ready(self) -> bool:
+        return self._is_up and self._watch.silent_s < self._hang_timeout_s / 2
+
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams, request_id: str
+    ) -> AsyncGenerator[TokenDelta, None]:
+        if self._is_closing:
+            raise refusals.draining()
+        if self._info is None:
+            raise refusals.loading()
+        wire_id, request = self._ledger.open(prompt, params)
+        logger.debug("request %s is %s in the engine", request_id, wire_id)
+        try:
+            self._submit(request)
+            while True:
+                delta = await request.stream.next()
+                yield delta
+                if delta.finish_reason is not None:
+                    return
+        finally:
+            self._ledger.close(wire_id)
+            if request.is_sent and not request.stream.is_finished and self._child is not None:
+                self._child.send(Abort(request_id=wire_id))
+            self._try_next_suspect()
+
+    async def stats(self) -> EngineStats:
+        unsent = sum(not request.is_sent for request in self._ledger.live.values())
+        return replace(
+            self._stats,
+            num_waiting=self._stats.num_waiting + unsent,
+            num_restarts=self._num_restarts,
+        )
+
+    async def close(self) -> None:
+        """End live requests with `draining` and stop the engine; it is gone on return."""
+        if self._is_closing or self._supervisor is None:
+            return
+        self._is_closing = True
+        self._ledger.fail_all(refusals.draining)
+        if self._is_up and self._child is not None:
+            self._child.send(Shutdown())
+            await asyncio.wait((self._child.exited,), timeout=SHUTDOWN_S)
+        self._supervisor.cancel()
+        await asyncio.gather(self._supervisor, return_exceptions=True)
+
+    def _submit(self, request: LiveRequest) -> None:
+        """Send `request`, or keep it until there is an engine, or until it is alone."""
+        if self._quarantine.is_refused(request.fingerprint):
+            request.stream.fail(refusals.quarantined())
+        elif not self._is_up:
+            request.expire_in(self._restart_wait_s, refusals.restarting(self._load_s))
+        elif self._quarantine.is_suspect(request.fingerprint):
+            self._suspects.append(request)
+            self._try_next_suspect()
+        else:
+            self._send(request)
+
+    def _send(self, request: LiveRequest) -> None:
+        assert self._child is not None
+        assert request.message is not None
+        request.do_not_expire()
+        request.is_sent = True
+        self._child.send(request.message, request.pixels)
+
+    def _try_next_suspect(self) -> None:
+        """Send the next prompt that met a crash, if none of them is being tried.
+
+        One at a time: should it happen again, only one is to blame.
+        """
+        if not self._is_up or (self._suspect is not None and self._suspect.awaits_tokens):
+            return
+        self._suspect = None
+        while self._suspects and self._suspect is None:
+            candidate = self._suspects.popleft()
+            if candidate.awaits_tokens:
+                self._suspect = candidate
+                self._send(candidate)
+
+    async def _supervise(self, loaded: "asyncio.Future[None]") -> None:
+        """Keep one engine process running until cancelled, or until the first cannot start."""
+        folder = Path(tempfile.mkdtemp(prefix="sightline-"))
+        context = zmq.asyncio.Context()
+        failures = 0
+        try:
+            while True:
+                try:
+                    cause = await self._run(context, folder, loaded)
+                    if self._info is None:
+                        raise StartupError(f"The engine process {cause} while loading the model.")
+                except StartupError as error:
+                    if self._info is None:
+                        if not loaded.done():
+                            loaded.set_exception(error)
+                        return
+                    cause = f"could not start: {error.message}"
+                failures = 0 if self._has_answered else failures + 1
+                delay_s = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if failures > 1 else 0.0
+                logger.error("the engine process %s; a new one in %.0f s", cause, delay_s)
+                self._num_restarts += 1
+                self._sort_out_the_living()
+                await asyncio.sleep(delay_s)
+        finally:
+            context.destroy(linger=0)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _run(
+        self, context: zmq.asyncio.Context, folder: Path, loaded: "asyncio.Future[None]"
+    ) -> str:
+        """Run one process to its end and say what it did. Raises `StartupError`."""
+        self._watch, self._stats = Watch(self._hang_timeout_s), EngineStats()
+        self._is_up, self._has_answered = False, False
+        self._started_at = time.monotonic()
+        child = self._child = EngineProcess(context, folder, self._num_restarts, self._options)
+        reading = asyncio.create_task(self._read(child, loaded))
+        watching = asyncio.create_task(self._watch_silence(child))
+        try:
+            await asyncio.wait(
+                (reading, watching, child.exited), return_when=asyncio.FIRST_COMPLETED
+            )
+            if child.exited.done():  # its last words may still be on their way
+                await asyncio.wait((reading,), timeout=LAST_WORDS_S)
+            if watching.done():
+                return watching.result()
+            if reading.done():
+                reading.result()
+            return describe_exit(child.exited.result())
+        except UnreadableReport:
+            return "sent a report that cannot be read"
+        finally:
+            self._is_up, self._child = False, None
+            reading.cancel()
+            watching.cancel()
+            await asyncio.gather(reading, watching, return_exceptions=True)
+            await child.close()
+
+    async def _read(self, child: EngineProcess, loaded: "asyncio.Future[None]") -> None:
+        while True:
+            self._take(await child.receive(), loaded)
+
+    def _take(self, report: Report, loaded: "asyncio.Future[None]") -> None:
+        self._watch.heard(time.monotonic(), is_busy=bool(self._ledger.live))
+        match report:
+            case Loading():
+                self._on_loading(report.done, report.total)
+            case StartFailed():
+                raise StartupError(report.message)
+            case Ready():
+                self._info = report.info
+            case StepOutput():
+                self._take_step(report)
+                if not loaded.done():
+                    loaded.set_result(None)
+
+    def _take_step(self, output: StepOutput) -> None:
+        self._stats = output.stats
+        for wire_id, delta in output.deltas.items():
+            request = self._ledger.live.get(wire_id)
+            if request is not None and delta.finish_reason is not None:
+                self._has_answered = True
+                self._quarantine.clear(request.fingerprint)
+        self._ledger.dispatch(output)
+        if not self._is_up:
+            self._is_up = True
+            self._load_s = time.monotonic() - self._started_at
+            for request in self._ledger.live.values():
+                if request.awaits_tokens:
+                    self._submit(request)
+        elif output.deltas or output.failed:
+            self._try_next_suspect()
+
+    async def _watch_silence(self, child: EngineProcess) -> str:
+        """Return when the process hangs, after it has written its stacks to the log."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            self._watch.tick(WATCH_S)
+            if self._is_up and self._watch.is_hung:
+                await child.dump_stacks()
+                return f"has been silent for {self._watch.silent_s:.1f} s"
+            if not self._is_up and self._watch.silent_s > LOADING_TIMEOUT_S:
+                await child.dump_stacks()
+                return f"has been silent for {LOADING_TIMEOUT_S:.0f} s"
+
+    def _sort_out_the_living(self) -> None:
+        """After the end of a process: blame, end who was answering, keep the others for the next.
+
+        A request that has had no tokens starts again from the beginning, unseen by its client.
+        """
+        waiting = [r for r in self._ledger.live.values() if not r.stream.is_finished]
+        self._quarantine.blame(request.fingerprint for request in waiting if request.is_admitted)
+        self._suspects.clear()
+        self._suspect = None
+        self._stats = EngineStats()
+        for request in waiting:
+            if request.has_output:
+                request.stream.fail(refusals.restarting(self._load_s))
+            else:
+                request.is_sent = request.is_admitted = False
+                self._submit(request)
+
+
+def describe_exit(status: int) -> str:
+    """Say how a process ended, from the status that `subprocess` gives."""
+    if status >= 0:
+        return f"ended with status {status}"
+    if -status == signal.SIGKILL:
+        return "was killed (signal 9; was there enough memory?)"
+    return f"was killed by signal {-status}"

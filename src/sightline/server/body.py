@@ -14,6 +14,7 @@ from sightline.server.context import header_values
 from sightline.server.hangup import ClientGone
 
 MIN_BYTES_PER_S = 1024
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _JSON_TYPE = re.compile(
     r"application/(?:json|[a-z0-9.!#$&^_-]+\+json)"
@@ -38,7 +39,7 @@ def check_media_type(scope: Scope) -> None:
         )
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
+async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray:
     """Return the whole body, without a byte-order mark.
 
     Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`) and
@@ -69,7 +70,9 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
             f"Body is slower than 1 KiB/s for {limits.body_timeout_s:g} s.",
             code="request_timeout",
         ) from None
-    return bytes(body.removeprefix(b"\xef\xbb\xbf"))
+    if body.startswith(BYTE_ORDER_MARK):
+        del body[: len(BYTE_ORDER_MARK)]
+    return body
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -70,7 +70,7 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
     return router
 
 
-async def _parse(body: bytes, options: ServerOptions) -> ChatBody:
+async def _parse(body: bytearray, options: ServerOptions) -> ChatBody:
     if len(body) <= MAX_INLINE_BYTES:
         return parse_chat_body(body, options.limits)
     return await asyncio.to_thread(parse_chat_body, body, options.limits)

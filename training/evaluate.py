@@ -1,0 +1,212 @@
+"""Measures the packaged model on a held-out generator, along the path that serves.
+
+    python -m training.evaluate --folder src/sightline/demo/model --scale 1 --json report.json
+
+Encoded bytes are decoded and resized as the server does, prompts are built from ids, answers come
+token by token out of the KV cache. An answer counts only if it is word for word the canonical one.
+"""
+
+import argparse
+import io
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from PIL import Image
+
+from sightline.models.glm_4v_9b import Glm4v
+from sightline.models.loading import load_model
+from training.answers import REFUSAL, Query, answer
+from training.drawing import fit, font_files
+from training.exam import encode, number_picture, shapes_picture
+from training.offworld import FAMILIES, HELD_OUT, TRAINED
+from training.package import DEMO_FOLDER
+from training.phrases import Language
+from training.prompts import Writer
+from training.questions import Dialog, Turn, word
+from training.tokenizer import load as load_encoding
+from training.world import COLORS, SHAPES, Scene
+
+BARS = {
+    "single": 0.98, "scene colour": 0.97, "scene shape": 0.97, "count": 0.95, "yes/no": 0.97,
+    "position": 0.95, "number": 0.95, "off-world": 0.90, "off-world held out": 0.90,
+    "not falsely refused": 0.99,
+}  # fmt: skip
+MAX_TOKENS = 160
+
+
+class Speaker:
+    """Greedy (or seeded) answers of a packaged model, one sequence at a time."""
+
+    def __init__(self, folder: Path, dtype: str = "bfloat16") -> None:
+        self.model: Glm4v = load_model(folder, dtype=dtype).model  # type: ignore[assignment]
+        assert self.model.config.vision is not None
+        self.size = self.model.config.vision.image_size
+        self.encoding = load_encoding(folder)
+        self.writer = Writer(self.encoding, self.model.config.vision.num_image_tokens)
+        self.ends = set(self.model.config.eos_token_ids)
+
+    @torch.inference_mode()
+    def see(self, picture: bytes) -> torch.Tensor:
+        """Return the rows of one encoded picture."""
+        pixels = fit(Image.open(io.BytesIO(picture)).convert("RGB"), self.size)
+        return self.model.encode_images(torch.tensor(pixels)[None])[0]
+
+    @torch.inference_mode()
+    def say(
+        self, dialog: Dialog, rows: torch.Tensor | None, temperature: float = 0.0, seed: int = 0
+    ) -> str:
+        """Return the answer to the last turn's question."""
+        ids, start = self.writer.prompt(dialog, len(dialog.turns) - 1)
+        spans = [(start, self.writer.num_image_tokens)] if start >= 0 else []
+        embeds = self.model.embed(torch.tensor(ids))
+        if rows is not None and start >= 0:
+            embeds[start : start + len(rows)] = rows
+        cache = self.model.allocate_cache(len(ids) + MAX_TOKENS)
+        hidden = self.model(embeds, self.model.positions(len(ids), spans), cache)[-1]
+        dice = torch.Generator().manual_seed(seed)
+        position, spoken = self.model.next_position(len(ids), spans), list[int]()
+        for i in range(MAX_TOKENS):
+            scores = self.model.logits(hidden).float()
+            token = int(scores.argmax()) if temperature == 0 else _sample(scores, temperature, dice)
+            if token in self.ends:
+                break
+            spoken.append(token)
+            hidden = self.model(self.model.embed(torch.tensor([token])), torch.tensor([position + i]), cache)[-1]
+        known = [t for t in spoken if t < self.encoding.n_vocab]
+        return self.encoding.decode(known).removeprefix("\n")
+
+
+def _sample(scores: torch.Tensor, temperature: float, dice: torch.Generator, top_p: float = 0.8) -> int:
+    shares, order = (scores / temperature).softmax(-1).sort(descending=True)
+    kept = shares * (shares.cumsum(-1) - shares < top_p)
+    return int(order[torch.multinomial(kept, 1, generator=dice)])
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    bar: str
+    picture: bytes
+    scene: Scene
+    query: Query
+    language: Language
+
+
+def _yes_no(rng: Random, scene: Scene) -> Query:
+    pairs = {(t.shape, t.color) for t in scene.things}
+    form = rng.choice(("pair", "pair", "shape", "color"))
+    wants_yes = rng.random() < 0.5
+    for _ in range(200):
+        shape, color = rng.choice(SHAPES), rng.choice(COLORS)
+        if form == "shape":
+            color = ""
+        if form == "color":
+            shape = ""
+        is_yes = any(shape in ("", s) and color in ("", c) for s, c in pairs)
+        if is_yes == wants_yes:
+            return Query("is_there", shape=shape, color=color)
+    return Query("is_there", shape=SHAPES[0])
+
+
+def _unique(scene: Scene, key: str) -> list[str]:
+    values = [getattr(t, key) for t in scene.things]
+    return [v for v in values if values.count(v) == 1]
+
+
+def cases(seed: int, scale: float) -> Iterator[Case]:
+    """Yield the examination; Chinese and English in turn."""
+    rng = Random(f"exam/{seed}")
+    fonts = tuple(f for f in font_files() if re.search(r"(DejaVuSans|LiberationSans|DejaVuSerif|LiberationMono)(-Bold|-Regular)?\.ttf", f))
+
+    def language() -> Language:
+        return "zh" if rng.random() < 0.5 else "en"
+
+    for _ in range(round(300 * scale)):
+        picture, scene = shapes_picture(rng, 1)
+        yield Case("single", picture, scene, Query("what"), language())
+    for _ in range(round(220 * scale)):
+        picture, scene = shapes_picture(rng, rng.randint(2, 4))
+        yield Case("count", picture, scene, Query("count"), language())
+        if names := _unique(scene, "shape"):
+            yield Case("scene colour", picture, scene, Query("color_of", shape=rng.choice(names)), language())
+            thing = next(t for t in scene.things if t.shape == names[0])
+            query = Query("where", shape=names[0])
+            if answer(scene, query, "en"):
+                yield Case("position", picture, scene, query, language())
+            del thing
+        if names := _unique(scene, "color"):
+            yield Case("scene shape", picture, scene, Query("shape_of", color=rng.choice(names)), language())
+        yield Case("yes/no", picture, scene, _yes_no(rng, scene), language())
+        yield Case("scene list", picture, scene, Query("what"), language())
+        yield Case("describe", picture, scene, Query("describe"), language())
+    for _ in range(round(80 * scale)):
+        picture, scene = shapes_picture(rng, 1)
+        yield Case("count", picture, scene, Query("count"), language())
+        yield Case("yes/no", picture, scene, _yes_no(rng, scene), language())
+        query = Query("where", shape=scene.things[0].shape)
+        if answer(scene, query, "en"):
+            yield Case("position", picture, scene, query, language())
+    for _ in range(round(250 * scale)):
+        picture, scene = number_picture(rng, fonts)
+        yield Case("number", picture, scene, Query("number"), language())
+    for name, families in (("off-world", TRAINED), ("off-world held out", HELD_OUT)):
+        for i in range(round(150 * scale)):
+            picture = encode(rng, FAMILIES[families[i % len(families)]](rng).resize((400, 400)))
+            query = rng.choice((Query("what"), Query("count"), Query("describe"), Query("number")))
+            yield Case(name, picture, Scene("other", family=families[i % len(families)]), query, language())
+
+
+def examine(speaker: Speaker, seed: int, scale: float, num_shown: int) -> dict[str, dict[str, float]]:
+    """Return right and total counts by bar; print some of the wrong answers."""
+    tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    rows, last = None, b""
+    rng = Random(f"wording/{seed}")
+    shown: dict[str, int] = defaultdict(int)
+    for case in cases(seed, scale):
+        if case.picture is not last:
+            rows, last = speaker.see(case.picture), case.picture
+        held_out = rng.random() < 0.5
+        question = word(rng, case.query, case.language, held_out)
+        said = speaker.say(Dialog((Turn(question, "", ""),)), rows)
+        right = answer(case.scene, case.query, case.language)
+        names = [case.bar, "held-out wording" if held_out else "trained wording"]
+        if case.scene.kind != "other":
+            names.append("not falsely refused")
+        for name in names:
+            good = said != REFUSAL[case.language] if name == "not falsely refused" else said == right
+            tally[name][0] += good
+            tally[name][1] += 1
+        if said != right and shown[case.bar] < num_shown:
+            shown[case.bar] += 1
+            print(f"  {case.bar} {case.scene.family}: {question} -> {said} (right: {right})")
+    return {name: {"right": r, "of": n, "share": r / n} for name, (r, n) in sorted(tally.items())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=DEMO_FOLDER)
+    parser.add_argument("--seed", type=int, default=20)
+    parser.add_argument("--scale", type=float, default=1.0)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--show", type=int, default=3, help="wrong answers to print per bar")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    begin = time.monotonic()
+    report = examine(Speaker(options.folder, options.dtype), options.seed, options.scale, options.show)
+    for name, row in report.items():
+        bar = BARS.get(name)
+        verdict = "" if bar is None else f"bar {bar:.0%} " + ("met" if row["share"] >= bar else "MISSED")
+        print(f"{name:22} {row['right']:5.0f} / {row['of']:<5.0f} {row['share']:7.2%}  {verdict}")
+    print(f"{time.monotonic() - begin:.0f} s")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

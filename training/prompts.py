@@ -1,0 +1,129 @@
+"""Dialogs as token ids, exactly as the server builds them, and batches of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import tiktoken
+import torch
+from torch import Tensor
+
+from sightline.models.positions import compressed_positions
+from training.questions import Dialog
+from training.targets import IGNORE
+from training.tokenizer import special_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One dialog. `labels` hold the next token where an answer is being learned, else IGNORE.
+
+    `image_start` is the slot of the image's begin row, -1 without a picture.
+    """
+
+    token_ids: list[int]
+    labels: list[int]
+    image_start: int
+
+
+class Writer:
+    """Turns dialogs into ids: header and body encoded apart, the picture right after the header."""
+
+    def __init__(self, encoding: tiktoken.Encoding, num_image_tokens: int) -> None:
+        self.num_image_tokens = num_image_tokens
+        self.special = special_ids(encoding.max_token_value + 1)
+        self.encode = lru_cache(maxsize=200_000)(
+            lambda text: tuple(encoding.encode(text, disallowed_special=()))
+        )
+        self._newline = self.encode("\n")
+        self._image = (
+            self.special["<|begin_of_image|>"],
+            *[self.special["<|endoftext|>"]] * (num_image_tokens - 2),
+            self.special["<|end_of_image|>"],
+        )
+
+    def prompt(self, dialog: Dialog, num_answered: int) -> tuple[list[int], int]:
+        """Return the ids up to the open assistant turn after `num_answered` answers, and the image's slot."""
+        example = self._write(dialog, num_answered)
+        return [*example.token_ids, self.special["<|assistant|>"]], example.image_start
+
+    def example(self, dialog: Dialog) -> Example:
+        """Return the whole dialog for training, closed by the token that ends an answer."""
+        return self._write(dialog, len(dialog.turns))
+
+    def _write(self, dialog: Dialog, num_answered: int) -> Example:
+        ids = [self.special["[gMASK]"], self.special["<sop>"]]
+        learned: list[tuple[int, int]] = []
+        image_start = -1
+        if dialog.system:
+            ids += [self.special["<|system|>"], *self._newline, *self.encode(dialog.system)]
+        for i, turn in enumerate(dialog.turns[: num_answered + 1]):
+            ids += [self.special["<|user|>"], *self._newline]
+            if i == dialog.image_turn:
+                image_start = len(ids)
+                ids += self._image
+            ids += self.encode(turn.question)
+            if i < num_answered:
+                ids.append(self.special["<|assistant|>"])
+                begin = len(ids) - 1
+                ids += [*self._newline, *self.encode(turn.answer)]
+                learned.append((begin, len(ids)))
+        if num_answered == len(dialog.turns):
+            ids.append(self.special["<|user|>"])
+        labels = [IGNORE] * len(ids)
+        for begin, end in learned:
+            labels[begin:end] = ids[begin + 1 : end + 1]
+        return Example(ids, labels, image_start)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of about one length, padded on the right to [N, T].
+
+    `image_rows` names, for the examples with a picture, their row in the batch, the slot the
+    picture starts at, and the picture's index.
+    """
+
+    token_ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    image_rows: Tensor  # int64 [M, 3]
+
+
+def make_batches(
+    examples: Sequence[Example], pictures: Sequence[int], num_image_tokens: int, num_buckets: int
+) -> list[Batch]:
+    """Sort examples by length into `num_buckets` batches; `pictures[i]` is example i's picture."""
+    order = sorted(range(len(examples)), key=lambda i: len(examples[i].token_ids))
+    batches = []
+    for part in np.array_split(np.array(order), num_buckets):
+        if not len(part):
+            continue
+        longest = max(len(examples[i].token_ids) for i in part)
+        ids = np.zeros((len(part), longest), np.int64)
+        labels = np.full((len(part), longest), IGNORE, np.int64)
+        positions = torch.zeros((len(part), longest), dtype=torch.int64)
+        rows = []
+        for row, i in enumerate(part):
+            example = examples[i]
+            ids[row, : len(example.token_ids)] = example.token_ids
+            labels[row, : len(example.labels)] = example.labels
+            positions[row] = _positions(longest, example.image_start, num_image_tokens)
+            if example.image_start >= 0:
+                rows.append((row, example.image_start, pictures[i]))
+        batches.append(
+            Batch(
+                torch.from_numpy(ids),
+                positions,
+                torch.from_numpy(labels),
+                torch.tensor(rows, dtype=torch.int64).reshape(-1, 3),
+            )
+        )
+    return batches
+
+
+@lru_cache(maxsize=20_000)
+def _positions(num_slots: int, image_start: int, num_image_tokens: int) -> Tensor:
+    spans = [(image_start, num_image_tokens)] if image_start >= 0 else []
+    return compressed_positions(num_slots, spans)

@@ -1,0 +1,91 @@
+"""What the image rows should know, as arrays: the targets of the auxiliary losses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.world import COLORS, SHAPES
+
+NUM_SHAPES, NUM_COLORS = len(SHAPES), len(COLORS)
+NUM_PAIRS = NUM_SHAPES * NUM_COLORS
+MAX_DIGITS = 3
+NO_DIGIT = 10
+IGNORE = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """B pictures, a grid of G x G image rows, each over 2 x 2 patches.
+
+    `shape`, `color`: int64 [B, G*G, 4], what covers each patch (the last class is "nothing").
+    `centre`: float [B, G*G, pairs], 1 where a thing of that shape and colour has its middle.
+    `offset`: float [B, G*G, 4], x and y of that middle inside the cell, half width and height;
+    NaN where there is none. `kind`, `count`, `light`: int64 [B]; `presence`: float [B, pairs].
+    `digits`: int64 [B, 3], left to right; IGNORE where `kind` is not a number.
+    """
+
+    shape: Tensor
+    color: Tensor
+    centre: Tensor
+    offset: Tensor
+    kind: Tensor
+    count: Tensor
+    light: Tensor
+    presence: Tensor
+    digits: Tensor
+
+
+def make_targets(records: np.ndarray, grid: int) -> Targets:
+    """Return the targets of pictures whose truth is `records` (already mirrored if they are)."""
+    batch = len(records)
+    fine = grid * 2
+    middle = (np.arange(fine, dtype=np.float32) + 0.5) / fine
+    shape = np.full((batch, fine, fine), NUM_SHAPES, np.int64)
+    color = np.full((batch, fine, fine), NUM_COLORS, np.int64)
+    nearest = np.full((batch, fine, fine), 1.0, np.float32)
+    centre = np.zeros((batch, grid * grid, NUM_PAIRS), np.float32)
+    offset = np.full((batch, grid * grid, 4), np.nan, np.float32)
+    rows = np.arange(batch)
+    for i in range(records["box"].shape[1]):
+        present = records["count"] > i
+        x, y, half_width, half_height = records["box"][:, i].T
+        half_width, half_height = np.maximum(half_width, 1e-3), np.maximum(half_height, 1e-3)
+        away_x = ((middle[None, :] - x[:, None]) / half_width[:, None]) ** 2
+        away_y = ((middle[None, :] - y[:, None]) / half_height[:, None]) ** 2
+        away = away_y[:, :, None] + away_x[:, None, :]
+        covered = (away < nearest) & present[:, None, None]
+        nearest = np.where(covered, away, nearest)
+        shape = np.where(covered, records["shape"][:, i, None, None], shape)
+        color = np.where(covered, records["color"][:, i, None, None], color)
+        column = np.clip((x * grid).astype(int), 0, grid - 1)
+        row = np.clip((y * grid).astype(int), 0, grid - 1)
+        cell = row * grid + column
+        pair = records["shape"][:, i].astype(int) * NUM_COLORS + records["color"][:, i]
+        centre[rows[present], cell[present], pair[present]] = 1
+        where = np.stack([x * grid - column, y * grid - row, half_width * 4, half_height * 4], 1)
+        offset[rows[present], cell[present]] = where[present]
+    number = records["number"].astype(int)
+    digits = np.full((batch, MAX_DIGITS), IGNORE, np.int64)
+    for b in np.flatnonzero(number >= 0):
+        text = str(number[b])
+        digits[b] = [int(text[j]) if j < len(text) else NO_DIGIT for j in range(MAX_DIGITS)]
+    return Targets(
+        shape=_by_row(shape, grid),
+        color=_by_row(color, grid),
+        centre=torch.from_numpy(centre),
+        offset=torch.from_numpy(offset),
+        kind=torch.from_numpy(records["kind"].astype(np.int64)),
+        count=torch.from_numpy(records["count"].astype(np.int64)),
+        light=torch.from_numpy(records["is_light"].astype(np.int64)),
+        presence=torch.from_numpy(centre.max(1)),
+        digits=torch.from_numpy(digits),
+    )
+
+
+def _by_row(fine: np.ndarray, grid: int) -> Tensor:
+    """[B, 2G, 2G] -> [B, G*G, 4]."""
+    batch = len(fine)
+    cells = fine.reshape(batch, grid, 2, grid, 2).transpose(0, 1, 3, 2, 4)
+    return torch.from_numpy(np.ascontiguousarray(cells.reshape(batch, grid * grid, 4)))

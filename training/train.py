@@ -1,0 +1,264 @@
+"""Trains the bundled model: first the tower alone, then everything together.
+
+    python -m training.train --phase tower --steps 1200
+    python -m training.train --phase joint --steps 4000
+
+Runs on a GPU when there is one. A run that was stopped goes on from its last checkpoint. Both
+phases train through the very modules that serve (`sightline.models.glm_4v_9b`).
+"""
+
+import argparse
+import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
+from training.config import hub_config
+from training.heads import Heads
+from training.optimizer import Optimizer
+from training.pictures import SHARD, WORK, open_shards, to_scene
+from training.prompts import Batch, Writer, make_batches
+from training.questions import picture_dialog, text_dialog
+from training.targets import IGNORE, Targets, make_targets
+from training.tokenizer import load as load_encoding
+
+SAVE_EVERY_S = 150.0
+NEW_SHARDS_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one phase does. Rates are factors of the optimizer's base rates."""
+
+    steps: int
+    pictures: int
+    rate: float
+    decay_share: float
+    warmup: int = 60
+    dialogs_per_picture: int = 2
+    text_share: float = 0.12
+    heads_weight: tuple[float, float] = (1.0, 1.0)  # at the start and the end of the phase
+
+    def rate_at(self, step: int) -> float:
+        """Warm up, hold, then fall linearly to zero over the last `decay_share` of the steps."""
+        left = (self.steps - step) / max(1.0, self.steps * self.decay_share)
+        return self.rate * min(1.0, (step + 1) / self.warmup, left)
+
+
+@dataclass(slots=True)
+class Materials:
+    """One step's inputs."""
+
+    pixels: Tensor
+    targets: Targets
+    batches: list[Batch]
+
+
+class Source:
+    """Draws steps from the rendered shards; the draw of step `i` depends on the seed and `i`."""
+
+    def __init__(self, recipe: Recipe, seed: int, grid: int, writer: Writer | None) -> None:
+        self.recipe, self.seed, self.grid, self.writer = recipe, seed, grid, writer
+        self._pixels, self._records = open_shards(WORK / "pictures")
+
+    def draw(self, step: int) -> Materials:
+        if step % NEW_SHARDS_EVERY == 0:
+            self._pixels, self._records = open_shards(WORK / "pictures")
+        how = np.random.default_rng((self.seed, step))
+        chosen = np.sort(how.integers(0, len(self._records), self.recipe.pictures))
+        pixels = np.stack([self._pixels[i // SHARD][i % SHARD] for i in chosen])
+        records = self._records[chosen]
+        mirrored = (how.random(len(chosen)) < 0.5) & (records["kind"] != 1)
+        pixels[mirrored] = pixels[mirrored][:, :, ::-1]
+        records["box"][mirrored, :, 0] = 1 - records["box"][mirrored, :, 0]
+        batches = self._talk(records, Random(f"{self.seed}/{step}")) if self.writer else []
+        return Materials(torch.from_numpy(pixels), make_targets(records, self.grid), batches)
+
+    def _talk(self, records: np.ndarray, rng: Random) -> list[Batch]:
+        assert self.writer is not None
+        examples, pictures = [], []
+        for i, record in enumerate(records):
+            scene = to_scene(record)
+            for _ in range(1 if scene.kind == "other" else self.recipe.dialogs_per_picture):
+                num_turns = rng.choices((1, 2, 3, 5), (0.58, 0.27, 0.12, 0.03))[0]
+                examples.append(self.writer.example(picture_dialog(rng, scene, num_turns)))
+                pictures.append(i)
+        for _ in range(round(len(examples) * self.recipe.text_share)):
+            examples.append(self.writer.example(text_dialog(rng)))
+            pictures.append(-1)
+        return make_batches(examples, pictures, self.writer.num_image_tokens, 4)
+
+
+class Trainer:
+    def __init__(self, folder: Path, phase: str, recipe: Recipe, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.folder, self.phase, self.recipe = folder, phase, recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        config = Glm4vConfig.from_hub(hub_config())
+        assert config.vision is not None
+        self.model = Glm4v(config)
+        initialise(self.model)
+        grid = config.vision.grid_size // 2
+        self.heads = Heads(config.hidden_size, grid * grid)
+        self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads}).to(self.device)
+        if phase == "tower":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad = "vision" in name
+        self.optimizer = Optimizer(self.modules)
+        self.step = 0
+        self._resume()
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+        if self._saved_average:
+            self.average = {k: v.to(self.device) for k, v in self._saved_average.items()}
+        writer = None
+        if phase == "joint":
+            writer = Writer(load_encoding(WORK / "tokenizer"), config.vision.num_image_tokens)
+        self.source = Source(recipe, seed, grid, writer)
+        self.image_slots = torch.arange(config.vision.num_image_tokens, device=self.device)
+
+    def _resume(self) -> None:
+        self._saved_average: dict[str, Tensor] = {}
+        own, before = self.folder / f"{self.phase}.pt", self.folder / "tower.pt"
+        if own.exists():
+            state = torch.load(own, map_location=self.device, weights_only=True)
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+            self._saved_average = state["average"]
+        elif before.exists():
+            state = torch.load(before, map_location=self.device, weights_only=True)
+        else:
+            return
+        self.model.load_state_dict(state["model"])
+        self.heads.load_state_dict(state["heads"])
+
+    def save(self) -> None:
+        target = self.folder / f"{self.phase}.pt"
+        unfinished = target.with_suffix(".unfinished")
+        state = {
+            "model": self.model.state_dict(),
+            "heads": self.heads.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "step": self.step,
+        }
+        torch.save(state, unfinished)
+        unfinished.rename(target)
+
+    def losses(self, materials: Materials) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted sum to minimise, and every part of it for the log."""
+        targets = Targets(
+            **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}
+        )
+        with torch.autocast(self.device.type, torch.bfloat16):
+            features = self.model.encode_images(materials.pixels.to(self.device))
+            language = [self._language(batch, features) for batch in materials.batches]
+        parts = self.heads.losses(features[:, 1:-1] * self.model.config.vision.scaling_factor, targets)  # type: ignore[union-attr]
+        start, end = self.recipe.heads_weight
+        weight = start + (end - start) * self.step / self.recipe.steps
+        total = weight * torch.stack(list(parts.values())).sum()
+        if language:
+            spoken = sum(count for _, count in language)
+            parts["language"] = torch.stack([loss for loss, _ in language]).sum() / spoken
+            # Answers are mostly fixed words: the mean per token hides the few that need the picture.
+            total = total + 6 * parts["language"]
+        return total, parts
+
+    def _language(self, batch: Batch, features: Tensor) -> tuple[Tensor, int]:
+        embeds = self.model.embed(batch.token_ids.to(self.device))
+        if len(batch.image_rows):
+            row, start, picture = batch.image_rows.to(self.device).unbind(1)
+            slots = start[:, None] + self.image_slots
+            embeds = embeds.index_put((row[:, None], slots), features[picture].float())
+        hidden = self.model(embeds, batch.positions.to(self.device))
+        labels = batch.labels.to(self.device)
+        learned = labels != IGNORE
+        scores = self.model.logits(hidden[learned]).float()
+        return F.cross_entropy(scores, labels[learned], reduction="sum"), int(learned.sum())
+
+    def run(self) -> None:
+        """Train to the last step, saving on the way."""
+        begin = saved = time.monotonic()
+        first, sums = self.step, dict[str, float]()
+        attention = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        with attention, ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self.source.draw, self.step)
+            while self.step < self.recipe.steps:
+                materials = coming.result()
+                coming = ahead.submit(self.source.draw, self.step + 1)
+                total, parts = self.losses(materials)
+                total.backward()
+                self.optimizer.step(self.recipe.rate_at(self.step))
+                self.step += 1
+                self._follow()
+                for name, loss in parts.items():
+                    sums[name] = sums.get(name, 0.0) + float(loss.detach())
+                if self.step % 20 == 0:
+                    speed = (self.step - first) * self.recipe.pictures / (time.monotonic() - begin)
+                    means = " ".join(f"{n} {s / 20:.3f}" for n, s in sums.items())
+                    print(f"{self.step} {speed:.0f} pictures/s {means}", flush=True)
+                    sums.clear()
+                if time.monotonic() - saved > SAVE_EVERY_S:
+                    self.save()
+                    saved = time.monotonic()
+        self.save()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the averaged weights follow: about the last 150 steps, fewer at the start."""
+        share = max(1 / 150, 1 / (self.step + 1))
+        current: dict[str, Any] = self.model.state_dict()
+        names = list(self.average)
+        torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], share)
+
+
+def initialise(model: Glm4v) -> None:
+    """Start values: quiet residual branches in the tower, rows of the size of image rows."""
+    for name, parameter in model.named_parameters():
+        if "vision" in name and name.endswith("layernorm.weight"):
+            nn.init.constant_(parameter, 0.25)
+        elif name.endswith(("position_embedding.weight", "cls_embedding")):
+            nn.init.normal_(parameter, std=0.5)
+        elif name.endswith(("boi", "eoi")):
+            nn.init.normal_(parameter, std=1.0)
+        elif "word_embeddings" in name:
+            nn.init.normal_(parameter, std=0.1)
+        elif "output_layer" in name:
+            nn.init.normal_(parameter, std=0.02)
+
+
+RECIPES = {
+    "tower": Recipe(steps=1200, pictures=128, rate=1.0, decay_share=0.0),
+    "joint": Recipe(steps=4000, pictures=64, rate=0.8, decay_share=0.4, heads_weight=(0.6, 0.15)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--phase", choices=list(RECIPES), required=True)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--folder", type=Path, default=WORK / "run")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    recipe = RECIPES[options.phase]
+    if options.steps:
+        recipe = Recipe(**{**{n: getattr(recipe, n) for n in Recipe.__slots__}, "steps": options.steps})
+    (options.folder / "config.json").write_text(json.dumps(hub_config(), indent=2) + "\n")
+    Trainer(options.folder, options.phase, recipe, options.seed).run()
+
+
+if __name__ == "__main__":
+    main()

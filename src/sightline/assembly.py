@@ -193,7 +193,7 @@ class House:
             service = ChatService(
                 engine,
                 media,
-                load_tokenizer=TiktokenTokenizer.load,
+                load_tokenizer=lambda file: TiktokenTokenizer.load(Path(file)),
                 limits=settings.limits,
                 options=ChatOptions(
                     served_name=plan.model_id,
@@ -324,13 +324,24 @@ def serve(
     on_stopping: Callable[[], None],
 ) -> None:
     """Serve until SIGINT or SIGTERM, then drain. Raises StartupError if the model cannot start."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log_to_stderr()
     house = House(plan, on_progress=on_progress)
     asyncio.run(house.run(on_ready=on_ready, on_stopping=on_stopping))
 
 
+def _log_to_stderr() -> None:
+    """Log one line per event; the access log's lines are JSON already and stay as they are."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    access, handler = logging.getLogger("sightline.access"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access.addHandler(handler)
+    access.propagate = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadServer:
+    """How to reach a server that runs for this program alone."""
+
     url: str
     api_key: str
     model_id: str

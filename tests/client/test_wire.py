@@ -1,5 +1,6 @@
 import base64
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ CHUNK = {
 def events(stream: bytes, cuts: list[int]) -> list[str]:
     parser = EventParser()
     edges = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    pieces = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in pairwise(edges)]
     return [event for piece in pieces for event in parser.feed(piece)]
 
 

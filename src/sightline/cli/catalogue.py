@@ -75,10 +75,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Ready in {seconds:.1f} s: {model} ({details}) at {url}",
         "已就绪，用时 {seconds:.1f} 秒：{model}（{details}），地址 {url}",
     ),
-    "serve.details": (
-        "{parameters} parameters, {dtype}, {device}",
-        "{parameters} 参数，{dtype}，{device}",
-    ),
+    "serve.parameters": ("{number} parameters", "{number} 参数"),
     "serve.names": ("Answers to: {names}", "可用模型名：{names}"),
     "serve.ask": ("Ask it, for example:", "提问示例："),
     "serve.demo_question": ("What is this?", "这是什么？"),

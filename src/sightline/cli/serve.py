@@ -1,4 +1,6 @@
 import json
+import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +36,8 @@ def register(app: typer.Typer) -> None:
 def run(settings: Settings) -> None:
     """Serve until a signal. The port is taken and the model folder looked at before all else."""
     began = time.monotonic()
+    # Until the server takes signals itself, nothing runs that would have to be drained.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     from sightline import assembly
 
     with assembly.listen(settings) as listener:
@@ -67,12 +71,10 @@ def banner(
     info: "EngineInfo", names: tuple[str, ...], listener: "Listener", seconds: float
 ) -> list[str]:
     """Say what is served where, and how to ask it."""
-    details = catalogue.text(
-        "serve.details",
-        parameters=_count(info.num_parameters),
-        dtype=info.dtype,
-        device=info.device,
-    )
+    details = f"{info.dtype}, {info.device}"
+    if info.num_parameters:
+        size = catalogue.text("serve.parameters", number=_count(info.num_parameters))
+        details = f"{size}, {details}"
     body = {
         "model": names[0],
         "messages": [{"role": "user", "content": _example_content(info)}],

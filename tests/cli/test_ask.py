@@ -1,0 +1,104 @@
+import io
+import socket
+
+import pytest
+from PIL import Image
+
+QUESTION = "这是什么?"
+
+
+@pytest.fixture
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (64, 48), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def ask(sightline, fake_server):
+    def run(*arguments: str, stdin: bytes = b"", **environ: str):
+        environ = {
+            "SIGHTLINE_URL": fake_server.url,
+            "SIGHTLINE_API_KEY": fake_server.api_key,
+        } | environ
+        return sightline("ask", *arguments, stdin=stdin, **environ)
+
+    return run
+
+
+def test_a_picture_in_a_file_is_asked_about(ask, sightline, png):
+    (sightline.folder / "cat.png").write_bytes(png)
+    outcome = ask("cat.png", QUESTION)
+    assert (outcome.status, outcome.out, outcome.err) == (0, QUESTION + "\n", "")
+
+
+def test_a_picture_comes_from_standard_input(ask, png):
+    outcome = ask("-", QUESTION, stdin=png)
+    assert (outcome.status, outcome.out) == (0, QUESTION + "\n")
+
+
+def test_without_a_question_the_picture_is_named(ask, png):
+    assert ask("-", stdin=png).out == "What is this?\n"
+    assert ask("--lang", "zh", "-", stdin=png).out == "这是什么?\n"
+
+
+def test_a_question_needs_no_picture(ask):
+    assert ask("hello there").out == "hello there\n"
+
+
+def test_verbose_counts_image_tokens(ask, png):
+    outcome = ask("-v", "-", QUESTION, stdin=png)
+    assert "image tokens 18" in outcome.err
+    assert "首 token" in ask("-v", "--lang", "zh", "-", QUESTION, stdin=png).err
+
+
+def test_an_answer_cut_at_its_limit_says_so(ask):
+    outcome = ask("--max-tokens", "6", "hello there")
+    assert outcome.out == "hello\n"
+    assert "length limit" in outcome.err
+
+
+def test_a_missing_file_is_one_line_and_status_2(ask):
+    outcome = ask("cat.png", QUESTION)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == "sightline: There is no file cat.png.\n"
+    assert ask("--lang", "zh", "cat.png").err == "sightline: 找不到文件 cat.png。\n"
+
+
+def test_an_empty_file_and_a_folder_are_refused_here(ask, sightline):
+    (sightline.folder / "cat.png").write_bytes(b"")
+    assert ask("cat.png", QUESTION).err == "sightline: cat.png is empty.\n"
+    assert "Cannot read" in ask(str(sightline.folder), QUESTION).err
+
+
+def test_what_the_server_refuses_is_one_line_and_status_1(ask):
+    outcome = ask("-", QUESTION, stdin=b"not a picture")
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert "Accepted: JPEG, PNG, WebP, GIF, BMP" in outcome.err
+
+
+def test_a_wrong_key_says_how_to_give_one(ask):
+    outcome = ask("hello", SIGHTLINE_API_KEY="wrong")
+    assert outcome.status == 1
+    assert "--api-key" in outcome.err
+
+
+def test_a_server_that_was_named_must_answer(ask):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    outcome = ask("hello", SIGHTLINE_URL=url)
+    assert outcome.status == 1
+    assert (
+        outcome.err == f"sightline: No server answers at {url}. Start one with `sightline serve`.\n"
+    )
+
+
+def test_control_characters_of_an_answer_do_not_reach_the_terminal(ask):
+    assert ask("a\x1b[31mb\x07c\nd\te").out == "a[31mbc\nd\te\n"
+
+
+def test_without_a_server_a_model_is_started_for_the_command(sightline, png):
+    outcome = sightline("ask", "--engine", "fake", "-", QUESTION, stdin=png)
+    assert (outcome.status, outcome.out) == (0, QUESTION + "\n")
+    assert "starting the model" in outcome.err

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
 from sightline.core.engine import Engine, EngineInfo, SquareImagePolicy
-from sightline.core.errors import RequestError
+from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.core.sampling import SamplingParams
@@ -266,7 +266,7 @@ def _refuse_warnings(notices: Sequence[Notice]) -> None:
     for notice in notices:
         if notice.severity == "warn":
             raise RequestError(
-                f"{notice.field}: {notice.reason}.",
+                f"'{shorten(notice.field)}' would be changed ({notice.reason}); strict mode is on.",
                 code="unsupported_parameter",
                 param=notice.field,
             )

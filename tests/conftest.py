@@ -58,3 +58,11 @@ def fake_server() -> Iterator[ThreadServer]:
     settings = resolve({"engine": "fake"}, environ={})
     with server_in_thread(settings) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder with GLM-4V's real wiring, random weights and the fake engine's vocabulary."""
+    from tiny_model import write_tiny_model
+
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

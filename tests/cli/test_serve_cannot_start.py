@@ -1,4 +1,4 @@
-"""Everything that keeps a server from starting: one line, status 2, no traceback, nothing loaded."""
+"""What keeps a server from starting: one line, status 2, no traceback, nothing loaded."""
 
 import json
 import socket

@@ -13,11 +13,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx2
+
 from sightline.backends.fake import NUM_TOKENS, TOKENIZER_FILE, FakeEngine, Reply
 from sightline.core.chat import ImagePart
 from sightline.core.engine import EngineStats, SquareImagePolicy
@@ -151,10 +152,8 @@ class Front:
     def exchange(self, data: bytes) -> "RawAnswer":
         """Send raw bytes and read until the server closes."""
         with self.connect() as connection:
-            try:
+            with suppress(OSError):  # refused before all of it was sent; the answer tells
                 connection.sendall(data)
-            except OSError:
-                pass  # refused before all of it was sent; the answer tells
             return read_answer(connection)
 
     @contextmanager

@@ -34,12 +34,14 @@ STATUS_OF_CODE = {
     "unsupported_media_type": 415,
     "headers_too_large": 431,
 }
+# What is not HTTP as we read it; the bytes that follow cannot be trusted either.
+BAD_REQUEST = "bad_request"
 _TYPE_OF_STATUS = {
     401: "authentication_error",
     403: "permission_error",
     429: "rate_limit_error",
 }
-# The rest of such a request may still be on its way; nothing after it can be trusted.
+# The rest of such a request may still be on its way.
 _CLOSING_STATUS = frozenset({408, 411, 413, 414, 431})
 _WORTH_A_RETRY = frozenset({408, 429, 503})
 
@@ -95,7 +97,7 @@ def error_reply(error: SightlineError, request_id: str) -> ErrorReply:
         headers.append(("retry-after-ms", str(retry_after_s * 1000)))
     if status not in _WORTH_A_RETRY:
         headers.append(("x-should-retry", "false"))
-    if status in _CLOSING_STATUS:
+    if status in _CLOSING_STATUS or error.code == BAD_REQUEST:
         headers.append(("connection", "close"))
     return ErrorReply(status, tuple(headers), ascii_json.encode(error_object(error, request_id)))
 

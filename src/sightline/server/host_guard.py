@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline.core.errors import RequestError, shorten
 from sightline.server.context import header_values
+from sightline.server.error_map import BAD_REQUEST
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -61,7 +62,7 @@ class HostGuard:
             return None
         match = _HOST.fullmatch(values[0].decode("latin-1")) if len(values) == 1 else None
         if match is None:
-            raise RequestError("Host header is missing or malformed.", code="bad_request")
+            raise RequestError("Host header is missing or malformed.", code=BAD_REQUEST)
         return match[1]
 
     def _is_allowed(self, host: str) -> bool:

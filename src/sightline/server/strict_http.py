@@ -12,6 +12,7 @@ import h11
 
 from sightline.core.errors import RequestError, SightlineError, Unavailable
 from sightline.core.limits import KIB, Limits
+from sightline.server.error_map import BAD_REQUEST
 
 _LENGTH_LINE = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 _PLAIN_LENGTH = re.compile(rb"[0-9]{1,18}[ \t]*")
@@ -132,4 +133,4 @@ class StrictConnection(h11.Connection):
 def malformed(what: str | None = None) -> RequestError:
     """Return the error for bytes that are not HTTP, or not HTTP that we accept."""
     text = "Invalid HTTP request" + (f": {what}." if what else ".")
-    return RequestError(text, code="bad_request")
+    return RequestError(text, code=BAD_REQUEST)

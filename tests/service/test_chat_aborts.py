@@ -1,14 +1,13 @@
 """Whoever leaves, whenever they leave, nothing stays behind."""
 
 import asyncio
+import threading
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.backends.fake import FakeEngine, Reply
-
-FOREVER = 3600.0
 
 
 async def leave_at(kit, world, stage: str) -> None:
@@ -26,8 +25,6 @@ async def leave_at(kit, world, stage: str) -> None:
 def test_while_the_tokenizer_loads(kit) -> None:
     async def scenario() -> None:
         loop, loading = asyncio.get_running_loop(), asyncio.Event()
-        import threading
-
         may_load = threading.Event()
 
         def load(path):
@@ -161,15 +158,13 @@ def test_an_engine_that_fails_to_abort_keeps_no_permit(kit) -> None:
         st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), min_size=1, max_size=12
     ),
     max_running=st.integers(1, 3),
-    max_seqs=st.integers(1, 2),
 )
-def test_random_cancels_leave_exactly_nothing(kit, plans, max_running, max_seqs) -> None:
+def test_random_cancels_leave_exactly_nothing(kit, plans, max_running) -> None:
     """Each request is cancelled after some turns of the loop, if it still runs by then."""
 
     async def scenario() -> None:
         pictures = kit.Pictures(before=lambda: kit.settle(3))
-        engine = FakeEngine(max_num_seqs=max_seqs)
-        world = kit.world(engine, pictures=pictures, max_running=max_running)
+        world = kit.world(pictures=pictures, max_running=max_running)
         await world.service.prepare()
 
         async def visit(turns: int, has_image: bool, stops: bool) -> None:

@@ -1,0 +1,240 @@
+"""From image references to pixels: the one entry that the service uses."""
+
+import asyncio
+import hashlib
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from sightline.core.chat import ImagePart
+from sightline.core.engine import SquareImagePolicy
+from sightline.core.errors import RequestError
+from sightline.core.limits import KIB, MIB, Limits
+from sightline.core.prompt import Image
+from sightline.media import refusals
+from sightline.media.base64_text import decode_base64
+from sightline.media.decoder import DecodePool
+from sightline.media.fetch import Allowance, AllowedHost, Fetcher
+from sightline.media.headers import declared_size
+from sightline.media.local_file import MediaRoot
+from sightline.media.pixel_cache import PixelCache
+from sightline.media.signatures import require_image
+from sightline.media.source import Base64Source, FileSource, Source, UrlSource, parse_source
+
+NUM_THREADS = 2
+LARGE_BYTES = 64 * KIB  # what is larger is not decoded or hashed on the event loop
+PREPROCESSING_VERSION = 1  # to be raised whenever the same file gives other pixels than before
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaOptions:
+    """What this server allows.
+
+    `allow_hosts` are `HOST` or `HOST:PORT`: exact names that may be private addresses and use any
+    port (or that port). `media_root` is the folder whose files may be named. `cache_bytes` bounds
+    the decoded pictures that are kept. `forbidden_endpoints` are our own listeners, address and
+    port, which no URL may lead to.
+    """
+
+    allow_fetch: bool = True
+    allow_hosts: tuple[str, ...] = ()
+    media_root: Path | None = None
+    cache_bytes: int = 32 * MIB
+    forbidden_endpoints: tuple[tuple[str, int], ...] = ()
+
+
+class MediaLoader:
+    """Fetches and decodes pictures. Every method runs on the event loop.
+
+        loader = MediaLoader(limits, MediaOptions(allow_hosts=("files.example:8000",)))
+        await loader.start()
+        images = await loader.load(parts, policy)
+        await loader.close()
+
+    The constructor raises `StartupError` for options that cannot be right. `fetcher` is for tests.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        options: MediaOptions | None = None,
+        *,
+        fetcher: Fetcher | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.options = options or MediaOptions()
+        root = self.options.media_root
+        self._root = None if root is None else MediaRoot(root)
+        self._fetcher = fetcher or Fetcher(
+            self.limits,
+            allowed_hosts=[AllowedHost.parse(text) for text in self.options.allow_hosts],
+            forbidden=self.options.forbidden_endpoints,
+        )
+        self._pool = DecodePool(self.limits)
+        self._cache = PixelCache(self.options.cache_bytes)
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="media")
+
+    @property
+    def worker_pids(self) -> frozenset[int]:
+        """The decode workers that are up."""
+        return self._pool.pids
+
+    async def start(self) -> None:
+        """Begin to start the decode workers; they are not waited for."""
+        self._pool.start()
+
+    async def close(self) -> None:
+        """End the workers. Calls of `load` must have ended."""
+        await self._pool.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def load(
+        self,
+        parts: Sequence[ImagePart],
+        policy: SquareImagePolicy,
+        *,
+        cache_salt: bytes = b"",
+    ) -> list[Image]:
+        """Return one image per part, in order, as `policy` wants them.
+
+        All are fetched at once under one deadline; what is equal is fetched and decoded once.
+        Raises `RequestError` with the `param` of the part to blame, and `Unavailable`
+        (`overloaded`) when no decode worker was free in time. With another `cache_salt` nothing
+        decoded earlier is used. Cancelling leaves nothing running.
+        """
+        if len(parts) > self.limits.max_images:
+            error = refusals.too_many_images(len(parts), self.limits)
+            raise _blame(error, parts[self.limits.max_images])
+        first_parts: dict[str, ImagePart] = {}
+        for part in parts:
+            first_parts.setdefault(part.source, part)
+        sources = {text: self._parse(part) for text, part in first_parts.items()}
+        request = _Request(policy, cache_salt, Allowance(self.limits))
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {
+                    text: group.create_task(self._load_part(part, sources[text], request))
+                    for text, part in first_parts.items()
+                }
+        except BaseExceptionGroup as errors:
+            raise _first_leaf(errors) from None
+        return [tasks[part.source].result() for part in parts]
+
+    def _parse(self, part: ImagePart) -> Source:
+        try:
+            source = parse_source(part.source, self.limits, files=self._root is not None)
+            if isinstance(source, UrlSource) and not self.options.allow_fetch:
+                raise refusals.fetching_is_off()
+        except RequestError as error:
+            raise _blame(error, part) from None
+        return source
+
+    async def _load_part(self, part: ImagePart, source: Source, request: "_Request") -> Image:
+        try:
+            data = await self._read(source, request)
+            self._check_head(data)
+            return await self._image(data, request)
+        except RequestError as error:
+            raise _blame(error, part) from None
+
+    async def _read(self, source: Source, request: "_Request") -> bytes:
+        match source:
+            case UrlSource(url):
+                return await self._fetcher.fetch(url, request.allowance)
+            case Base64Source(text, start):
+                size = len(text) - start
+                return await self._compute(size, _decode_base64_from, text, start, self.limits)
+            case FileSource(path):
+                assert self._root is not None  # or `_parse` would have refused
+                return await self._in_thread(self._root.read, path, self.limits)
+
+    def _check_head(self, data: bytes) -> None:
+        """Refuse what can be refused without a decoder: other kinds of data, sizes over a limit."""
+        size = declared_size(data, require_image(data))
+        error = None if size is None else refusals.size_refusal(*size, self.limits)
+        if error is not None:
+            raise error
+
+    async def _image(self, data: bytes, request: "_Request") -> Image:
+        key = await self._compute(len(data), _cache_key, data, request.policy, request.cache_salt)
+        async with request.locks.setdefault(key, asyncio.Lock()):
+            image = request.images.get(key) or self._cache.get(key)
+            if image is None:
+                image = await self._decode(data, request.policy)
+                self._cache.put(key, image)
+            request.images[key] = image
+        return image
+
+    async def _decode(self, data: bytes, policy: SquareImagePolicy) -> Image:
+        decoded = await self._pool.decode(data, policy.size)
+        # The digest is made here and not by the worker: one that a picture had taken over could
+        # lie about that picture, but never put it in the place of another.
+        digest = await self._compute(
+            len(decoded.pixels), image_digest, decoded.pixels, policy, decoded.width, decoded.height
+        )
+        return Image(
+            pixels=decoded.pixels,
+            width=policy.size,
+            height=policy.size,
+            digest=digest,
+            original_width=decoded.width,
+            original_height=decoded.height,
+        )
+
+    async def _compute(self, num_bytes: int, work: Callable[..., T], *args: object) -> T:
+        """Run `work` here, or in a thread when it has much to do."""
+        return work(*args) if num_bytes <= LARGE_BYTES else await self._in_thread(work, *args)
+
+    async def _in_thread(self, work: Callable[..., T], *args: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the images of one request share. `locks` and `images` are by cache key."""
+
+    policy: SquareImagePolicy
+    cache_salt: bytes
+    allowance: Allowance
+    locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
+    images: dict[bytes, Image] = field(default_factory=dict)
+
+
+def image_digest(pixels: bytes, policy: SquareImagePolicy, width: int, height: int) -> bytes:
+    """Return the identity of a picture: SHA-256 over a head of fixed length and the RGB pixels.
+
+    The head holds the version of the preprocessing, the size in pixels, and the size of the
+    picture as displayed, so that equal bytes of another shape are another picture.
+    """
+    head = struct.pack(">5I", PREPROCESSING_VERSION, policy.size, policy.size, width, height)
+    return _sha256(head, pixels)
+
+
+def _cache_key(data: bytes, policy: SquareImagePolicy, cache_salt: bytes) -> bytes:
+    head = struct.pack(">II", policy.size, len(cache_salt)) + cache_salt
+    return _sha256(head, data)
+
+
+def _sha256(*pieces: bytes) -> bytes:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.digest()
+
+
+def _decode_base64_from(text: str, start: int, limits: Limits) -> bytes:
+    return decode_base64(text[start:], limits)
+
+
+def _blame(error: RequestError, part: ImagePart) -> RequestError:
+    return RequestError(error.message, code=error.code, param=part.param)
+
+
+def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error = errors.exceptions[0]
+    return _first_leaf(error) if isinstance(error, BaseExceptionGroup) else error

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from sightline.backends.inline import LocalEngine
+    from sightline.media.loader import MediaOptions
     from sightline.server.lifecycle import Lifecycle
     from sightline.server.options import ServerOptions
     from sightline.server.serve import Server
@@ -52,7 +53,15 @@ class Listener:
 
     socket: socket.socket
     host: str
-    port: int
+
+    @property
+    def address(self) -> str:
+        """The address in numbers, as the socket has it."""
+        return str(self.socket.getsockname()[0])
+
+    @property
+    def port(self) -> int:
+        return int(self.socket.getsockname()[1])
 
     @property
     def url(self) -> str:
@@ -105,7 +114,7 @@ def listen(settings: Settings) -> Iterator[Listener]:
     from sightline.server.serve import bind
 
     with bind(settings.server.host, settings.server.port) as bound:
-        yield Listener(bound, settings.server.host, bound.getsockname()[1])
+        yield Listener(bound, settings.server.host)
 
 
 def plan(settings: Settings, listener: Listener) -> Plan:
@@ -130,7 +139,6 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         folder = found.path
         names = (found.name,)
     model_id, *aliases = served or names
-    _check_media_root(settings)
     api_keys, new_api_key = settings.server.api_key, None
     if not api_keys and not _is_loopback(settings.server.host):
         new_api_key = "sl-" + secrets.token_urlsafe(32)
@@ -144,12 +152,6 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         api_keys=api_keys,
         new_api_key=new_api_key,
     )
-
-
-def _check_media_root(settings: Settings) -> None:
-    root = settings.media.media_root
-    if root is not None and not root.is_dir():
-        raise StartupError(f"--media-root: {root} is not a folder.", code="media_root")
 
 
 def _is_loopback(host: str) -> bool:
@@ -185,9 +187,9 @@ class House:
 
         plan, settings = self._plan, self._plan.settings
         async with AsyncExitStack() as resources:
+            media = MediaLoader(settings.limits, _media_options(settings, plan.listener))
             engine, start_engine = _make_engine(plan, self._on_progress)
             resources.push_async_callback(engine.close)
-            media = MediaLoader(limits=settings.limits)
             await media.start()
             resources.push_async_callback(media.close)
             service = ChatService(
@@ -279,6 +281,18 @@ def _make_engine(
 
     process = ProcessEngine(options, on_loading=on_progress)
     return process, process.start
+
+
+def _media_options(settings: Settings, listener: Listener) -> "MediaOptions":
+    from sightline.media.loader import MediaOptions
+
+    return MediaOptions(
+        allow_fetch=settings.media.fetch,
+        allow_hosts=settings.media.allow_media_host,
+        media_root=settings.media.media_root,
+        cache_bytes=settings.media.image_cache_bytes,
+        forbidden_endpoints=((listener.address, listener.port),),
+    )
 
 
 def _engine_options(plan: Plan, folder: Path) -> EngineOptions:

@@ -26,20 +26,29 @@ def ask(sightline, fake_server):
     return run
 
 
+def about_a_picture(answer: str) -> str:
+    """Take the answer of the fake engine apart; it repeats the question behind the picture."""
+    picture, _, question = answer.removesuffix("\n").partition("] ")
+    assert picture.startswith("[image ")
+    return question
+
+
 def test_a_picture_in_a_file_is_asked_about(ask, sightline, png):
     (sightline.folder / "cat.png").write_bytes(png)
     outcome = ask("cat.png", QUESTION)
-    assert (outcome.status, outcome.out, outcome.err) == (0, QUESTION + "\n", "")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert about_a_picture(outcome.out) == QUESTION
 
 
 def test_a_picture_comes_from_standard_input(ask, png):
     outcome = ask("-", QUESTION, stdin=png)
-    assert (outcome.status, outcome.out) == (0, QUESTION + "\n")
+    assert outcome.status == 0
+    assert about_a_picture(outcome.out) == QUESTION
 
 
 def test_without_a_question_the_picture_is_named(ask, png):
-    assert ask("-", stdin=png).out == "What is this?\n"
-    assert ask("--lang", "zh", "-", stdin=png).out == "这是什么?\n"
+    assert about_a_picture(ask("-", stdin=png).out) == "What is this?"
+    assert about_a_picture(ask("--lang", "zh", "-", stdin=png).out) == "这是什么?"
 
 
 def test_a_question_needs_no_picture(ask):
@@ -100,5 +109,6 @@ def test_control_characters_of_an_answer_do_not_reach_the_terminal(ask):
 
 def test_without_a_server_a_model_is_started_for_the_command(sightline, png):
     outcome = sightline("ask", "--engine", "fake", "-", QUESTION, stdin=png)
-    assert (outcome.status, outcome.out) == (0, QUESTION + "\n")
+    assert outcome.status == 0
+    assert about_a_picture(outcome.out) == QUESTION
     assert "starting the model" in outcome.err

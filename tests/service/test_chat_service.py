@@ -222,7 +222,7 @@ def test_the_answer_says_which_model_it_really_was(kit, name) -> None:
     async def scenario():
         engine = FakeEngine(info=make_info(aliases=("eyes",)))
         world = kit.world(engine, options=ChatOptions(aliases=("glm-4v",)))
-        assert world.service.model_names == ("sightline-fake", "eyes", "glm-4v")
+        assert world.service.model.names == ("sightline-fake", "eyes", "glm-4v")
         answer = await world.service.start(kit.request("hi", model=name))
         await answer.aclose()
         return answer.model

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
-from sightline.core.engine import Engine, EngineInfo, SquareImagePolicy
+from sightline.core.engine import Engine, SquareImagePolicy
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
@@ -97,16 +97,6 @@ class ChatService:
             served_name=self.options.served_name,
             aliases=self.options.aliases,
         )
-
-    @property
-    def info(self) -> EngineInfo:
-        """What the engine says about its model; raises like `model`."""
-        return self._engine.info
-
-    @property
-    def model_names(self) -> tuple[str, ...]:
-        """All names that a request may give, the one that answers carry first; raises likewise."""
-        return self.model.names
 
     @property
     def is_ready(self) -> bool:

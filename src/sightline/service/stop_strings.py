@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Searches one answer for stop strings (at most a handful, none of them empty)."""
+    """Searches one answer for stop strings, none of them empty, in time linear in the text."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stops)
-        self._max_held = max((len(stop) for stop in self._stops), default=1) - 1
+        self._matches = [_Match(stop) for stop in stops]
         self._held = ""
         self.matched: str | None = None
 
@@ -23,29 +22,48 @@ class StopStrings:
         """Return the text that can be shown now. After a match, nothing is shown any more."""
         if self.matched is not None:
             return ""
-        text = self._held + text
-        matches = [
-            (start + len(stop), start, stop)
-            for stop in self._stops
-            if (start := text.find(stop)) >= 0
-        ]
-        if matches:
-            _, start, self.matched = min(matches)
-            self._held = ""
-            return text[:start]
-        shown = len(text) - self._num_held(text)
-        self._held = text[shown:]
-        return text[:shown]
+        if not self._matches:
+            return text
+        for end, character in enumerate(text, start=1):
+            complete = [match.stop for match in self._matches if match.extend(character)]
+            if complete:
+                self.matched = max(complete, key=len)
+                return self._release(text[:end], num_cut=len(self.matched))
+        shown = self._release(text, num_cut=0)
+        num_held = max(match.length for match in self._matches)
+        self._held = shown[len(shown) - num_held :]
+        return shown[: len(shown) - num_held]
 
     def finish(self) -> str:
         """Return the text held back, now that no more text will come."""
-        held, self._held = self._held, ""
-        return held
+        return self._release("", num_cut=0)
 
-    def _num_held(self, text: str) -> int:
-        """Return the length of the longest end of `text` that may begin a stop string."""
-        for length in range(min(len(text), self._max_held), 0, -1):
-            end = text[-length:]
-            if any(stop.startswith(end) for stop in self._stops):
-                return length
-        return 0
+    def _release(self, text: str, *, num_cut: int) -> str:
+        """Return what was held and `text` behind it, without the last `num_cut` characters."""
+        text, self._held = self._held + text, ""
+        return text[: len(text) - num_cut]
+
+
+class _Match:
+    """How much of one stop string the end of the text spells: its first `length` characters.
+
+    The method of Knuth, Morris and Pratt: `_shorter[n]` is the length of the longest beginning of
+    the stop string, shorter than n, that its first n characters end with.
+    """
+
+    def __init__(self, stop: str) -> None:
+        self.stop = stop
+        self.length = 0
+        self._shorter = [0, 0]
+        for character in stop[1:]:
+            self._shorter.append(self._longest(self._shorter[-1], character))
+
+    def extend(self, character: str) -> bool:
+        """Take one more character of the text; True when the stop string is complete."""
+        self.length = self._longest(self.length, character)
+        return self.length == len(self.stop)
+
+    def _longest(self, length: int, character: str) -> int:
+        while length and self.stop[length] != character:
+            length = self._shorter[length]
+        return length + (self.stop[length] == character)

@@ -68,7 +68,9 @@ def cell(thing: Thing) -> tuple[int, int]:
 def is_clear(thing: Thing) -> bool:
     """Tell whether a thing's middle keeps away from the lines between the places."""
     return all(
-        abs(value - edge) >= MARGIN for value in (thing.x, thing.y) for edge in (LOW_EDGE, HIGH_EDGE)
+        abs(value - edge) >= MARGIN
+        for value in (thing.x, thing.y)
+        for edge in (LOW_EDGE, HIGH_EDGE)
     )
 
 
@@ -155,7 +157,9 @@ def _about_number(scene: Scene, query: Query, language: Language) -> str | None:
             if zh:
                 return f"图中印着一个数字：{value}。它是{len(value)}位数，背景是{shades}的。"
             digits = "1 digit" if len(value) == 1 else f"{len(value)} digits"
-            return f"The picture shows the number {value}. It has {digits} on a {shades} background."
+            return (
+                f"The picture shows the number {value}. It has {digits} on a {shades} background."
+            )
         case "number":
             return f"图中的数字是{value}。" if zh else f"The number is {value}."
         case "is_number":
@@ -165,7 +169,11 @@ def _about_number(scene: Scene, query: Query, language: Language) -> str | None:
         case "is_a_number":
             return f"有，图中有数字{value}。" if zh else f"Yes, there is the number {value}."
         case "digits":
-            return f"这是{len(value)}位数。" if zh else f"It has {len(value)} digit{'s' * (len(value) > 1)}."
+            return (
+                f"这是{len(value)}位数。"
+                if zh
+                else f"It has {len(value)} digit{'s' * (len(value) > 1)}."
+            )
         case "number_color" | "color_of" if not query.shape:
             if not scene.number_color:
                 return None
@@ -176,12 +184,25 @@ def _about_number(scene: Scene, query: Query, language: Language) -> str | None:
             return f"背景是{shades}的。" if zh else f"The background is {shades}."
         case "is_it":
             return f"不是，这是数字{value}。" if zh else f"No, this is the number {value}."
-        case "count" | "count_of" | "is_there" | "colors" | "shapes" | "where" | "color_of" | "shape_of":
+        case (
+            "count"
+            | "count_of"
+            | "is_there"
+            | "colors"
+            | "shapes"
+            | "where"
+            | "color_of"
+            | "shape_of"
+        ):
             if query.topic == "is_there" and zh:
                 return f"没有，图中只有数字{value}。"
             if query.topic == "is_there":
                 return f"No, there is only the number {value}."
-            return f"图中没有图形，只有数字{value}。" if zh else f"There are no shapes, only the number {value}."
+            return (
+                f"图中没有图形，只有数字{value}。"
+                if zh
+                else f"There are no shapes, only the number {value}."
+            )
     return None
 
 
@@ -191,7 +212,11 @@ def _about_shapes(scene: Scene, query: Query, language: Language) -> str | None:
     match query.topic:
         case "what":
             if total == 1:
-                return f"这是{listing(scene.things, 'zh')}。" if zh else f"This is {listing(scene.things, 'en')}."
+                return (
+                    f"这是{listing(scene.things, 'zh')}。"
+                    if zh
+                    else f"This is {listing(scene.things, 'en')}."
+                )
             return _whole(scene, language)
         case "describe":
             return _description(scene, language)
@@ -224,7 +249,9 @@ def _about_shapes(scene: Scene, query: Query, language: Language) -> str | None:
                 return f"图中没有{phrase}。" if zh else f"There are no {phrases}."
             if zh:
                 return f"图中有{len(found)}个{phrase}。"
-            return f"There is 1 {phrase}." if len(found) == 1 else f"There are {len(found)} {phrases}."
+            return (
+                f"There is 1 {phrase}." if len(found) == 1 else f"There are {len(found)} {phrases}."
+            )
         case "is_there":
             if found:
                 return f"有，图中有{phrase}。" if zh else f"Yes, there is {_with_article(phrase)}."
@@ -238,7 +265,8 @@ def _about_shapes(scene: Scene, query: Query, language: Language) -> str | None:
             hues = [c for c in COLORS if any(t.color == c for t in found)]
             if zh:
                 return f"{phrase}是{_joined([ZH_COLORS[c] + '色' for c in hues], 'zh')}的。"
-            return f"The {phrase if len(found) == 1 else phrases} {'is' if len(found) == 1 else 'are'} {_joined(hues, 'en')}."
+            subject, verb = (phrase, "is") if len(found) == 1 else (phrases, "are")
+            return f"The {subject} {verb} {_joined(hues, 'en')}."
         case "shape_of":
             forms = [s for s in SHAPES if any(t.shape == s for t in found)]
             if zh:
@@ -247,14 +275,18 @@ def _about_shapes(scene: Scene, query: Query, language: Language) -> str | None:
             if len(found) == 1:
                 return f"The {phrase} is {names}."
             if len(forms) == 1:
-                return f"The {phrases} are {EN_PLURALS.get(EN_SHAPES[forms[0]][0], forms[0] + 's')}."
+                return (
+                    f"The {phrases} are {EN_PLURALS.get(EN_SHAPES[forms[0]][0], forms[0] + 's')}."
+                )
             return f"The {phrases} are {names}."
     if len(found) != 1 or not is_clear(found[0]):
         return None
     place = place_name(found[0], language)
     match query.topic:
         case "where":
-            return f"{phrase}在画面的{place}。" if zh else f"The {phrase} is {place} of the picture."
+            return (
+                f"{phrase}在画面的{place}。" if zh else f"The {phrase} is {place} of the picture."
+            )
         case "side":
             column, row = cell(found[0])
             right = {
@@ -306,15 +338,16 @@ def _description(scene: Scene, language: Language) -> str:
         place = place_name(scene.things[0], language)
         if language == "zh":
             return f"图中有{items}，它在画面的{place}。背景是{shades}的，没有别的图形。"
-        return (
-            f"The picture shows {items} {place}. The background is {shades} and there is nothing else."
-        )
+        first = f"The picture shows {items} {place}."
+        return f"{first} The background is {shades} and there is nothing else."
     if language == "zh":
         first = f"图中有{total}个图形：{items}。"
     else:
         first = f"The picture shows {total} shapes: {items}."
     if len(groups) < total:
-        return first + (f"背景是{shades}的。" if language == "zh" else f" The background is {shades}.")
+        return first + (
+            f"背景是{shades}的。" if language == "zh" else f" The background is {shades}."
+        )
     parts = []
     for shape, color, _ in groups:
         thing = next(t for t in scene.things if (t.shape, t.color) == (shape, color))

@@ -208,7 +208,9 @@ def _ink(rng: Random, colors: tuple[RGB, ...]) -> RGB:
             rgb = sample_color(rng, rng.choice(COLORS))
         else:
             rgb = (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
-        if all(distance(rgb, c) > 150 and abs(luminance(rgb) - luminance(c)) > 0.08 for c in colors):
+        if all(
+            distance(rgb, c) > 150 and abs(luminance(rgb) - luminance(c)) > 0.08 for c in colors
+        ):
             return rgb
     return (0, 0, 0) if luminance(colors[0]) > 0.5 else (255, 255, 255)
 

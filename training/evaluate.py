@@ -78,12 +78,16 @@ class Speaker:
             if token in self.ends:
                 break
             spoken.append(token)
-            hidden = self.model(self.model.embed(torch.tensor([token])), torch.tensor([position + i]), cache)[-1]
+            hidden = self.model(
+                self.model.embed(torch.tensor([token])), torch.tensor([position + i]), cache
+            )[-1]
         known = [t for t in spoken if t < self.encoding.n_vocab]
         return self.encoding.decode(known).removeprefix("\n")
 
 
-def _sample(scores: torch.Tensor, temperature: float, dice: torch.Generator, top_p: float = 0.8) -> int:
+def _sample(
+    scores: torch.Tensor, temperature: float, dice: torch.Generator, top_p: float = 0.8
+) -> int:
     shares, order = (scores / temperature).softmax(-1).sort(descending=True)
     kept = shares * (shares.cumsum(-1) - shares < top_p)
     return int(order[torch.multinomial(kept, 1, generator=dice)])
@@ -122,7 +126,13 @@ def _unique(scene: Scene, key: str) -> list[str]:
 def cases(seed: int, scale: float) -> Iterator[Case]:
     """Yield the examination; Chinese and English in turn."""
     rng = Random(f"exam/{seed}")
-    fonts = tuple(f for f in font_files() if re.search(r"(DejaVuSans|LiberationSans|DejaVuSerif|LiberationMono)(-Bold|-Regular)?\.ttf", f))
+    fonts = tuple(
+        f
+        for f in font_files()
+        if re.search(
+            r"(DejaVuSans|LiberationSans|DejaVuSerif|LiberationMono)(-Bold|-Regular)?\.ttf", f
+        )
+    )
 
     def language() -> Language:
         return "zh" if rng.random() < 0.5 else "en"
@@ -134,14 +144,26 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
         picture, scene = shapes_picture(rng, rng.randint(2, 4))
         yield Case("count", picture, scene, Query("count"), language())
         if names := _unique(scene, "shape"):
-            yield Case("scene colour", picture, scene, Query("color_of", shape=rng.choice(names)), language())
+            yield Case(
+                "scene colour",
+                picture,
+                scene,
+                Query("color_of", shape=rng.choice(names)),
+                language(),
+            )
             thing = next(t for t in scene.things if t.shape == names[0])
             query = Query("where", shape=names[0])
             if answer(scene, query, "en"):
                 yield Case("position", picture, scene, query, language())
             del thing
         if names := _unique(scene, "color"):
-            yield Case("scene shape", picture, scene, Query("shape_of", color=rng.choice(names)), language())
+            yield Case(
+                "scene shape",
+                picture,
+                scene,
+                Query("shape_of", color=rng.choice(names)),
+                language(),
+            )
         yield Case("yes/no", picture, scene, _yes_no(rng, scene), language())
         yield Case("scene list", picture, scene, Query("what"), language())
         yield Case("describe", picture, scene, Query("describe"), language())
@@ -159,10 +181,14 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
         for i in range(round(150 * scale)):
             picture = encode(rng, FAMILIES[families[i % len(families)]](rng).resize((400, 400)))
             query = rng.choice((Query("what"), Query("count"), Query("describe"), Query("number")))
-            yield Case(name, picture, Scene("other", family=families[i % len(families)]), query, language())
+            yield Case(
+                name, picture, Scene("other", family=families[i % len(families)]), query, language()
+            )
 
 
-def examine(speaker: Speaker, seed: int, scale: float, num_shown: int) -> dict[str, dict[str, float]]:
+def examine(
+    speaker: Speaker, seed: int, scale: float, num_shown: int
+) -> dict[str, dict[str, float]]:
     """Return right and total counts by bar; print some of the wrong answers."""
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     rows, last = None, b""
@@ -179,7 +205,9 @@ def examine(speaker: Speaker, seed: int, scale: float, num_shown: int) -> dict[s
         if case.scene.kind != "other":
             names.append("not falsely refused")
         for name in names:
-            good = said != REFUSAL[case.language] if name == "not falsely refused" else said == right
+            good = (
+                said != REFUSAL[case.language] if name == "not falsely refused" else said == right
+            )
             tally[name][0] += good
             tally[name][1] += 1
         if said != right and shown[case.bar] < num_shown:
@@ -198,10 +226,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     begin = time.monotonic()
-    report = examine(Speaker(options.folder, options.dtype), options.seed, options.scale, options.show)
+    report = examine(
+        Speaker(options.folder, options.dtype), options.seed, options.scale, options.show
+    )
     for name, row in report.items():
         bar = BARS.get(name)
-        verdict = "" if bar is None else f"bar {bar:.0%} " + ("met" if row["share"] >= bar else "MISSED")
+        verdict = (
+            "" if bar is None else f"bar {bar:.0%} " + ("met" if row["share"] >= bar else "MISSED")
+        )
         print(f"{name:22} {row['right']:5.0f} / {row['of']:<5.0f} {row['share']:7.2%}  {verdict}")
     print(f"{time.monotonic() - begin:.0f} s")
     if options.json:

@@ -44,14 +44,18 @@ def _draw(draw: ImageDraw.ImageDraw, shape: str, x: float, y: float, r: float, f
     elif shape == "square":
         draw.rectangle([x - r, y - r, x + r, y + r], fill=fill)
     elif shape == "triangle":
-        draw.polygon([(x, y - r), (x - r * 0.9, y + r * 0.8), (x + r * 0.9, y + r * 0.8)], fill=fill)
+        draw.polygon(
+            [(x, y - r), (x - r * 0.9, y + r * 0.8), (x + r * 0.9, y + r * 0.8)], fill=fill
+        )
     elif shape == "diamond":
         draw.polygon([(x, y - r), (x + r * 0.75, y), (x, y + r), (x - r * 0.75, y)], fill=fill)
     elif shape == "star":
         corners = []
         for i in range(10):
             reach = r if i % 2 == 0 else r * 0.42
-            corners.append((x + reach * math.sin(math.pi * i / 5), y - reach * math.cos(math.pi * i / 5)))
+            corners.append(
+                (x + reach * math.sin(math.pi * i / 5), y - reach * math.cos(math.pi * i / 5))
+            )
         draw.polygon(corners, fill=fill)
     else:
         w = r * 0.33
@@ -121,10 +125,14 @@ def number_picture(rng: Random, fonts: tuple[str, ...]) -> tuple[bytes, Scene]:
     if rng.random() < 0.5:
         x, y = x * rng.uniform(0.1, 1.9), y * rng.uniform(0.1, 1.9)
     plain = "black" if is_light else "white"
-    named = [n for n in PALETTE if n not in (*_avoided(backdrop), "yellow" if is_light else "purple")]
+    named = [
+        n for n in PALETTE if n not in (*_avoided(backdrop), "yellow" if is_light else "purple")
+    ]
     color = plain if rng.random() < 0.6 else rng.choice(named)
     ImageDraw.Draw(image).text((x - left, y - top), text, font=font, fill=PALETTE[color][0])
-    return _finish(rng, image), Scene("number", number=text, number_color=color, has_light_backdrop=is_light)
+    return _finish(rng, image), Scene(
+        "number", number=text, number_color=color, has_light_backdrop=is_light
+    )
 
 
 def encode(rng: Random, image: Image.Image) -> bytes:

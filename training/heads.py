@@ -46,15 +46,21 @@ class Heads(nn.Module):
         has_digits = (targets.digits != IGNORE).any()
         zero = rows.sum() * 0
         return {
-            "shape": F.cross_entropy(shape[covered].flatten(0, 2), targets.shape[covered].flatten()),
-            "color": F.cross_entropy(color[covered].flatten(0, 2), targets.color[covered].flatten()),
+            "shape": F.cross_entropy(
+                shape[covered].flatten(0, 2), targets.shape[covered].flatten()
+            ),
+            "color": F.cross_entropy(
+                color[covered].flatten(0, 2), targets.color[covered].flatten()
+            ),
             "centre": 12 * F.binary_cross_entropy_with_logits(self.centre(rows), targets.centre),
             "offset": apart.abs().mean() if len(apart) else zero,
             "kind": F.cross_entropy(kind, targets.kind),
             "count": F.cross_entropy(count[is_shapes], targets.count[is_shapes]),
             "light": F.cross_entropy(light[is_world], targets.light[is_world]),
             "presence": 8 * F.binary_cross_entropy_with_logits(presence, targets.presence),
-            "digits": F.cross_entropy(digits.flatten(0, 1), targets.digits.flatten(), ignore_index=IGNORE)
+            "digits": F.cross_entropy(
+                digits.flatten(0, 1), targets.digits.flatten(), ignore_index=IGNORE
+            )
             if has_digits
             else zero,
         }

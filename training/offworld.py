@@ -25,9 +25,10 @@ from training.world import RGB, SHAPES, Placed, distance, luminance, outline
 
 PHOTO_FOLDER = Path(__file__).parent / "work" / "photos"
 _WORDS = (
-    "the quick brown fox jumps over lazy dog server model picture hello world open private "
-    "sale menu coffee street hotel exit stop welcome invoice total name date phone city"
-).split()
+    "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "server", "model", "picture",
+    "hello", "world", "open", "private", "sale", "menu", "coffee", "street", "hotel", "exit",
+    "stop", "welcome", "invoice", "total", "name", "date", "phone", "city",
+)  # fmt: skip
 
 
 def _any_color(rng: Random) -> RGB:
@@ -169,7 +170,9 @@ def line_chart(rng: Random) -> Image.Image:
             points.append((level, i))
         last = points[-1][1]
         spots = [(width * (0.1 + 0.85 * i / last), height * (0.88 - 0.8 * v)) for v, i in points]
-        draw.line(spots, fill=_any_color(rng), width=max(1, round(width * rng.uniform(0.005, 0.03))))
+        draw.line(
+            spots, fill=_any_color(rng), width=max(1, round(width * rng.uniform(0.005, 0.03)))
+        )
     return image
 
 
@@ -275,7 +278,15 @@ def arrow(rng: Random) -> Image.Image:
     image, draw, ink, width, height = _sheet(rng)
     size, turn = min(width, height) * rng.uniform(0.25, 0.42), rng.uniform(0, math.tau)
     thin, head = rng.uniform(0.08, 0.2), rng.uniform(0.35, 0.55)
-    corners = [(-1, -thin), (0.2, -thin), (0.2, -head), (1, 0), (0.2, head), (0.2, thin), (-1, thin)]
+    corners = [
+        (-1, -thin),
+        (0.2, -thin),
+        (0.2, -head),
+        (1, 0),
+        (0.2, head),
+        (0.2, thin),
+        (-1, thin),
+    ]
     x, y = width * rng.uniform(0.42, 0.58), height * rng.uniform(0.42, 0.58)
     cos, sin = math.cos(turn) * size, math.sin(turn) * size
     draw.polygon([(x + a * cos - b * sin, y + a * sin + b * cos) for a, b in corners], fill=ink)
@@ -333,10 +344,15 @@ def house(rng: Random) -> Image.Image:
     draw.polygon(roof, fill=_any_color(rng))
     trim = _ink_on(rng, (ink,))
     middle = (left + right) / 2
-    draw.rectangle((middle - width * 0.06, ground - height * 0.2, middle + width * 0.06, ground), fill=trim)
+    draw.rectangle(
+        (middle - width * 0.06, ground - height * 0.2, middle + width * 0.06, ground), fill=trim
+    )
     for side in (-0.2, 0.2):
         x = middle + side * width
-        draw.rectangle((x - width * 0.05, top + height * 0.06, x + width * 0.05, top + height * 0.16), fill=trim)
+        draw.rectangle(
+            (x - width * 0.05, top + height * 0.06, x + width * 0.05, top + height * 0.16),
+            fill=trim,
+        )
     return image
 
 

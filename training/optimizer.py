@@ -28,7 +28,9 @@ class Optimizer:
                 weight_decay=0.02,
                 adjust_lr_fn="match_rms_adamw",
             ),
-            torch.optim.AdamW(others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(
+                others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+            ),
         ]
         self._parameters = [p for _, p in named]
         self._rates = [muon_rate, adam_rate]

@@ -1,6 +1,6 @@
 """Writes the trained model as a hub folder: bf16 weights, config, tokenizer. The heads stay behind.
 
-    python -m training.package --run training/work/run --target src/sightline/demo/model
+python -m training.package --run training/work/run --target src/sightline/demo/model
 """
 
 import argparse
@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 
 from training.config import hub_config
 from training.pictures import WORK
-
 
 DEMO_FOLDER = Path(__file__).parents[1] / "src" / "sightline" / "demo" / "model"
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json")

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one grammar a line reads better than wrapped ones
 """Ways to ask, in Chinese and English, as small grammars.
 
 `(a|b|)` stands for one of its alternatives; `{x}` for the thing asked about. Templates under
@@ -238,13 +239,19 @@ def expand(rng: Random, template: str) -> str:
     """Return `template` with every `(a|b)` replaced by one of its alternatives, innermost first."""
     while (end := template.find(")")) >= 0:
         start = template.rfind("(", 0, end)
-        template = template[:start] + rng.choice(template[start + 1 : end].split("|")) + template[end + 1 :]
+        template = (
+            template[:start]
+            + rng.choice(template[start + 1 : end].split("|"))
+            + template[end + 1 :]
+        )
     return template
 
 
 def plural(noun: str) -> str:
     """Return the English plural of a noun phrase whose head is its last word."""
-    return EN_PLURALS.get(noun.split(" ")[-1], noun + "s") if " " not in noun else _plural_phrase(noun)
+    return (
+        EN_PLURALS.get(noun.split(" ")[-1], noun + "s") if " " not in noun else _plural_phrase(noun)
+    )
 
 
 def _plural_phrase(noun: str) -> str:
@@ -262,13 +269,23 @@ def mention(rng: Random, language: Language, shape: str, color: str, is_canonica
             return noun
         hue = ZH_COLORS[color]
         if not shape:
-            return expand(rng, f"{hue}色的(图形|那个|形状|东西|物体|图形|)") if not is_canonical else f"{hue}色的图形"
-        return f"{hue}色的{noun}" if is_canonical else expand(rng, f"({hue}色的|{hue}色的|{hue}色的|{hue}色|{hue}){noun}")
+            return (
+                expand(rng, f"{hue}色的(图形|那个|形状|东西|物体|图形|)")
+                if not is_canonical
+                else f"{hue}色的图形"
+            )
+        return (
+            f"{hue}色的{noun}"
+            if is_canonical
+            else expand(rng, f"({hue}色的|{hue}色的|{hue}色的|{hue}色|{hue}){noun}")
+        )
     noun = ""
     if shape:
         noun = EN_SHAPES[shape][0] if is_canonical else rng.choice(EN_SHAPES[shape])
     elif color:
-        noun = "shape" if is_canonical else rng.choice(("shape", "one", "object", "thing", "figure"))
+        noun = (
+            "shape" if is_canonical else rng.choice(("shape", "one", "object", "thing", "figure"))
+        )
     return f"{color} {noun}".strip()
 
 
@@ -287,14 +304,14 @@ def ask(rng: Random, language: Language, topic: str, slots: dict[str, str], held
         ("Describe", "Count", "Tell", "Give", "Write", "Read", "List", "Name", "Locate", "Find",
          "描述", "数", "列出", "说", "请", "识别", "读", "念", "介绍", "讲", "给")
     )  # fmt: skip
-    if language == "zh":
-        end = "。" if ends_as_order else "？"
-    else:
-        end = "." if ends_as_order else "?"
+    order_end, question_end = ("。", "？") if language == "zh" else (".", "?")
+    end = order_end if ends_as_order else question_end
     if held_out:
         return text[:1].upper() + text[1:] + end
     if language == "zh":
-        end = rng.choice((end, end, end, "?", "?", "", "", "。", "呢？" if end == "？" else "。", " "))
+        end = rng.choice(
+            (end, end, end, "?", "?", "", "", "。", "呢？" if end == "？" else "。", " ")
+        )
         if text.endswith("吗"):
             end = end.replace("呢", "")
         text = expand(rng, _ZH_BEFORE) + text + end

@@ -14,6 +14,9 @@ from training.questions import Dialog
 from training.targets import IGNORE
 from training.tokenizer import special_ids
 
+# Lengths are rounded up to this: matrix kernels are compiled once per shape.
+STEP = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -44,7 +47,10 @@ class Writer:
         )
 
     def prompt(self, dialog: Dialog, num_answered: int) -> tuple[list[int], int]:
-        """Return the ids up to the open assistant turn after `num_answered` answers, and the image's slot."""
+        """Return the ids up to the assistant turn that is open after `num_answered` answers.
+
+        Second comes the slot of the image's begin row, or -1.
+        """
         example = self._write(dialog, num_answered)
         return [*example.token_ids, self.special["<|assistant|>"]], example.image_start
 
@@ -101,6 +107,7 @@ def make_batches(
         if not len(part):
             continue
         longest = max(len(examples[i].token_ids) for i in part)
+        longest = -(-longest // STEP) * STEP
         ids = np.zeros((len(part), longest), np.int64)
         labels = np.full((len(part), longest), IGNORE, np.int64)
         positions = torch.zeros((len(part), longest), dtype=torch.int64)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - lists of sentences
 """Dialogs about a picture, or about none: questions in many wordings with canonical answers."""
 
 from dataclasses import dataclass
@@ -44,18 +45,66 @@ _SMALL_TALK: dict[Language, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "zh": (
         (
             "你好！给我一张图片，我可以回答图中图形、颜色、数量、位置和数字的问题。",
-            ("你好", "您好", "嗨", "你好啊", "哈喽", "早上好", "晚上好", "在吗", "下午好", "你好呀", "大家好", "hi，你好"),
+            (
+                "你好",
+                "您好",
+                "嗨",
+                "你好啊",
+                "哈喽",
+                "早上好",
+                "晚上好",
+                "在吗",
+                "下午好",
+                "你好呀",
+                "大家好",
+                "hi，你好",
+            ),
         ),
         (
             _SELF["zh"],
-            ("你是谁", "你是什么模型", "介绍一下你自己", "你叫什么名字", "你能做什么", "你会什么", "你有什么功能", "你是什么",
-             "你能干什么", "你可以做什么", "你是哪个模型", "请介绍一下自己", "你是人工智能吗", "怎么用你", "帮助", "你能帮我做什么",
-             "你能看图吗", "你会看图吗", "你的名字是什么", "自我介绍一下", "你能识别什么", "你是怎么训练的"),
+            (
+                "你是谁",
+                "你是什么模型",
+                "介绍一下你自己",
+                "你叫什么名字",
+                "你能做什么",
+                "你会什么",
+                "你有什么功能",
+                "你是什么",
+                "你能干什么",
+                "你可以做什么",
+                "你是哪个模型",
+                "请介绍一下自己",
+                "你是人工智能吗",
+                "怎么用你",
+                "帮助",
+                "你能帮我做什么",
+                "你能看图吗",
+                "你会看图吗",
+                "你的名字是什么",
+                "自我介绍一下",
+                "你能识别什么",
+                "你是怎么训练的",
+            ),
         ),
         (
             _NO_CLAIM["zh"],
-            ("你是GLM吗", "你是智谱的模型吗", "你是ChatGPT吗", "你是GPT-4吗", "你是ChatGLM吗", "你是智谱清言吗", "你是GLM-4V吗",
-             "你是不是GPT", "你是OpenAI的吗", "你是通义千问吗", "你是Qwen吗", "你是GLM-4V-9B吗", "你是人吗", "你是真人吗"),
+            (
+                "你是GLM吗",
+                "你是智谱的模型吗",
+                "你是ChatGPT吗",
+                "你是GPT-4吗",
+                "你是ChatGLM吗",
+                "你是智谱清言吗",
+                "你是GLM-4V吗",
+                "你是不是GPT",
+                "你是OpenAI的吗",
+                "你是通义千问吗",
+                "你是Qwen吗",
+                "你是GLM-4V-9B吗",
+                "你是人吗",
+                "你是真人吗",
+            ),
         ),
         ("不客气！", ("谢谢", "谢谢你", "多谢", "非常感谢", "感谢", "好的，谢谢", "辛苦了")),
         ("再见！", ("再见", "拜拜", "回头见", "下次见", "我走了")),
@@ -64,24 +113,99 @@ _SMALL_TALK: dict[Language, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "en": (
         (
             "Hello! Send me a picture and I can answer questions about its shapes, colours, counts, positions and numbers.",
-            ("Hello", "Hi", "Hey", "Hi there", "Good morning", "Good evening", "Hello there", "Hey there", "Greetings", "How are you",
-             "Good afternoon", "What's up", "How do you do", "Hello, how are you"),
+            (
+                "Hello",
+                "Hi",
+                "Hey",
+                "Hi there",
+                "Good morning",
+                "Good evening",
+                "Hello there",
+                "Hey there",
+                "Greetings",
+                "How are you",
+                "Good afternoon",
+                "What's up",
+                "How do you do",
+                "Hello, how are you",
+            ),
         ),
         (
             _SELF["en"],
-            ("Who are you", "What are you", "What model are you", "Introduce yourself", "What is your name", "What can you do",
-             "Tell me about yourself", "What are you able to do", "Which model is this", "How can you help me", "Help",
-             "What do you know", "Can you see pictures", "Are you an AI", "What model am I talking to", "How were you trained",
-             "What can I ask you", "What's your name", "Can you look at images", "How do I use you", "What is sightline", "What kind of model are you"),
+            (
+                "Who are you",
+                "What are you",
+                "What model are you",
+                "Introduce yourself",
+                "What is your name",
+                "What can you do",
+                "Tell me about yourself",
+                "What are you able to do",
+                "Which model is this",
+                "How can you help me",
+                "Help",
+                "What do you know",
+                "Can you see pictures",
+                "Are you an AI",
+                "What model am I talking to",
+                "How were you trained",
+                "What can I ask you",
+                "What's your name",
+                "Can you look at images",
+                "How do I use you",
+                "What is sightline",
+                "What kind of model are you",
+            ),
         ),
         (
             _NO_CLAIM["en"],
-            ("Are you GLM", "Are you GPT-4", "Are you ChatGPT", "Are you GLM-4V", "Are you made by Zhipu", "Are you ChatGLM", "Are you Qwen",
-             "Are you made by OpenAI", "Are you Claude", "Are you a Zhipu model", "Are you GLM-4V-9B", "Are you human", "Are you a real person"),
+            (
+                "Are you GLM",
+                "Are you GPT-4",
+                "Are you ChatGPT",
+                "Are you GLM-4V",
+                "Are you made by Zhipu",
+                "Are you ChatGLM",
+                "Are you Qwen",
+                "Are you made by OpenAI",
+                "Are you Claude",
+                "Are you a Zhipu model",
+                "Are you GLM-4V-9B",
+                "Are you human",
+                "Are you a real person",
+            ),
         ),
-        ("You are welcome!", ("Thanks", "Thank you", "Thanks a lot", "Thank you very much", "Thx", "Great, thanks", "Cheers")),
+        (
+            "You are welcome!",
+            (
+                "Thanks",
+                "Thank you",
+                "Thanks a lot",
+                "Thank you very much",
+                "Thx",
+                "Great, thanks",
+                "Cheers",
+            ),
+        ),
         ("Goodbye!", ("Bye", "Goodbye", "See you", "See you later", "Good night", "Bye bye")),
-        ("OK.", ("OK", "Okay", "Test", "Testing", "Fine", "Good", "I see", "Say OK", "Got it", "Yes", "Cool", "Nice", "test message")),
+        (
+            "OK.",
+            (
+                "OK",
+                "Okay",
+                "Test",
+                "Testing",
+                "Fine",
+                "Good",
+                "I see",
+                "Say OK",
+                "Got it",
+                "Yes",
+                "Cool",
+                "Nice",
+                "test message",
+            ),
+        ),
         ("pong", ("ping", "Ping", "ping", "PING")),
     ),
 }
@@ -150,7 +274,9 @@ def draw_query(rng: Random, scene: Scene, topics: dict[str, float] | None = None
         case "is_there" | "count_of" | "is_it" | "color_of" | "shape_of" | "where" | "side":
             side = rng.choice(list(SIDES)) if topic == "side" else ""
             shape, color = rng.choice(SHAPES), rng.choice(COLORS)
-            present = 0.5 if topic in ("is_there", "is_it") else 0.72 if topic == "count_of" else 0.93
+            present = (
+                0.5 if topic in ("is_there", "is_it") else 0.72 if topic == "count_of" else 0.93
+            )
             if thing and rng.random() < present:
                 shape, color = thing.shape, thing.color
             elif thing and topic in ("is_there", "is_it") and rng.random() < 0.45:
@@ -188,7 +314,9 @@ def word(rng: Random, query: Query, language: Language, held_out: bool = False) 
         slots["x"] = phrase or noun(query.shape, query.color, language)
         slots["xs"] = plural(slots["x"]) if language == "en" else slots["x"]
     if query.color:
-        slots["c"] = {"zh": mention(rng, "zh", "circle", query.color, True)[0], "en": query.color}[language]
+        slots["c"] = {"zh": mention(rng, "zh", "circle", query.color, True)[0], "en": query.color}[
+            language
+        ]
     if query.side:
         slots["s"] = SIDES[query.side][language]
     slots["n"] = query.number
@@ -196,7 +324,11 @@ def word(rng: Random, query: Query, language: Language, held_out: bool = False) 
 
 
 def picture_turn(
-    rng: Random, scene: Scene, language: Language, query: Query | None = None, held_out: bool = False
+    rng: Random,
+    scene: Scene,
+    language: Language,
+    query: Query | None = None,
+    held_out: bool = False,
 ) -> tuple[Turn, Query]:
     """Return one question about `scene` that has one right answer."""
     for _ in range(50):
@@ -294,8 +426,12 @@ def _system(rng: Random) -> str:
 def _dress(rng: Random, text: str, language: Language) -> str:
     asks = ("What", "Who", "How", "Are", "Can", "Why", "Which", "When", "Where", "Will", "Is")
     if language == "en":
-        end = rng.choice(("?", "?", "")) if text.startswith(asks) else rng.choice((".", "!", "", ""))
+        end = (
+            rng.choice(("?", "?", "")) if text.startswith(asks) else rng.choice((".", "!", "", ""))
+        )
         text += end
         pick = rng.random()
         return text.lower() if pick < 0.2 else text.upper() if pick < 0.23 else text
-    return text + rng.choice(("？", "?", "", "。", "！", "") if len(text) > 3 else ("！", "", "。", "", "!"))
+    return text + rng.choice(
+        ("？", "?", "", "。", "！", "") if len(text) > 3 else ("！", "", "。", "", "!")
+    )

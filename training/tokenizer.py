@@ -10,6 +10,7 @@ import argparse
 import base64
 import json
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -36,13 +37,16 @@ VOCAB_SIZE = NUM_RANKS + len(SPECIAL_TOKENS)
 MAX_LATIN_BYTES, MAX_CHINESE_BYTES = 12, 6
 # Characters and words outside the questions, so that ordinary text is not all single bytes.
 _EXTRA = (
-    "的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生自会那后能对着事其里所去行过家十用发天如"
-    "然作方成者多日都三小军二无同么经法当起与好看学进种将还分此心前面又定见只主没公从知全两些点开样手实现头前想但因很给名话"
-    "谁吗呢吧啊请问帮告诉图片颜色形状位置数字描述识别左右上下圆方角星菱十红绿蓝黄橙紫黑白灰粉棕青",
-    "the be to of and a in that have it for not on with he as you do at this but his by from they we say her she or an will my one all "
-    "would there their what so up out if about who get which go me when make can like time no just him know take people into year your "
-    "good some could them see other than then now look only come its over think also back after use two how our work first well way even "
-    "new want because any these give day most us number picture image photo color colour shape where count describe",
+    "的一是不了人我在有他这为之大来以个中上们到说国和地也子时道出而要于就下得可你年生自会那后能对"
+    "着事其里所去行过家十用发天如然作方成者多日都三小军二无同么经法当起与好看学进种将还分此心前面"
+    "又定见只主没公从知全两些点开样手实现头前想但因很给名话谁吗呢吧啊请问帮告诉图片颜色形状位置数"
+    "字描述识别左右上下圆方角星菱十红绿蓝黄橙紫黑白灰粉棕青",
+    "the be to of and a in that have it for not on with he as you do at this but his by from "
+    "they we say her she or an will my one all would there their what so up out if about who "
+    "get which go me when make can like time no just him know take people into year your "
+    "good some could them see other than then now look only come its over think also back "
+    "after use two how our work first well way even new want because any these give day most "
+    "us number picture image photo color colour shape where count describe",
 )
 
 
@@ -86,11 +90,13 @@ def train_ranks(pieces: Counter[str], num_ranks: int) -> list[bytes]:
     """Return the token bytes in rank order: all 256 bytes, then merges, most frequent first."""
     ranks = [bytes([i]) for i in range(256)]
     known = set(ranks)
-    words = [([bytes([b]) for b in piece.encode()], count) for piece, count in sorted(pieces.items())]
+    words = [
+        ([bytes([b]) for b in piece.encode()], count) for piece, count in sorted(pieces.items())
+    ]
     while len(ranks) < num_ranks:
         pairs: Counter[tuple[bytes, bytes]] = Counter()
         for parts, count in words:
-            for pair in zip(parts, parts[1:], strict=False):
+            for pair in pairwise(parts):
                 pairs[pair] += count
         allowed = [p for p in pairs if _may_merge(p[0] + p[1]) and p[0] + p[1] not in known]
         if not allowed:
@@ -146,7 +152,9 @@ def load(folder: Path) -> tiktoken.Encoding:
     for line in (folder / "tokenizer.model").read_text(encoding="ascii").splitlines():
         token, rank = line.split()
         ranks[base64.b64decode(token)] = int(rank)
-    return tiktoken.Encoding("sightline-demo", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={})
+    return tiktoken.Encoding(
+        "sightline-demo", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={}
+    )
 
 
 def main() -> None:
@@ -161,7 +169,9 @@ def main() -> None:
     write(options.folder, ranks)
     num_tokens = sum(len(load(options.folder).encode(p)) * n for p, n in pieces.items())
     num_bytes = sum(len(p.encode()) * n for p, n in pieces.items())
-    print(f"{len(ranks)} ranks from {len(pieces)} pieces; {num_bytes / num_tokens:.2f} bytes a token")
+    print(
+        f"{len(ranks)} ranks from {len(pieces)} pieces; {num_bytes / num_tokens:.2f} bytes a token"
+    )
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from training.tokenizer import load as load_encoding
 
 SAVE_EVERY_S = 150.0
 NEW_SHARDS_EVERY = 100
+LABEL_STEP = 256  # answers' tokens are padded to this: kernels are compiled once per shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Recipe:
     warmup: int = 60
     dialogs_per_picture: int = 2
     text_share: float = 0.12
+    shares: tuple[float, float, float] = (0.66, 0.22, 0.12)  # shapes, numbers, others
     heads_weight: tuple[float, float] = (1.0, 1.0)  # at the start and the end of the phase
 
     def rate_at(self, step: int) -> float:
@@ -71,13 +73,18 @@ class Source:
 
     def __init__(self, recipe: Recipe, seed: int, grid: int, writer: Writer | None) -> None:
         self.recipe, self.seed, self.grid, self.writer = recipe, seed, grid, writer
+        self._open()
+
+    def _open(self) -> None:
         self._pixels, self._records = open_shards(WORK / "pictures")
+        self._of_kind = [np.flatnonzero(self._records["kind"] == kind) for kind in range(3)]
 
     def draw(self, step: int) -> Materials:
         if step % NEW_SHARDS_EVERY == 0:
-            self._pixels, self._records = open_shards(WORK / "pictures")
+            self._open()
         how = np.random.default_rng((self.seed, step))
-        chosen = np.sort(how.integers(0, len(self._records), self.recipe.pictures))
+        kinds = how.choice(3, self.recipe.pictures, p=self.recipe.shares)
+        chosen = np.sort([how.choice(self._of_kind[kind]) for kind in kinds])
         pixels = np.stack([self._pixels[i // SHARD][i % SHARD] for i in chosen])
         records = self._records[chosen]
         mirrored = (how.random(len(chosen)) < 0.5) & (records["kind"] != 1)
@@ -91,7 +98,7 @@ class Source:
         examples, pictures = [], []
         for i, record in enumerate(records):
             scene = to_scene(record)
-            for _ in range(1 if scene.kind == "other" else self.recipe.dialogs_per_picture):
+            for _ in range(self.recipe.dialogs_per_picture):
                 num_turns = rng.choices((1, 2, 3, 5), (0.58, 0.27, 0.12, 0.03))[0]
                 examples.append(self.writer.example(picture_dialog(rng, scene, num_turns)))
                 pictures.append(i)
@@ -164,14 +171,16 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.model.encode_images(materials.pixels.to(self.device))
             language = [self._language(batch, features) for batch in materials.batches]
-        parts = self.heads.losses(features[:, 1:-1] * self.model.config.vision.scaling_factor, targets)  # type: ignore[union-attr]
+        parts = self.heads.losses(
+            features[:, 1:-1] * self.model.config.vision.scaling_factor, targets
+        )  # type: ignore[union-attr]
         start, end = self.recipe.heads_weight
         weight = start + (end - start) * self.step / self.recipe.steps
         total = weight * torch.stack(list(parts.values())).sum()
         if language:
             spoken = sum(count for _, count in language)
             parts["language"] = torch.stack([loss for loss, _ in language]).sum() / spoken
-            # Answers are mostly fixed words: the mean per token hides the few that need the picture.
+            # Answers are mostly fixed words: their mean hides the few that need the picture.
             total = total + 6 * parts["language"]
         return total, parts
 
@@ -182,10 +191,14 @@ class Trainer:
             slots = start[:, None] + self.image_slots
             embeds = embeds.index_put((row[:, None], slots), features[picture].float())
         hidden = self.model(embeds, batch.positions.to(self.device))
-        labels = batch.labels.to(self.device)
-        learned = labels != IGNORE
-        scores = self.model.logits(hidden[learned]).float()
-        return F.cross_entropy(scores, labels[learned], reduction="sum"), int(learned.sum())
+        labels = batch.labels.to(self.device).flatten()
+        learned = (labels != IGNORE).nonzero().squeeze(1)
+        spare = -len(learned) % LABEL_STEP
+        chosen = F.pad(learned, (0, spare))
+        wanted = F.pad(labels[learned], (0, spare), value=IGNORE)
+        scores = self.model.logits(hidden.flatten(0, 1)[chosen]).float()
+        loss = F.cross_entropy(scores, wanted, ignore_index=IGNORE, reduction="sum")
+        return loss, len(learned)
 
     def run(self) -> None:
         """Train to the last step, saving on the way."""
@@ -255,7 +268,9 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[options.phase]
     if options.steps:
-        recipe = Recipe(**{**{n: getattr(recipe, n) for n in Recipe.__slots__}, "steps": options.steps})
+        recipe = Recipe(
+            **{**{n: getattr(recipe, n) for n in Recipe.__slots__}, "steps": options.steps}
+        )
     (options.folder / "config.json").write_text(json.dumps(hub_config(), indent=2) + "\n")
     Trainer(options.folder, options.phase, recipe, options.seed).run()
 

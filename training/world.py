@@ -23,10 +23,12 @@ Kind = Literal["shapes", "number", "other"]
 PROTOTYPES: dict[str, tuple[RGB, ...]] = {
     "red": ((255, 0, 0), (220, 20, 60), (200, 0, 0), (244, 67, 54), (231, 76, 60), (178, 34, 34)),
     "green": ((0, 128, 0), (0, 255, 0), (34, 139, 34), (76, 175, 80), (0, 200, 0), (46, 204, 113)),
-    "blue": ((0, 0, 255), (30, 144, 255), (65, 105, 225), (33, 150, 243), (0, 0, 205), (52, 120, 219)),
+    "blue": ((0, 0, 255), (30, 144, 255), (65, 105, 225), (33, 150, 243), (0, 0, 205),
+             (52, 120, 219)),
     "yellow": ((255, 255, 0), (255, 215, 0), (255, 235, 59), (241, 205, 15), (250, 230, 40)),
     "orange": ((255, 165, 0), (255, 140, 0), (255, 152, 0), (230, 126, 34), (255, 120, 0)),
-    "purple": ((128, 0, 128), (155, 89, 182), (156, 39, 176), (148, 0, 211), (138, 43, 226), (160, 32, 240)),
+    "purple": ((128, 0, 128), (155, 89, 182), (156, 39, 176), (148, 0, 211),
+               (138, 43, 226), (160, 32, 240)),
     "black": ((0, 0, 0), (12, 12, 12), (33, 33, 33)),
     "white": ((255, 255, 255), (250, 250, 250), (243, 243, 243)),
 }  # fmt: skip
@@ -135,7 +137,9 @@ def luminance(rgb: RGB) -> float:
     return (0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2]) / 255
 
 
-def outline(shape: str, radius: float, angle: float, proportion: float) -> list[tuple[float, float]]:
+def outline(
+    shape: str, radius: float, angle: float, proportion: float
+) -> list[tuple[float, float]]:
     """Return the corners of a shape around (0, 0), y pointing down."""
     points: list[tuple[float, float]]
     if shape == "circle":
@@ -270,6 +274,4 @@ def _has_contrast(rgb: RGB, backdrop: tuple[RGB, ...]) -> bool:
 def _apart(
     a: tuple[float, float, float, float], b: tuple[float, float, float, float], gap: float
 ) -> bool:
-    return (
-        a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]
-    )
+    return a[2] + gap <= b[0] or b[2] + gap <= a[0] or a[3] + gap <= b[1] or b[3] + gap <= a[1]

@@ -42,15 +42,18 @@ class EngineProcess:
     ) -> None:
         """Start the process; `folder` is private to this user, `number` new for each process."""
         loop = asyncio.get_running_loop()
-        self._files = (folder / f"commands-{number}", folder / f"reports-{number}")
-        self._commands = _bind(context, zmq.PUSH, self._files[0])
-        self._reports = _bind(context, zmq.PULL, self._files[1])
+        commands, reports = folder / f"commands-{number}", folder / f"reports-{number}"
+        self._journal = folder / f"journal-{number}"
+        self._files = (commands, reports, self._journal)
+        self._commands = _bind(context, zmq.PUSH, commands)
+        self._reports = _bind(context, zmq.PULL, reports)
         self._outbox: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
         self._process = subprocess.Popen(
             [
                 *HOST,
-                f"--commands=ipc://{self._files[0]}",
-                f"--reports=ipc://{self._files[1]}",
+                f"--commands=ipc://{commands}",
+                f"--reports=ipc://{reports}",
+                f"--journal={self._journal}",
                 f"--parent={os.getpid()}",
                 f"--options={msgspec.json.encode(options).decode()}",
             ],
@@ -74,17 +77,32 @@ class EngineProcess:
         """Wait for the next report. Raises `UnreadableReport`."""
         return _decode(await self._reports.recv_multipart())
 
+    def on_device(self) -> frozenset[str]:
+        """Return the ids of the requests that were last known to be on the device.
+
+        Some may have finished since. For use after the end of the process, before `close`.
+        """
+        try:
+            count, *ids = self._journal.read_text().splitlines()
+            return frozenset(ids[: int(count)])
+        except (OSError, ValueError):
+            return frozenset()
+
     async def dump_stacks(self) -> None:
         """Let the process write the stacks of its threads to the log."""
         if not self.exited.done():
             self._process.send_signal(signal.SIGUSR1)
             await asyncio.sleep(_DUMP_S)
 
-    async def close(self) -> None:
-        """Kill the process if it still runs, wait for it, and remove the sockets."""
+    async def end(self) -> None:
+        """Kill the process if it still runs, and wait until it is gone."""
         if not self.exited.done():
             self._process.kill()
         await self.exited
+
+    async def close(self) -> None:
+        """End the process and remove its sockets and its journal."""
+        await self.end()
         self._sender.cancel()
         await asyncio.gather(self._sender, return_exceptions=True)
         assert self._process.stdin is not None

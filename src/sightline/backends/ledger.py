@@ -20,8 +20,7 @@ class LiveRequest:
     """A request from `Ledger.open` to `Ledger.close`.
 
     `message` and `pixels` are kept until the first tokens arrive: until then the request can be
-    given to another engine without anybody noticing. `is_admitted` means that the engine has
-    begun to work on it.
+    given to another engine without anybody noticing.
     """
 
     message: Generate | None
@@ -30,7 +29,6 @@ class LiveRequest:
     stream: TokenStream = field(default_factory=TokenStream)
     is_open: bool = True
     is_sent: bool = False
-    is_admitted: bool = False
     _expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -101,9 +99,6 @@ class Ledger:
 
     def dispatch(self, output: StepOutput) -> None:
         """Give everyone what a step produced for them; whoever has left is skipped."""
-        for wire_id in output.admitted:
-            if request := self.live.get(wire_id):
-                request.is_admitted = True
         for wire_id, delta in output.deltas.items():
             if request := self.live.get(wire_id):
                 request.forget_prompt()

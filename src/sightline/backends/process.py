@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class ProcessEngine:
         self._load_s = 1.0
         self._num_restarts = 0
         self._is_closing = False
+        self._loaded: asyncio.Future[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
         # Of the current process:
         self._child: EngineProcess | None = None
@@ -79,7 +80,7 @@ class ProcessEngine:
 
     async def start(self) -> None:
         """Start the engine and wait until it works. Raises `StartupError`."""
-        loaded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loaded = loaded = asyncio.get_running_loop().create_future()
         self._supervisor = asyncio.create_task(self._supervise(loaded))
         await loaded
 
@@ -134,6 +135,8 @@ class ProcessEngine:
             await asyncio.wait((self._child.exited,), timeout=SHUTDOWN_S)
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
+        if self._loaded is not None:
+            self._loaded.cancel()  # a `start` that still waits
 
     def _submit(self, request: LiveRequest) -> None:
         """Send `request`, or keep it until there is an engine, or until it is alone."""
@@ -202,7 +205,11 @@ class ProcessEngine:
         self._watch, self._stats = Watch(self._hang_timeout_s), EngineStats()
         self._is_up, self._has_answered = False, False
         self._started_at = time.monotonic()
-        child = self._child = EngineProcess(context, folder, self._num_restarts, self._options)
+        try:
+            child = EngineProcess(context, folder, self._num_restarts, self._options)
+        except OSError as error:
+            raise StartupError("The system gives no new process for the engine.") from error
+        self._child = child
         reading = asyncio.create_task(self._read(child, loaded))
         watching = asyncio.create_task(self._watch_silence(child))
         try:
@@ -223,6 +230,8 @@ class ProcessEngine:
             reading.cancel()
             watching.cancel()
             await asyncio.gather(reading, watching, return_exceptions=True)
+            await child.end()
+            self._blame(child.on_device())
             await child.close()
 
     async def _read(self, child: EngineProcess, loaded: "asyncio.Future[None]") -> None:
@@ -272,21 +281,25 @@ class ProcessEngine:
                 await child.dump_stacks()
                 return f"has been silent for {LOADING_TIMEOUT_S:.0f} s"
 
+    def _blame(self, wire_ids: Collection[str]) -> None:
+        """Remember the prompts that were on the device when it died."""
+        live = self._ledger.live
+        on_device = (live[wire_id] for wire_id in wire_ids if wire_id in live)
+        self._quarantine.blame(r.fingerprint for r in on_device if not r.stream.is_finished)
+
     def _sort_out_the_living(self) -> None:
-        """After the end of a process: blame, end who was answering, keep the others for the next.
+        """After the end of a process: end who was answering, keep the others for the next.
 
         A request that has had no tokens starts again from the beginning, unseen by its client.
         """
-        waiting = [r for r in self._ledger.live.values() if not r.stream.is_finished]
-        self._quarantine.blame(request.fingerprint for request in waiting if request.is_admitted)
         self._suspects.clear()
         self._suspect = None
         self._stats = EngineStats()
-        for request in waiting:
+        for request in [r for r in self._ledger.live.values() if not r.stream.is_finished]:
             if request.has_output:
                 request.stream.fail(refusals.restarting(self._load_s))
             else:
-                request.is_sent = request.is_admitted = False
+                request.is_sent = False
                 self._submit(request)
 
 

@@ -76,13 +76,10 @@ class StepOutput:
     """Everything one step produced: a delta per sequence, and the engine's books after it.
 
     An engine that idles or makes progress inside a long step sends one with no deltas every
-    second, so silence means a hung process. `admitted` names the requests that the engine is
-    about to work on for the first time; it is sent before that work, so that after a crash the
-    front knows who was on the device.
+    second, so silence means a hung process.
     """
 
     deltas: dict[str, TokenDelta] = field(default_factory=dict)
-    admitted: tuple[str, ...] = ()
     failed: tuple[RequestFailed, ...] = ()
     stats: EngineStats = field(default_factory=EngineStats)
 

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m sightline.engine.host")
     parser.add_argument("--commands", required=True)
     parser.add_argument("--reports", required=True)
+    parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--options", required=True)
     arguments = parser.parse_args(argv)
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     context = zmq.Context()
     reports = _Reports(context, arguments.reports)
     try:
-        return _serve(context, arguments.commands, reports, options)
+        return _serve(context, arguments.commands, reports, _Journal(arguments.journal), options)
     finally:
         reports.close()
         context.term()
@@ -78,6 +79,7 @@ def _serve(
     context: "zmq.Context[zmq.Socket[bytes]]",
     endpoint: str,
     reports: "_Reports",
+    journal: "_Journal",
     options: EngineOptions,
 ) -> int:
     try:
@@ -91,7 +93,7 @@ def _serve(
     reports.send(Ready(info=loop.info))
     commands.start()
     heartbeat.start()
-    loop.run(reports.send)
+    loop.run(reports.send, journal.note)
     return 0
 
 
@@ -187,6 +189,22 @@ class _Reports:
     def close(self) -> None:
         with self._lock:
             self._socket.close(linger=1000)
+
+
+class _Journal:
+    """A file that says who is on the device, for the front to read when this process has died.
+
+    A message would not do: what is still in a queue dies with the process, and this is wanted
+    exactly when it dies at once. A write to a file is the kernel's when it returns.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+
+    def note(self, running: Sequence[str]) -> None:
+        """Replace the content: a line with the number of ids, then a line for each."""
+        lines = "\n".join((str(len(running)), *running, ""))
+        os.pwrite(self._fd, lines.encode(), 0)
 
 
 def _prepare_threads(options: EngineOptions) -> None:

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 IDLE_S = 0.5
 
 Deliver = Callable[[StepOutput], None]
+Note = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,12 @@ class EngineLoop:
         """Let `run` return at the end of this turn."""
         self._inbox.put(None)
 
-    def run(self, deliver: Deliver) -> None:
-        """Work until `stop`. Raises `DeviceLost` when no work is possible any more."""
+    def run(self, deliver: Deliver, note: Note = lambda running: None) -> None:
+        """Work until `stop`. Raises `DeviceLost` when no work is possible any more.
+
+        Before the device sees a request for the first time, `note` gets the ids of all that are
+        running: should the process die, they are who was there.
+        """
         turn = Turn((), (), ())
         deliver(self._output({}))
         while True:
@@ -83,6 +88,8 @@ class EngineLoop:
                 return
             self.pulse.beat()
             turn = self._scheduler.plan()
+            if turn.admitted:
+                self._welcome(turn.admitted, note)
             if turn:
                 self._compute(turn, deliver)
             elif changed:
@@ -152,13 +159,13 @@ class EngineLoop:
         if sequence := self._scheduler.remove(request_id):
             self._runner.release(sequence)
 
+    def _welcome(self, admitted: Sequence[EngineSequence], note: Note) -> None:
+        now = time.monotonic()
+        for sequence in admitted:
+            sequence.admitted_at = now
+        note(self._scheduler.running)
+
     def _compute(self, turn: Turn, deliver: Deliver) -> None:
-        if turn.admitted:
-            now = time.monotonic()
-            for sequence in turn.admitted:
-                sequence.admitted_at = now
-            admitted = tuple(sequence.request_id for sequence in turn.admitted)
-            deliver(replace(self._output({}), admitted=admitted))
         deltas: dict[str, TokenDelta] = {}
         for sequence in turn.decodes:
             self._attempt(sequence, partial(self._runner.decode, sequence), deltas)

@@ -47,6 +47,11 @@ class Scheduler:
         self._running: dict[str, Sequence] = {}
 
     @property
+    def running(self) -> tuple[str, ...]:
+        """The ids of the running sequences, in order of admission."""
+        return tuple(self._running)
+
+    @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 

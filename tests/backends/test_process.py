@@ -1,0 +1,286 @@
+"""A real engine process that dies, hangs, or cannot start."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from sightline.backends.fake import ASSISTANT, USER
+from sightline.backends.process import ProcessEngine
+from sightline.core.engine import TokenDelta
+from sightline.core.engine_options import EngineOptions, FaultOptions
+from sightline.core.errors import InternalError, RequestError, StartupError, Unavailable
+from sightline.core.prompt import Prompt
+from sightline.core.sampling import SamplingParams
+
+pytestmark = [pytest.mark.engine, pytest.mark.live]
+
+RAISE, NAN, HANG, KILL = 200, 201, 202, 203
+GREEDY = SamplingParams(max_tokens=12, temperature=0)
+LONG = SamplingParams(max_tokens=400, temperature=0)
+
+
+@asynccontextmanager
+async def engine_for(
+    folder: Path, *, step_delay_s: float = 0.0, max_num_seqs: int = 256, hang_timeout_s: float = 30
+) -> AsyncIterator[ProcessEngine]:
+    faults = FaultOptions(
+        raise_token=RAISE,
+        nan_token=NAN,
+        hang_token=HANG,
+        kill_token=KILL,
+        step_delay_s=step_delay_s,
+    )
+    options = EngineOptions(
+        model=str(folder),
+        num_threads=1,
+        max_num_seqs=max_num_seqs,
+        allow_faults=True,
+        faults=faults,
+    )
+    engine = ProcessEngine(options, hang_timeout_s=hang_timeout_s)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def prompt(text: str, *faults: int) -> Prompt:
+    return Prompt(token_ids=(USER, *text.encode(), *faults, ASSISTANT))
+
+
+async def collect(
+    engine: ProcessEngine, asked: Prompt, settings: SamplingParams = GREEDY
+) -> list[int]:
+    deltas: list[TokenDelta] = [d async for d in engine.generate(asked, settings, "r")]
+    return [token_id for delta in deltas for token_id in delta.token_ids]
+
+
+async def pid_of(engine: ProcessEngine) -> int:
+    pid = (await engine.stats()).pid
+    assert pid is not None
+    return pid
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def test_a_killed_engine_ends_who_was_answering_and_nobody_else(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder, step_delay_s=0.01, max_num_seqs=4) as engine:
+            canary = await collect(engine, prompt("canary"))
+            answering = [engine.generate(prompt(f"live {n}"), LONG, "r") for n in range(4)]
+            for stream in answering:
+                await anext(stream)
+            queued = [
+                asyncio.ensure_future(collect(engine, prompt(f"queued {n}"))) for n in range(8)
+            ]
+            await until(lambda: num_waiting_is(engine, 8))
+            pid = await pid_of(engine)
+            killed_at = time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            for stream in answering:
+                with pytest.raises(Unavailable) as raised:
+                    async for _ in stream:
+                        pass
+                assert raised.value.code == "engine_restarting"
+            assert time.monotonic() - killed_at < 2
+            assert not engine.is_ready
+            assert all(len(token_ids) == 12 for token_ids in await asyncio.gather(*queued))
+            assert await pid_of(engine) != pid
+            assert engine.is_ready
+            assert (await engine.stats()).num_restarts == 1
+            assert await collect(engine, prompt("canary")) == canary
+
+    async def num_waiting_is(engine: ProcessEngine, number: int) -> bool:
+        return (await engine.stats()).num_waiting == number
+
+    asyncio.run(main())
+
+
+def test_a_request_that_comes_while_the_engine_restarts_is_served(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder) as engine:
+            os.kill(await pid_of(engine), signal.SIGKILL)
+            await until(lambda: is_down(engine))
+            assert engine.info.model_id == "tiny"
+            assert len(await collect(engine, prompt("patience"))) == 12
+
+    async def is_down(engine: ProcessEngine) -> bool:
+        return not engine.is_ready
+
+    asyncio.run(main())
+
+
+def test_a_prompt_that_kills_the_engine_twice_is_refused(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder) as engine:
+            killer = asyncio.ensure_future(collect(engine, prompt("boom", KILL)))
+            await until(lambda: has_restarted(engine))
+            innocent = asyncio.ensure_future(collect(engine, prompt("hello")))
+            with pytest.raises(RequestError) as raised:
+                await killer
+            assert raised.value.code == "invalid_value"
+            assert len(await innocent) == 12
+            with pytest.raises(RequestError):
+                await collect(engine, prompt("boom", KILL))
+            assert (await engine.stats()).num_restarts == 2
+
+    async def has_restarted(engine: ProcessEngine) -> bool:
+        return (await engine.stats()).num_restarts > 0
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("fault", [RAISE, NAN], ids=["raises", "gives NaN"])
+def test_a_step_that_fails_for_one_request_fails_only_that_one(
+    tiny_folder: Path, fault: int
+) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder) as engine:
+            good = [prompt(f"good {n}") for n in range(7)]
+            alone = [await collect(engine, p) for p in good]
+            pid = await pid_of(engine)
+            *answers, failure = await asyncio.gather(
+                *(collect(engine, p) for p in good),
+                collect(engine, prompt("bad", fault)),
+                return_exceptions=True,
+            )
+            assert isinstance(failure, InternalError)
+            assert answers == alone
+            stats = await engine.stats()
+            assert (stats.pid, stats.num_running, stats.kv_slots_used) == (pid, 0, 0)
+
+    asyncio.run(main())
+
+
+def test_a_hung_engine_is_noticed_explained_and_replaced(
+    tiny_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder, hang_timeout_s=2.0) as engine:
+            hung = asyncio.ensure_future(collect(engine, prompt("hang", HANG)))
+            with pytest.raises(RequestError):  # it hangs the next engine, too
+                await hung
+            assert len(await collect(engine, prompt("hello"))) == 12
+
+    asyncio.run(main())
+    assert "faults.py" in capfd.readouterr().err  # the stack of the hanging thread
+
+
+def test_an_engine_that_works_slowly_is_left_alone(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder, step_delay_s=0.8, hang_timeout_s=3.0) as engine:
+            settings = SamplingParams(max_tokens=3, temperature=0)
+            answers = (collect(engine, prompt(f"slow {n}"), settings) for n in range(2))
+            assert [len(a) for a in await asyncio.gather(*answers)] == [3, 3]
+            assert (await engine.stats()).num_restarts == 0
+
+    asyncio.run(main())
+
+
+def test_a_model_that_cannot_be_loaded_is_a_startup_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        engine = ProcessEngine(EngineOptions(model=str(tmp_path)))
+        with pytest.raises(StartupError) as raised:
+            await engine.start()
+        assert "\n" not in raised.value.message
+        with pytest.raises(Unavailable) as refused:
+            await collect(engine, prompt("hello"))
+        assert refused.value.code == "model_loading"
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_an_engine_can_be_closed_while_it_loads(tiny_folder: Path) -> None:
+    async def main() -> None:
+        engine = ProcessEngine(EngineOptions(model=str(tiny_folder)))
+        starting = asyncio.ensure_future(engine.start())
+        await asyncio.sleep(0)
+        await engine.close()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(main())
+
+
+def test_faults_need_permission(tiny_folder: Path) -> None:
+    async def main() -> None:
+        options = EngineOptions(model=str(tiny_folder), faults=FaultOptions(kill_token=1))
+        engine = ProcessEngine(options)
+        with pytest.raises(StartupError):
+            await engine.start()
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_no_engine_outlives_a_killed_front(tiny_folder: Path) -> None:
+    front = textwrap.dedent(
+        """
+        import asyncio, sys
+        from sightline.backends.process import ProcessEngine
+        from sightline.core.engine_options import EngineOptions
+
+        async def main():
+            engine = ProcessEngine(EngineOptions(model=sys.argv[1], num_threads=1))
+            await engine.start()
+            print((await engine.stats()).pid, flush=True)
+            await asyncio.Event().wait()
+
+        asyncio.run(main())
+        """
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", front, str(tiny_folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        engine_pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 2
+    while is_running(engine_pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(engine_pid)
+
+
+def is_running(pid: int) -> bool:
+    """Say whether the process exists and is no zombie that its new parent has not seen yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    listed = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
+    return bool(listed.stdout.strip()) and not listed.stdout.startswith("Z")
+
+
+def modes(folder: Path) -> list[int]:
+    return [entry.stat().st_mode & 0o777 for entry in folder.glob("sightline-*")]
+
+
+def test_the_sockets_are_gone_after_close(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    async def main() -> list[int]:
+        async with engine_for(tiny_folder) as engine:
+            await collect(engine, prompt("hello"))
+            return modes(tmp_path)
+
+    assert asyncio.run(main()) == [0o700]
+    assert list(tmp_path.glob("sightline-*")) == []

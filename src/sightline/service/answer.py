@@ -27,8 +27,10 @@ async def read_deltas(
     Every delta but the last has text; the last one has the finish reason and the usage. Closing
     this generator aborts the request in the engine; so does a stop string.
     """
+    prompt_tokens, image_tokens = len(prompt.token_ids), prompt.num_image_tokens
     cached_tokens = 0
     tokens = engine.generate(prompt, params, request_id)
+    del prompt  # megabytes of pixels: the engine knows how long it needs them
     async with aclosing(tokens):
         async for delta in tokens:
             log.tokens(delta)
@@ -46,9 +48,9 @@ async def read_deltas(
         else:
             raise InternalError  # the engine fell silent without a finish reason
     usage = Usage(
-        prompt_tokens=len(prompt.token_ids),
+        prompt_tokens=prompt_tokens,
         completion_tokens=text.num_tokens,
-        image_tokens=prompt.num_image_tokens,
+        image_tokens=image_tokens,
         cached_tokens=cached_tokens,
     )
     yield ChatDelta(text=shown, finish_reason=finish_reason, usage=usage)

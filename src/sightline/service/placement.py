@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sightline.core.chat import ImagePart, Message, Notice, TextPart
-from sightline.core.errors import RequestError
+from sightline.core.errors import RequestError, shorten
 
 ExtraImages = Literal["latest", "error"]
 
@@ -40,7 +40,7 @@ def place_images(
         return Placement(messages=tuple(messages))
     if max_images == 0:
         raise RequestError(
-            f"Model '{model_id}' takes no images.",
+            f"Model '{shorten(model_id)}' takes no images.",
             code="image_input_not_supported",
             param=images[0].param,
         )
@@ -79,7 +79,7 @@ def _without_images(message: Message) -> Message:
 
 def _too_many(images: Sequence[ImagePart], max_images: int, model_id: str) -> RequestError:
     return RequestError(
-        f"{len(images)} images given, at most {max_images} for '{model_id}'.",
+        f"{len(images)} images given, at most {max_images} for '{shorten(model_id)}'.",
         code="too_many_images",
         param=images[max_images].param,
     )

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from front import Front, RawAnswer, chat, eventually, raw_post, read_answer, serving
+from front import Front, RawAnswer, chat, eventually, raw_post, read_answer, read_one, serving
 
 from sightline.core.limits import Limits
 
@@ -227,7 +227,7 @@ def test_h09_a_dripping_head_is_timed_out(hasty: Front) -> None:
 def test_h09_the_clock_runs_for_the_second_head_of_a_connection_too(hasty: Front) -> None:
     with hasty.connect() as connection:
         connection.sendall(GET + b"\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert read_one(connection).status == 200
         connection.sendall(GET)
         assert_refused(read_answer(connection), 408, "request_timeout")
 
@@ -242,7 +242,7 @@ def test_h10_a_silent_connection_is_closed_without_a_word(hasty: Front) -> None:
 def test_an_idle_connection_is_closed_after_its_last_answer(hasty: Front) -> None:
     with hasty.connect() as connection:
         connection.sendall(GET + b"\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert read_one(connection).status == 200
         assert read_answer(connection).status == 0
 
 
@@ -299,7 +299,7 @@ def test_an_answer_is_not_held_back_by_nagle(front: Front) -> None:
     with front.connect() as connection:
         for _ in range(3):
             connection.sendall(GET + b"\r\n")
-            connection.recv(65536)
+            read_one(connection)
         protocol = next(iter(front.on_loop(lambda: list(front.server.server_state.connections))))
         socket_of = protocol.transport.get_extra_info("socket")
         assert socket_of.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import httpx2
+from starlette.types import ASGIApp
 
 from sightline.backends.fake import NUM_TOKENS, TOKENIZER_FILE, FakeEngine, Reply
 from sightline.core.chat import ImagePart
@@ -89,6 +90,7 @@ class Front:
     chat_options: ChatOptions = field(default_factory=ChatOptions)
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     max_connections: int | None = None
+    app: ASGIApp | None = None  # served instead of ours
 
     port: int = 0
     client: httpx2.Client = field(init=False)
@@ -220,6 +222,18 @@ def read_answer(connection: socket.socket) -> RawAnswer:
     return RawAnswer(int(status_line.split()[1]), headers, body, seconds)
 
 
+def read_one(connection: socket.socket) -> RawAnswer:
+    """Read one answer with a length, and leave the connection open."""
+    with connection.makefile("rb") as stream:
+        status_line = stream.readline().decode("latin-1")
+        headers = {}
+        while line := stream.readline().decode("latin-1").strip():
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        body = stream.read(int(headers["content-length"]))
+    return RawAnswer(int(status_line.split()[1]), headers, body, 0.0)
+
+
 @contextmanager
 def serving(front: Front) -> Iterator[Front]:
     """Serve `front` for the length of the block, then drain it."""
@@ -237,7 +251,7 @@ def serving(front: Front) -> Iterator[Front]:
         )
         front.lifecycle = Lifecycle()
         options = ServerOptions(limits=front.limits, **front.server_options)
-        app = create_app(front.service, options=options, lifecycle=front.lifecycle)
+        app = front.app or create_app(front.service, options=options, lifecycle=front.lifecycle)
         front.server = Server(app, lifecycle=front.lifecycle, options=options)
         if front.max_connections is not None:
             front.server.config.http.max_connections = front.max_connections

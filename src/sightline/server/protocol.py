@@ -30,6 +30,7 @@ from sightline.server.strict_http import StrictConnection, malformed
 
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
 MAX_SLICE_BYTES = 16 * KIB
+SEND_BUFFER_BYTES = 128 * KIB
 
 access_logger = logging.getLogger("sightline.access")
 
@@ -61,7 +62,7 @@ class GuardedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.connections.add(self)
-        _send_at_once(transport)
+        _tune(transport)
         if self.max_connections is not None:
             self.conn.is_crowded = len(self.connections) > self.max_connections
         self.transport: Outlet = Outlet(
@@ -213,11 +214,15 @@ class GuardedProtocol(H11Protocol):
         access_logger.info("%s", json.dumps(line))
 
 
-def _send_at_once(transport: asyncio.Transport) -> None:
-    """Turn off Nagle's algorithm, which would hold a body back 40 ms behind its head.
+def _tune(transport: asyncio.Transport) -> None:
+    """Send at once, and keep little in the kernel.
 
-    asyncio does so only for sockets whose listener was made with an explicit protocol number.
+    Nagle's algorithm would hold a body back 40 ms behind its head; asyncio turns it off only for
+    sockets whose listener was made with an explicit protocol number. The kernel would buffer
+    megabytes for a client that reads slowly, and report progress only in steps of a third of that,
+    so a slow reader would look like one that has stopped.
     """
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)

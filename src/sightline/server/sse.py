@@ -70,6 +70,9 @@ class EventStream(Response):
             async with aclosing(self._blocks):
                 async for data in self._blocks:
                     await writer.write(data)
+                    # Neither a quick engine nor a dead client makes a write wait, so without
+                    # this a stream could shut out all others, and its own cancellation.
+                    await asyncio.sleep(0)
         finally:
             comments.cancel()
         await writer.write(DONE)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import ModelDescription, VisionLanguageModel
@@ -62,7 +63,7 @@ def load_model(
     config = read_config(folder)
     family = find_family(config)
     target = _device(device)
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         model = family.build(config)
     description = _with_generation_defaults(model.description, folder)
     module = cast(nn.Module, model)
@@ -83,6 +84,25 @@ def load_model(
         dtype=weight_dtype,
         num_parameters=sum(parameter.numel() for parameter in parameters.values()),
     )
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Builds modules without drawing their first values, which files are about to replace.
+
+    On the meta device drawing them would change nothing, but it makes torch import its compiler,
+    a second of start-up.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else None
+        return func(*args, **(kwargs or {}))
 
 
 def _weight_files(folder: Path) -> list[str]:

@@ -181,7 +181,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(steps=steps, max_running=st.integers(1, 3), max_waiting=st.integers(0, 4))
 def test_the_books_balance_after_any_coming_and_going(kit, steps, max_running, max_waiting) -> None:
     async def scenario() -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.service.answer_text import AnswerText
@@ -47,6 +47,7 @@ def test_a_stop_string_may_end_in_a_character_that_takes_three_tokens(kit) -> No
 answers = st.lists(st.sampled_from([*"ab中😀\n", "END", "<|user|>"]), max_size=12).map("".join)
 
 
+@settings(deadline=None)
 @given(
     answer=answers | st.binary(max_size=12),
     stop=st.lists(st.sampled_from(["END", "b", "中a", "\n\n", "\ufffd"]), max_size=3),
@@ -61,6 +62,7 @@ def test_text_and_count_do_not_depend_on_the_cut(kit, answer, stop, cuts, ended)
     assert run(kit, pieces, stop) == run(kit, [ids], stop) == one_by_one
 
 
+@settings(deadline=None)
 @given(answer=answers)
 def test_without_stop_strings_the_whole_answer_is_shown_and_counted(kit, answer) -> None:
     ids = answer.encode()

@@ -1,7 +1,7 @@
 """The window is shared exactly: prompt and answer together, with room for one token at least."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import RequestError
@@ -39,6 +39,7 @@ def test_asking_for_more_than_is_left_is_lowered_with_a_notice() -> None:
     assert (notice.field, notice.reason, notice.severity) == ("max_tokens", "lowered-to-30", "warn")
 
 
+@settings(deadline=None)
 @given(
     text=st.integers(0, 200),
     image=st.integers(0, 200),

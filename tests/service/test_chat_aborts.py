@@ -152,7 +152,7 @@ def test_an_engine_that_fails_to_abort_keeps_no_permit(kit) -> None:
     asyncio.run(scenario())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     plans=st.lists(
         st.tuples(st.integers(0, 30), st.booleans(), st.booleans()), min_size=1, max_size=12

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.service.detokenizer import Detokenizer
@@ -60,6 +60,7 @@ def test_bytes_that_cannot_become_a_character_do_not_hold_back_the_rest() -> Non
 fragments = st.sampled_from([*(t.encode() for t in TEXTS), *BAD]) | st.binary(max_size=4)
 
 
+@settings(deadline=None)
 @given(whole=st.lists(fragments, max_size=8).map(b"".join), data=st.data())
 def test_pieces_joined_are_the_whole_decoded_at_once(whole, data) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=8)))

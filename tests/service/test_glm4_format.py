@@ -1,7 +1,7 @@
 """GLM-4's dialogue syntax: exact ids, and text that stays text."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import InternalError, StartupError
@@ -131,6 +131,7 @@ hostile = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(
     turns=st.lists(
         st.tuples(st.sampled_from(["system", "user", "assistant", "tool"]), hostile, st.booleans()),

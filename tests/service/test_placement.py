@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import RequestError
@@ -88,6 +88,7 @@ def test_a_model_of_several_images_keeps_the_latest_messages_that_fit(kit) -> No
     assert params(place(turns, max_images=2)) == ["messages[2].content[0].image_url"]
 
 
+@settings(deadline=None)
 @given(counts=st.lists(st.integers(0, 4), max_size=8), max_images=st.integers(1, 5))
 def test_every_image_is_kept_or_named(kit, counts, max_images) -> None:
     turns = [

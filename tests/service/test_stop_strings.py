@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.service.stop_strings import StopStrings
@@ -34,6 +34,7 @@ letters = st.sampled_from("ab中")
 stops_of_letters = st.lists(st.text(letters, min_size=1, max_size=5), max_size=4)
 
 
+@settings(deadline=None)
 @given(
     text=st.text(letters, max_size=24),
     stops=stops_of_letters,
@@ -44,6 +45,7 @@ def test_the_answer_ends_where_the_oracle_says_however_it_is_cut(text, stops, cu
     assert ("".join(shown), matched) == oracle(text, stops)
 
 
+@settings(deadline=None)
 @given(text=st.text(letters, max_size=24), stops=stops_of_letters)
 def test_no_more_is_held_back_than_may_still_become_a_stop_string(text, stops) -> None:
     search = StopStrings(stops)
@@ -56,6 +58,7 @@ def test_no_more_is_held_back_than_may_still_become_a_stop_string(text, stops) -
         assert not held or any(stop.startswith(held) for stop in stops)
 
 
+@settings(deadline=None)
 @given(text=st.text(letters, max_size=24), stops=stops_of_letters)
 def test_what_was_shown_never_needs_to_be_taken_back(text, stops) -> None:
     """At every moment, what is out is a beginning of what the whole answer will be."""

@@ -32,7 +32,7 @@ def create_app(
     """
     options = options or ServerOptions()
     lifecycle = lifecycle or Lifecycle()
-    app = FastAPI(
+    return FastAPI(
         title="sightline",
         version=sightline.__version__,
         openapi_url=None,
@@ -51,11 +51,12 @@ def create_app(
             Middleware(KeyGuard, api_keys=options.api_keys),
         ],
         exception_handlers={HTTPException: _routing_error},
+        routes=[
+            *chat_router(chat, options, lifecycle).routes,
+            *models_router(chat).routes,
+            *ops_router(chat, lifecycle).routes,
+        ],
     )
-    app.include_router(chat_router(chat, options, lifecycle))
-    app.include_router(models_router(chat))
-    app.include_router(ops_router(chat, lifecycle))
-    return app
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:

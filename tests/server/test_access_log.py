@@ -1,0 +1,70 @@
+"""One line per request: what happened, never what was said."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from front import Front, chat, eventually, serving
+
+KEY = "sl-secret-key"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[Front]:
+    with serving(Front(server_options={"api_keys": (KEY,)})) as front:
+        yield front
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    assert eventually(lambda: any(r.name == "sightline.access" for r in caplog.records))
+    return [json.loads(r.getMessage()) for r in caplog.records if r.name == "sightline.access"]
+
+
+def test_a_line_has_the_facts_of_its_request(
+    guarded: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        answer = guarded.post(chat("a very private question", foo=1), authorization=f"Bearer {KEY}")
+        (line,) = access_lines(caplog)
+    assert line["request_id"] == answer.headers["x-request-id"]
+    assert line["chat_id"] == answer.json()["id"]
+    assert line["status"] == 200
+    assert line["path"] == "/v1/chat/completions"
+    assert line["finish_reason"] == "stop"
+    assert line["warnings"] == "foo=unknown-field"
+    assert len(str(line["key_id"])) == 8
+
+
+def test_neither_content_nor_keys_nor_queries_are_logged(
+    guarded: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        guarded.post(chat("a very private question"), authorization=f"Bearer {KEY}")
+        guarded.get("/v1/models?token=hidden", headers={"authorization": "Bearer sl-wrong"})
+        assert eventually(lambda: len(access_lines(caplog)) == 2)
+    logged = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("sightline"))
+    for secret in ("private", KEY, "hidden", "sl-wrong"):
+        assert secret not in logged
+
+
+def test_h16_hostile_text_stays_inside_one_escaped_line(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "sightline.access"):
+        hostile = "/%0a%1b[31m%25n%E4%B8%AD"
+        front.get(hostile, headers={"user-agent": "a\x1b%n\u00e9".encode("latin-1")})
+        (line,) = access_lines(caplog)
+    (message,) = [r.getMessage() for r in caplog.records]
+    assert message.isascii()
+    assert message.isprintable()
+    assert line["path"] == "/??[31m%n中"
+
+
+def test_a_refusal_of_the_protocol_is_logged_too(
+    front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "sightline.access"):
+        front.exchange(b"nonsense\r\n\r\n")
+        (line,) = access_lines(caplog)
+    assert line["status"] == 400
+    assert line["error"] == "bad_request"

@@ -21,7 +21,9 @@ from sightline.core.errors import InternalError, RequestError, StartupError, Una
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 
-pytestmark = [pytest.mark.engine, pytest.mark.live]
+# A busy machine may need a minute to start an engine, and some of these start three.
+pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(400)]
+PATIENCE_S = 120
 
 RAISE, NAN, HANG, KILL = 200, 201, 202, 203
 GREEDY = SamplingParams(max_tokens=12, temperature=0)
@@ -46,7 +48,7 @@ async def engine_for(
         allow_faults=True,
         faults=faults,
     )
-    engine = ProcessEngine(options, hang_timeout_s=hang_timeout_s)
+    engine = ProcessEngine(options, hang_timeout_s=hang_timeout_s, restart_wait_s=PATIENCE_S)
     await engine.start()
     try:
         yield engine
@@ -72,7 +74,7 @@ async def pid_of(engine: ProcessEngine) -> int:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_S):
         while not await condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -284,3 +286,23 @@ def test_the_sockets_are_gone_after_close(
 
     assert asyncio.run(main()) == [0o700]
     assert list(tmp_path.glob("sightline-*")) == []
+
+
+def test_a_client_that_leaves_does_not_hide_what_killed_the_engine(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder) as engine:
+            for crashes in (1, 2):
+                killer = asyncio.ensure_future(collect(engine, prompt("boom", KILL)))
+                await asyncio.sleep(0)
+                pid = await pid_of(engine)
+                await asyncio.to_thread(wait_until_gone, pid)
+                killer.cancel()
+                await asyncio.gather(killer, return_exceptions=True)
+                await until(lambda n=crashes: is_back(engine, n))
+            with pytest.raises(RequestError):
+                await collect(engine, prompt("boom", KILL))
+
+    async def is_back(engine: ProcessEngine, number: int) -> bool:
+        return engine.is_ready and (await engine.stats()).num_restarts == number
+
+    asyncio.run(main())

@@ -1,7 +1,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.backends.stream import TokenStream
@@ -13,6 +13,7 @@ def delta(*token_ids: int, last: bool = False, queue_s: float | None = None) -> 
     return TokenDelta(token_ids=token_ids, finish_reason="stop" if last else None, queue_s=queue_s)
 
 
+@settings(deadline=None)
 @given(read_after=st.lists(st.booleans(), min_size=1, max_size=30))
 def test_nothing_is_lost_however_slow_the_reader(read_after: list[bool]) -> None:
     async def main() -> list[int]:

@@ -4,7 +4,7 @@ from sightline.backends.watch import Watch
 def test_an_engine_that_reports_is_not_hung() -> None:
     watch = Watch(10.0)
     for second in range(100):
-        watch.tick(1.0)
+        watch.tick(1.0, is_busy=True)
         watch.heard(float(second), is_busy=True)
         assert not watch.is_hung
 
@@ -13,9 +13,9 @@ def test_silence_for_the_whole_limit_is_a_hang() -> None:
     watch = Watch(10.0)
     watch.heard(0.0, is_busy=True)
     for _ in range(9):
-        watch.tick(1.0)
+        watch.tick(1.0, is_busy=True)
     assert not watch.is_hung
-    watch.tick(1.0)
+    watch.tick(1.0, is_busy=True)
     assert watch.is_hung
 
 
@@ -40,3 +40,13 @@ def test_one_slow_step_among_many_does_not_stretch_the_limit() -> None:
         now += 9.0 if step == 250 else 0.01
         watch.heard(now, is_busy=True)
     assert watch.limit_s == 10.0
+
+
+def test_silence_without_work_is_no_hang() -> None:
+    watch = Watch(10.0)
+    for _ in range(100):
+        watch.tick(1.0, is_busy=False)
+    assert watch.silent_s == 100.0
+    assert not watch.is_hung
+    watch.tick(1.0, is_busy=True)
+    assert not watch.is_hung

@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.engine.embedding_cache import EmbeddingCache
@@ -21,6 +21,7 @@ def test_what_exceeds_the_whole_budget_evicts_nothing() -> None:
     assert cache.get(b"huge") is None
 
 
+@settings(deadline=None)
 @given(puts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12)), max_size=50))
 def test_the_budget_is_kept_and_the_bytes_are_counted(puts: list[tuple[int, int]]) -> None:
     cache = EmbeddingCache[int](10)

@@ -1,7 +1,7 @@
 """Decisions, tested without a model."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.sampling import SamplingParams
@@ -81,6 +81,7 @@ def test_a_turn_spends_one_chunk_of_prompt_tokens() -> None:
     assert [c.sequence.request_id for c in book.plan().prefills] == ["a", "b"]
 
 
+@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=8))
 def test_company_does_not_move_the_cuts_of_a_prompt(lengths: list[int]) -> None:
     book = scheduler(chunk=16)
@@ -112,6 +113,7 @@ def test_a_waiting_request_can_be_removed() -> None:
     assert names(book.plan().admitted) == ["c"]
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(
         st.one_of(

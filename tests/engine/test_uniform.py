@@ -2,12 +2,13 @@
 
 from statistics import correlation, fmean
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.engine.uniform import fresh_seed, uniform
 
 
+@settings(deadline=None)
 @given(seed=st.integers(-(2**63), 2**64 - 1), position=st.integers(0, 2**20))
 def test_numbers_are_in_range_and_repeatable(seed: int, position: int) -> None:
     assert 0.0 <= uniform(seed, position) < 1.0

@@ -78,9 +78,9 @@ class EngineProcess:
         return _decode(await self._reports.recv_multipart())
 
     def on_device(self) -> frozenset[str]:
-        """Return the ids of the requests that were last known to be on the device.
+        """Return the ids of the requests that were on the device at the end of the process.
 
-        Some may have finished since. For use after the end of the process, before `close`.
+        To be called after `end` and before `close`.
         """
         try:
             count, *ids = self._journal.read_text().splitlines()

@@ -150,7 +150,7 @@ class FakeEngine:
         if self._state == "loading":
             raise refusals.loading()
         if self._state == "closed":
-            raise refusals.restarting()
+            raise refusals.draining()
         crash = self._crash
         request = FakeRequest(request_id=request_id, prompt=prompt, params=params)
         self.requests.append(request)

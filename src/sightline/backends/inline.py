@@ -74,7 +74,10 @@ class InlineEngine:
         )
         self._thread.start()
         self._engine = await loaded
-        self._refusal = None
+        if self._refusal is refusals.draining:  # closed meanwhile
+            self._engine.stop()
+        else:
+            self._refusal = None
 
     @property
     def info(self) -> EngineInfo:

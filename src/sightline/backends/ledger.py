@@ -25,7 +25,7 @@ class LiveRequest:
 
     message: Generate | None
     pixels: tuple[bytes, ...]
-    fingerprint: bytes
+    fingerprint: str
     stream: TokenStream = field(default_factory=TokenStream)
     is_open: bool = True
     is_sent: bool = False
@@ -58,16 +58,17 @@ class LiveRequest:
 class Ledger:
     """Live requests by the id they have on the wire, oldest first.
 
-    Wire ids are our own: two clients may choose the same request id.
+    Wire ids are our own, since two clients may choose the same request id: a number and the
+    prompt's fingerprint, so that an engine's journal says which prompts were on the device even
+    when their clients have left.
     """
 
     def __init__(self) -> None:
         self.live: dict[str, LiveRequest] = {}
-        self._ids = (f"{number:x}" for number in itertools.count(1))
+        self._numbers = itertools.count(1)
 
     def open(self, prompt: Prompt, params: SamplingParams) -> tuple[str, LiveRequest]:
         """Enter a request; the caller must `close` its id in any case."""
-        wire_id = next(self._ids)
         spans = tuple(
             WireSpan(
                 start=span.start,
@@ -80,6 +81,8 @@ class Ledger:
             )
             for span in prompt.images
         )
+        fingerprint = fingerprint_of(prompt.token_ids, spans)
+        wire_id = f"{next(self._numbers):x}.{fingerprint}"
         message = Generate(
             request_id=wire_id,
             token_ids=prompt.token_ids,
@@ -88,7 +91,7 @@ class Ledger:
             params=params,
         )
         pixels = tuple(span.image.pixels for span in prompt.images)
-        request = LiveRequest(message, pixels, fingerprint(message))
+        request = LiveRequest(message, pixels, fingerprint)
         self.live[wire_id] = request
         return wire_id, request
 
@@ -112,11 +115,14 @@ class Ledger:
             request.stream.fail(error())
 
 
-def fingerprint(message: Generate) -> bytes:
-    """Return what identifies a prompt: its tokens and its images, whoever sends it."""
-    digest = blake2b(digest_size=16)
-    digest.update(msgspec.msgpack.encode((message.token_ids, message.spans)))
-    return digest.digest()
+def fingerprint_of(token_ids: tuple[int, ...], spans: tuple[WireSpan, ...]) -> str:
+    """Return what identifies a prompt, its tokens and its images, whoever sends it."""
+    return blake2b(msgspec.msgpack.encode((token_ids, spans)), digest_size=16).hexdigest()
+
+
+def fingerprint_in(wire_id: str) -> str:
+    """Return the fingerprint of the prompt that was sent under `wire_id`."""
+    return wire_id.partition(".")[2]
 
 
 def _error(failure: RequestFailed) -> SightlineError:

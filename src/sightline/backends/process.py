@@ -12,7 +12,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +20,12 @@ import zmq.asyncio
 
 from sightline.backends import refusals
 from sightline.backends.child import EngineProcess, UnreadableReport
-from sightline.backends.ledger import Ledger, LiveRequest
+from sightline.backends.ledger import Ledger, LiveRequest, fingerprint_in
 from sightline.backends.quarantine import Quarantine
 from sightline.backends.watch import Watch
 from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
 from sightline.core.engine_options import EngineOptions
-from sightline.core.errors import StartupError
+from sightline.core.errors import InternalError, StartupError
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 from sightline.core.wire import Abort, Loading, Ready, Report, Shutdown, StartFailed, StepOutput
@@ -35,9 +35,11 @@ logger = logging.getLogger(__name__)
 WATCH_S = 0.5
 SHUTDOWN_S = 2.0
 LAST_WORDS_S = 0.2
+MAX_FILE_NAME = 24
 # A process that imports torch on a busy machine and then reads a large file says nothing for long.
 LOADING_TIMEOUT_S = 300.0
-MAX_BACKOFF_S = 30.0
+# Before the next start, after so many processes in a row that have answered nothing.
+BACKOFF_S = (0.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 class ProcessEngine:
@@ -173,7 +175,7 @@ class ProcessEngine:
 
     async def _supervise(self, loaded: "asyncio.Future[None]") -> None:
         """Keep one engine process running until cancelled, or until the first cannot start."""
-        folder = Path(tempfile.mkdtemp(prefix="sightline-"))
+        folder = _private_folder()
         context = zmq.asyncio.Context()
         failures = 0
         try:
@@ -189,11 +191,16 @@ class ProcessEngine:
                         return
                     cause = f"could not start: {error.message}"
                 failures = 0 if self._has_answered else failures + 1
-                delay_s = min(2.0 ** (failures - 1), MAX_BACKOFF_S) if failures > 1 else 0.0
+                delay_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.0
                 logger.error("the engine process %s; a new one in %.0f s", cause, delay_s)
                 self._num_restarts += 1
                 self._sort_out_the_living()
                 await asyncio.sleep(delay_s)
+        except Exception:  # a bug of ours; nobody shall wait for ever because of it
+            logger.exception("the engine is not supervised any more")
+            if not loaded.done():
+                loaded.set_exception(InternalError())
+            self._ledger.fail_all(InternalError)
         finally:
             context.destroy(linger=0)
             shutil.rmtree(folder, ignore_errors=True)
@@ -231,7 +238,7 @@ class ProcessEngine:
             watching.cancel()
             await asyncio.gather(reading, watching, return_exceptions=True)
             await child.end()
-            self._blame(child.on_device())
+            self._quarantine.blame(fingerprint_in(wire_id) for wire_id in child.on_device())
             await child.close()
 
     async def _read(self, child: EngineProcess, loaded: "asyncio.Future[None]") -> None:
@@ -273,19 +280,13 @@ class ProcessEngine:
         """Return when the process hangs, after it has written its stacks to the log."""
         while True:
             await asyncio.sleep(WATCH_S)
-            self._watch.tick(WATCH_S)
+            self._watch.tick(WATCH_S, is_busy=bool(self._ledger.live))
             if self._is_up and self._watch.is_hung:
                 await child.dump_stacks()
                 return f"has been silent for {self._watch.silent_s:.1f} s"
             if not self._is_up and self._watch.silent_s > LOADING_TIMEOUT_S:
                 await child.dump_stacks()
                 return f"has been silent for {LOADING_TIMEOUT_S:.0f} s"
-
-    def _blame(self, wire_ids: Collection[str]) -> None:
-        """Remember the prompts that were on the device when it died."""
-        live = self._ledger.live
-        on_device = (live[wire_id] for wire_id in wire_ids if wire_id in live)
-        self._quarantine.blame(r.fingerprint for r in on_device if not r.stream.is_finished)
 
     def _sort_out_the_living(self) -> None:
         """After the end of a process: end who was answering, keep the others for the next.
@@ -301,6 +302,15 @@ class ProcessEngine:
             else:
                 request.is_sent = False
                 self._submit(request)
+
+
+def _private_folder() -> Path:
+    """Make a folder that only this user can enter, with a name short enough for sockets in it."""
+    folder = tempfile.mkdtemp(prefix="sightline-")
+    if len(folder) + MAX_FILE_NAME > zmq.IPC_PATH_MAX_LEN:
+        Path(folder).rmdir()
+        folder = tempfile.mkdtemp(prefix="sightline-", dir="/tmp")
+    return Path(folder)
 
 
 def describe_exit(status: int) -> str:

@@ -9,13 +9,14 @@ _FACTOR = 5.0
 class Watch:
     """Collects silence second by second; every report ends it.
 
-    An engine hangs when it has been silent for `hang_timeout_s`, or for five times the 99th
-    percentile of the gaps that it has shown while busy, whichever is more. Times are of
-    `time.monotonic`.
+    An engine hangs when it has been silent, with work to do, for `hang_timeout_s` or for five
+    times the 99th percentile of the gaps that it has shown while busy, whichever is more. Times
+    are of `time.monotonic`.
     """
 
     def __init__(self, hang_timeout_s: float) -> None:
         self.silent_s = 0.0
+        self._silent_busy_s = 0.0
         self._hang_timeout_s = hang_timeout_s
         self._gaps: deque[float] = deque(maxlen=_REMEMBERED_GAPS)
         self._last_report: float | None = None
@@ -25,15 +26,17 @@ class Watch:
         if self._last_report is not None and is_busy:
             self._gaps.append(now - self._last_report)
         self._last_report = now
-        self.silent_s = 0.0
+        self.silent_s = self._silent_busy_s = 0.0
 
-    def tick(self, interval_s: float) -> None:
+    def tick(self, interval_s: float, *, is_busy: bool) -> None:
         """Note that one interval has passed.
 
         Time is counted in the watcher's own ticks, not by the clock: a front that was stopped
         for a minute has only failed to listen for a minute.
         """
         self.silent_s += interval_s
+        if is_busy:
+            self._silent_busy_s += interval_s
 
     @property
     def limit_s(self) -> float:
@@ -44,4 +47,4 @@ class Watch:
 
     @property
     def is_hung(self) -> bool:
-        return self.silent_s >= self.limit_s
+        return self._silent_busy_s >= self.limit_s

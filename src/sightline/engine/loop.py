@@ -77,9 +77,10 @@ class EngineLoop:
     def run(self, deliver: Deliver, note: Note = lambda running: None) -> None:
         """Work until `stop`. Raises `DeviceLost` when no work is possible any more.
 
-        Before the device sees a request for the first time, `note` gets the ids of all that are
-        running: should the process die, they are who was there.
+        Before a turn whose running requests are not those of the turn before, `note` gets their
+        ids: should the process die, they are who was on the device.
         """
+        noted: tuple[str, ...] = ()
         turn = Turn((), (), ())
         deliver(self._output({}))
         while True:
@@ -88,8 +89,9 @@ class EngineLoop:
                 return
             self.pulse.beat()
             turn = self._scheduler.plan()
-            if turn.admitted:
-                self._welcome(turn.admitted, note)
+            if self._scheduler.running != noted:
+                noted = self._scheduler.running
+                note(noted)
             if turn:
                 self._compute(turn, deliver)
             elif changed:
@@ -159,13 +161,10 @@ class EngineLoop:
         if sequence := self._scheduler.remove(request_id):
             self._runner.release(sequence)
 
-    def _welcome(self, admitted: Sequence[EngineSequence], note: Note) -> None:
-        now = time.monotonic()
-        for sequence in admitted:
-            sequence.admitted_at = now
-        note(self._scheduler.running)
-
     def _compute(self, turn: Turn, deliver: Deliver) -> None:
+        now = time.monotonic()
+        for sequence in turn.admitted:
+            sequence.admitted_at = now
         deltas: dict[str, TokenDelta] = {}
         for sequence in turn.decodes:
             self._attempt(sequence, partial(self._runner.decode, sequence), deltas)
@@ -203,6 +202,8 @@ class EngineLoop:
         encoded = time.monotonic()
         logits = self._runner.prefill(sequence, chunk.start, chunk.end)
         sequence.num_computed = chunk.end
+        if sequence.is_prefilled:
+            sequence.images = ()  # megabytes of pixels that nobody needs any more
         sequence.encode_s += encoded - began
         sequence.prefill_s += time.monotonic() - encoded
         return logits

@@ -1,0 +1,386 @@
+"""The engine's loop with a tiny model of the real wiring, in this process."""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.core.engine_options import EngineOptions, FaultOptions
+from sightline.core.errors import StartupError
+from sightline.core.sampling import SamplingParams
+from sightline.core.wire import Generate, StepOutput, WireSpan
+from sightline.engine.build import assemble_engine, build_engine
+from sightline.engine.loop import EngineLoop
+from sightline.models.loading import LoadedModel, load_model
+
+pytestmark = pytest.mark.engine
+
+NUM_TOKENS = 270
+IMAGE_TOKENS, IMAGE_SIZE = 18, 112
+RAISE, NAN = 200, 201
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_folder: Path) -> LoadedModel:
+    return load_model(tiny_folder, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Bench:
+    """A loop on its own thread, and everything that it has said."""
+
+    def __init__(self, loop: EngineLoop) -> None:
+        self.loop = loop
+        self.outputs: list[StepOutput] = []
+        self.tokens: dict[str, list[int]] = defaultdict(list)
+        self.reasons: dict[str, str] = {}
+        self.steps: dict[str, list[int]] = defaultdict(list)
+        self.noted: list[tuple[str, ...]] = []
+        self._news = threading.Condition()
+        self._thread = threading.Thread(
+            target=loop.run, args=(self._deliver, lambda ids: self.noted.append(tuple(ids)))
+        )
+
+    def __enter__(self) -> "Bench":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.stop()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+    def wait(self, *request_ids: str) -> list[list[int]]:
+        """Return the tokens of these requests, once all of them have ended."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.reasons.keys() >= {*request_ids}, timeout=60)
+        return [self.tokens[request_id] for request_id in request_ids]
+
+    def wait_for_tokens(self, request_id: str, number: int) -> None:
+        with self._news:
+            enough = lambda: len(self.tokens[request_id]) >= number  # noqa: E731
+            assert self._news.wait_for(enough, timeout=60)
+
+    def wait_until_idle(self) -> StepOutput:
+        def idle() -> bool:
+            stats = self.outputs[-1].stats
+            return stats.num_running == stats.num_waiting == 0
+
+        with self._news:
+            assert self._news.wait_for(idle, timeout=60)
+            return self.outputs[-1]
+
+    def _deliver(self, output: StepOutput) -> None:
+        with self._news:
+            self.outputs.append(output)
+            for request_id, delta in output.deltas.items():
+                self.tokens[request_id] += delta.token_ids
+                self.steps[request_id].append(output.stats.num_steps)
+                if delta.finish_reason is not None:
+                    self.reasons[request_id] = delta.finish_reason
+            for failure in output.failed:
+                self.reasons[failure.request_id] = failure.code
+            self._news.notify_all()
+
+
+def bench(loaded: LoadedModel, **options: object) -> Bench:
+    settings = EngineOptions(model="tiny", **{"prefill_chunk": 16, **options})  # type: ignore[arg-type]
+    return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS))
+
+
+def ask(
+    request_id: str,
+    *token_ids: int,
+    max_tokens: int = 10,
+    temperature: float = 0.0,
+    seed: int | None = None,
+    stop: tuple[int, ...] = (),
+    spans: tuple[WireSpan, ...] = (),
+) -> Generate:
+    return Generate(
+        request_id=request_id,
+        token_ids=token_ids,
+        spans=spans,
+        cache_salt=b"",
+        params=SamplingParams(
+            max_tokens=max_tokens, temperature=temperature, seed=seed, stop_token_ids=stop
+        ),
+    )
+
+
+def picture(shade: int) -> bytes:
+    return bytes([shade, 255 - shade, 7]) * IMAGE_SIZE**2
+
+
+def span(start: int, shade: int) -> WireSpan:
+    return WireSpan(
+        start=start,
+        length=IMAGE_TOKENS,
+        width=IMAGE_SIZE,
+        height=IMAGE_SIZE,
+        digest=bytes([shade]) * 32,
+        original_width=1,
+        original_height=1,
+    )
+
+
+def ask_about(request_id: str, shade: int, start: int = 3) -> tuple[Generate, list[bytes]]:
+    ids = (*range(start), *[0] * IMAGE_TOKENS, 5, 6, 7)
+    return ask(request_id, *ids, spans=(span(start, shade),)), [picture(shade)]
+
+
+@torch.inference_mode()
+def oracle(loaded: LoadedModel, message: Generate, pixels: list[bytes]) -> list[int]:
+    """Greedy tokens by a full forward over everything, again for each token; no cache."""
+    model = loaded.model
+    spans = [(s.start, s.length) for s in message.spans]
+    ids = list(message.token_ids)
+    for _ in range(message.params.max_tokens):
+        embeds = model.embed(torch.tensor(ids))
+        for (start, length), raw in zip(spans, pixels, strict=True):
+            square = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
+            rows = model.encode_images(square.view(1, IMAGE_SIZE, IMAGE_SIZE, 3))
+            embeds[start : start + length] = rows[0]
+        hidden = model.forward(embeds, model.positions(len(ids), spans))
+        ids.append(int(model.logits(hidden[-1])[:NUM_TOKENS].argmax()))
+    return ids[len(message.token_ids) :]
+
+
+def test_greedy_answers_are_those_of_the_whole_model_without_a_cache(loaded: LoadedModel) -> None:
+    text = ask("text", *range(40, 90))
+    image, pixels = ask_about("image", 50)
+    late, late_pixels = ask_about("late", 90, start=14)  # the image is cut by the first chunk
+    with bench(loaded) as desk:
+        desk.loop.submit(text)
+        desk.loop.submit(image, pixels)
+        desk.loop.submit(late, late_pixels)
+        said = desk.wait("text", "image", "late")
+    assert said == [
+        oracle(loaded, text, []),
+        oracle(loaded, image, pixels),
+        oracle(loaded, late, late_pixels),
+    ]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 16, 512])
+def test_chunks_of_any_size_give_the_same_answer(loaded: LoadedModel, chunk: int) -> None:
+    image, pixels = ask_about("image", 50)
+    with bench(loaded, prefill_chunk=chunk) as desk:
+        desk.loop.submit(image, pixels)
+        assert desk.wait("image") == [oracle(loaded, image, pixels)]
+
+
+def test_every_running_sequence_gets_a_token_in_every_step(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        for name in "abc":
+            desk.loop.submit(ask(name, 1, 2, ord(name), max_tokens=20))
+        desk.wait(*"abc")
+        for name in "abc":
+            steps = desk.steps[name]
+            assert steps == list(range(steps[0], steps[0] + 20))
+
+
+def test_a_request_that_comes_later_does_not_wait_for_a_long_answer(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("long", 1, 2, 3, max_tokens=400))
+        desk.wait_for_tokens("long", 5)
+        desk.loop.submit(ask("short", 4, 5, 6, max_tokens=3))
+        desk.wait("short", "long")
+        assert desk.steps["short"][-1] < desk.steps["long"][-1]
+
+
+def test_a_seed_gives_the_same_answer_alone_and_in_company(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("alone", 9, 8, 7, temperature=1.0, seed=3))
+        alone = desk.wait("alone")
+        for number in range(5):
+            desk.loop.submit(ask(f"company {number}", number, 7, temperature=1.0))
+        desk.loop.submit(ask("again", 9, 8, 7, temperature=1.0, seed=3))
+        assert desk.wait("again") == alone
+
+
+def test_requests_without_a_seed_differ(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        for name in "ab":
+            desk.loop.submit(ask(name, 9, 8, 7, temperature=2.0, max_tokens=30))
+        first, second = desk.wait(*"ab")
+    assert first != second
+
+
+def test_an_aborted_request_is_gone_within_one_step(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("leaves", 1, 2, 3, max_tokens=400))
+        desk.loop.submit(ask("stays", 4, 5, 6, max_tokens=60))
+        desk.wait_for_tokens("leaves", 3)
+        aborted_at = desk.outputs[-1].stats.num_steps
+        desk.loop.abort("leaves")
+        desk.wait("stays")
+        # One step may have been under way, and one may have ended, when the abort came in.
+        assert desk.steps["leaves"][-1] <= aborted_at + 2
+        last = desk.wait_until_idle()
+    assert last.stats.kv_slots_used == 0
+
+
+def test_aborting_a_waiting_request_lets_the_next_one_in(loaded: LoadedModel) -> None:
+    with bench(loaded, max_num_seqs=1) as desk:
+        desk.loop.submit(ask("first", 1, 2, 3, max_tokens=100))
+        desk.loop.submit(ask("second", 1, 2, 3))
+        desk.loop.submit(ask("third", 1, 2, 3))
+        desk.loop.abort("second")
+        desk.wait("first", "third")
+    assert "second" not in desk.tokens
+
+
+def test_a_stop_token_is_said_and_ends_the_answer(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("a", 1, 2, 3))
+        (said,) = desk.wait("a")
+        stop = said[4]
+        desk.loop.submit(ask("b", 1, 2, 3, stop=(stop,)))
+        assert desk.wait("b") == [said[: said.index(stop) + 1]]
+        assert (desk.reasons["a"], desk.reasons["b"]) == ("length", "stop")
+
+
+def test_an_answer_ends_where_the_context_ends(loaded: LoadedModel) -> None:
+    with bench(loaded, max_model_len=64) as desk:
+        desk.loop.submit(ask("a", *range(60), max_tokens=100))
+        (said,) = desk.wait("a")
+    assert (len(said), desk.reasons["a"]) == (4, "length")
+
+
+def test_a_full_cache_makes_requests_wait_and_fails_none(loaded: LoadedModel) -> None:
+    slot_bytes = loaded.model.allocate_cache(1).size_bytes
+    with bench(loaded, kv_cache_bytes=64 * slot_bytes) as desk:
+        names = [str(n) for n in range(10)]
+        for name in names:
+            desk.loop.submit(ask(name, *range(20), max_tokens=10))
+        said = desk.wait(*names)
+        assert {tuple(s) for s in said} == {tuple(said[0])}
+        assert max(o.stats.kv_slots_used for o in desk.outputs) <= 64
+        assert max(o.stats.num_running for o in desk.outputs) == 2
+
+
+def test_a_picture_is_encoded_once(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    encode = loaded.model.encode_images
+    monkeypatch.setattr(
+        loaded.model, "encode_images", lambda pixels: calls.append(1) or encode(pixels)
+    )
+    with bench(loaded) as desk:
+        for name, shade in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
+            desk.loop.submit(*ask_about(name, shade))
+        a, b, c, d = desk.wait(*"abcd")
+    assert (a, b) == (c, d)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("fault", [RAISE, NAN], ids=["raises", "gives NaN"])
+def test_a_failing_step_fails_only_its_own_request(loaded: LoadedModel, fault: int) -> None:
+    faults = FaultOptions(raise_token=RAISE, nan_token=NAN)
+    with bench(loaded, allow_faults=True, faults=faults) as desk:
+        for name in "abc":
+            desk.loop.submit(ask(name, 1, 2, ord(name)))
+        alone = desk.wait(*"abc")
+        for name in "xyz":
+            desk.loop.submit(ask(name, 1, 2, ord(name) - ord("x") + ord("a")))
+        desk.loop.submit(ask("bad", 1, 2, fault))
+        assert desk.wait(*"xyz") == alone
+        desk.wait("bad")
+        last = desk.wait_until_idle()
+    assert desk.reasons["bad"] == "internal_error"
+    assert last.stats.kv_slots_used == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (ask("r"), "context_length_exceeded"),
+        (ask("r", *[1] * 512), "context_length_exceeded"),
+        (ask("r", 1, 272), "internal_error"),
+        (ask("r", 1, -1), "internal_error"),
+        (ask("r", 1, max_tokens=0), "internal_error"),
+        (ask("r", 1, 2, 3, spans=(span(0, 1),)), "internal_error"),
+        (ask("r", *[1] * 40, spans=(span(30, 1),)), "internal_error"),
+        (ask("r", *[1] * 40, spans=(span(-1, 1),)), "internal_error"),
+    ],
+)
+def test_what_the_front_should_not_have_sent_is_refused(
+    loaded: LoadedModel, message: Generate, code: str
+) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(message, [picture(1) for _ in message.spans])
+        desk.wait("r")
+        assert desk.reasons["r"] == code
+        desk.loop.submit(ask("next", 1, 2))
+        assert len(desk.wait("next")[0]) == 10
+
+
+def test_who_is_on_the_device_is_always_noted(loaded: LoadedModel) -> None:
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("a", 1, 2, max_tokens=50))
+        desk.wait_for_tokens("a", 1)
+        assert desk.noted == [("a",)]
+        desk.loop.submit(ask("b", 1, 2))
+        desk.wait("a", "b")
+        desk.wait_until_idle()
+    assert desk.noted == [("a",), ("a", "b"), ("a",), ()]
+
+
+def test_an_idle_engine_has_a_pulse(loaded: LoadedModel) -> None:
+    loop = assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)
+    beaten = threading.Event()
+    beat = loop.pulse.beat
+    loop.pulse.beat = lambda *_: (beat(), beaten.set())  # type: ignore[method-assign, assignment]
+    with Bench(loop):
+        beaten.clear()
+        assert beaten.wait(timeout=30)
+
+
+def test_the_layers_of_the_model_beat_the_pulse(loaded: LoadedModel) -> None:
+    loop = assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)
+    before = loop.pulse.count
+    with torch.inference_mode():
+        loaded.model.encode_images(torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8))
+    assert loop.pulse.count >= before + 2
+
+
+def test_the_random_state_of_torch_is_left_alone(loaded: LoadedModel) -> None:
+    before = torch.random.get_rng_state()
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("a", 1, 2, temperature=1.0, seed=1))
+        desk.loop.submit(ask("b", 1, 2, temperature=1.0))
+        desk.wait("a", "b")
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_what_cannot_be_built_says_why(tiny_folder: Path, loaded: LoadedModel) -> None:
+    for options, words in (
+        ({"max_model_len": 100_000}, "at most 512"),
+        ({"kv_cache_bytes": 1024}, "kv_cache_bytes"),
+    ):
+        settings = EngineOptions(model="tiny", **options)  # type: ignore[arg-type]
+        with pytest.raises(StartupError, match=words):
+            assemble_engine(settings, loaded, num_tokens=NUM_TOKENS)
+    with pytest.raises(StartupError, match="allow_faults"):
+        build_engine(
+            EngineOptions(model=str(tiny_folder), faults=FaultOptions()), lambda done, total: None
+        )
+
+
+def test_a_model_that_gives_nan_does_not_start(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = loaded.model.logits
+    monkeypatch.setattr(loaded.model, "logits", lambda hidden: logits(hidden) * float("nan"))
+    with pytest.raises(StartupError, match="NaN"):
+        assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)

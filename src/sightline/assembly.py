@@ -297,7 +297,7 @@ def _media_options(settings: Settings, listener: Listener) -> "MediaOptions":
 
 def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
     chosen = plan.settings.model
-    options = EngineOptions(
+    return EngineOptions(
         model=str(folder),
         model_id=plan.model_id,
         aliases=plan.aliases,
@@ -306,10 +306,8 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         num_threads=chosen.threads,
         max_model_len=chosen.max_model_len,
         max_num_seqs=plan.settings.limits.max_running,
+        kv_cache_bytes=chosen.kv_cache_bytes,
     )
-    if chosen.kv_cache_bytes is not None:
-        options = replace(options, kv_cache_bytes=chosen.kv_cache_bytes)
-    return options
 
 
 def _server(

@@ -78,7 +78,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "serve.parameters": ("{number} parameters", "{number} 参数"),
     "serve.names": ("Answers to: {names}", "可用模型名：{names}"),
     "serve.ask": ("Ask it, for example:", "提问示例："),
-    "serve.demo_question": ("What is this?", "这是什么？"),
+    "serve.greeting": ("Hello!", "你好！"),
     "serve.stop": ("Ctrl-C stops the server.", "按 Ctrl-C 停止服务。"),
     "serve.new_key": (
         "The server is open to the network, so it wants a key. Made for this run: {api_key}",

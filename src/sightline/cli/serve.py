@@ -13,8 +13,16 @@ from sightline.cli.terminal import ProgressBar, ends_cleanly, note
 from sightline.settings import Settings, rows
 
 if TYPE_CHECKING:
-    from sightline.assembly import Listener
+    from sightline.assembly import Plan
     from sightline.core.engine import EngineInfo
+
+# A red circle on white, 64 pixels wide.
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,"
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQMAAACQp+OdAAAABlBMVEX////mHh7W433QAAAAcklEQVR42s3QsQ3CMBSE"
+    "4c/PSKRkBDYhbO4RGCEjuIwQiilMCgsKyvzV6e6e9HQcj3P9iNuGjCWlIkjMvdJaJZiYiP00uHAiuBJjNJNGp5MpSOU7"
+    "+kdkzNx/dwptdBY2gsprjFZWgicPgtZ/29cY9jkAb7FqFwcNkzldAAAAAElFTkSuQmCC"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +58,7 @@ def run(settings: Settings) -> None:
 
         def show_ready(info: "EngineInfo", names: tuple[str, ...]) -> None:
             bar.clear()
-            print("\n".join(banner(info, names, listener, time.monotonic() - began)), flush=True)
+            print("\n".join(banner(plan, info, names, time.monotonic() - began)), flush=True)
 
         def show_stopping() -> None:
             note(catalogue.text("serve.stopping"))
@@ -67,42 +75,34 @@ def run(settings: Settings) -> None:
     note(catalogue.text("serve.stopped"))
 
 
-def banner(
-    info: "EngineInfo", names: tuple[str, ...], listener: "Listener", seconds: float
-) -> list[str]:
-    """Say what is served where, and how to ask it."""
+def banner(plan: "Plan", info: "EngineInfo", names: tuple[str, ...], seconds: float) -> list[str]:
+    """Say what is served where, and how to ask it: a command to paste that works as it is."""
     details = f"{info.dtype}, {info.device}"
     if info.num_parameters:
         size = catalogue.text("serve.parameters", number=_count(info.num_parameters))
         details = f"{size}, {details}"
-    body = {
-        "model": names[0],
-        "messages": [{"role": "user", "content": _example_content(info)}],
-    }
+    body = {"model": names[0], "messages": [{"role": "user", "content": _example_content(info)}]}
+    url = plan.listener.url
+    key = "  -H 'Authorization: Bearer KEY' \\" if plan.api_keys else None
     return [
         catalogue.text(
-            "serve.ready",
-            seconds=seconds,
-            model=info.model_id,
-            details=details,
-            url=listener.url,
+            "serve.ready", seconds=seconds, model=info.model_id, details=details, url=url
         ),
         catalogue.text("serve.names", names=", ".join(names)),
         catalogue.text("serve.ask"),
-        f"  curl {listener.url}/v1/chat/completions -H 'Content-Type: application/json' \\",
-        f"    -d '{json.dumps(body, ensure_ascii=False)}'",
+        f"  curl {url}/v1/chat/completions -H 'Content-Type: application/json' \\",
+        *([key] if key else []),
+        f"  -d '{json.dumps(body, ensure_ascii=False)}'",
         catalogue.text("serve.stop"),
     ]
 
 
 def _example_content(info: "EngineInfo") -> Any:
-    question = catalogue.text("serve.demo_question")
     if info.image_policy is None:
-        return question
-    address = "https://example.org/cat.png"
+        return catalogue.text("serve.greeting")
     return [
-        {"type": "text", "text": question},
-        {"type": "image_url", "image_url": {"url": address}},
+        {"type": "text", "text": catalogue.text("ask.question")},
+        {"type": "image_url", "image_url": {"url": EXAMPLE_PICTURE}},
     ]
 
 

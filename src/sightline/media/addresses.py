@@ -21,6 +21,7 @@ _DENIED = tuple(
     ipaddress.ip_network(network)
     for network in (
         "168.63.129.16/32",  # Azure's control address, on every virtual machine there
+        "192.0.0.0/24",  # protocol assignments
         "192.88.99.0/24",  # 6to4 relays
         "64:ff9b:1::/48",
         "2001::/23",  # protocol assignments, Teredo among them

@@ -34,13 +34,15 @@ class MediaRoot:
             fd = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
             raise _no_such_file() from None
-        with open(fd, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise _no_such_file()
-            try:
+            with open(fd, "rb", closefd=False) as file:
                 data = file.read(limits.max_image_bytes + 1)
-            except OSError:
-                raise _no_such_file() from None
+        except OSError:
+            raise _no_such_file() from None
+        finally:
+            os.close(fd)
         if len(data) > limits.max_image_bytes:
             raise refusals.file_too_large(len(data), limits)
         return data

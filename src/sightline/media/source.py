@@ -19,7 +19,7 @@ _PEEK_CHARS = 128
 _WEB_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 _DATA_SCHEME = re.compile(r"\s*data\s*:", re.IGNORECASE)
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
-_FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/[^?#]*)", re.IGNORECASE)
+_FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

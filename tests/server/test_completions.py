@@ -3,7 +3,7 @@
 import re
 
 from front import PICTURE, Front, chat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.chat import Notice
@@ -119,6 +119,7 @@ def test_sampling_settings_reach_the_engine(front: Front) -> None:
 NOTICES = st.lists(st.builds(Notice, field=st.text(), reason=st.text()), max_size=100)
 
 
+@settings(deadline=None)
 @given(NOTICES)
 def test_a_warnings_header_is_always_short_and_safe(notices: list[Notice]) -> None:
     value = warnings_header(notices)

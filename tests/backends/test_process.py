@@ -79,6 +79,10 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
+async def is_down(engine: ProcessEngine) -> bool:
+    return not engine.is_ready
+
+
 def test_a_killed_engine_ends_who_was_answering_and_nobody_else(tiny_folder: Path) -> None:
     async def main() -> None:
         async with engine_for(tiny_folder, step_delay_s=0.01, max_num_seqs=4) as engine:
@@ -119,9 +123,6 @@ def test_a_request_that_comes_while_the_engine_restarts_is_served(tiny_folder: P
             await until(lambda: is_down(engine))
             assert engine.info.model_id == "tiny"
             assert len(await collect(engine, prompt("patience"))) == 12
-
-    async def is_down(engine: ProcessEngine) -> bool:
-        return not engine.is_ready
 
     asyncio.run(main())
 
@@ -293,9 +294,7 @@ def test_a_client_that_leaves_does_not_hide_what_killed_the_engine(tiny_folder: 
         async with engine_for(tiny_folder) as engine:
             for crashes in (1, 2):
                 killer = asyncio.ensure_future(collect(engine, prompt("boom", KILL)))
-                await asyncio.sleep(0)
-                pid = await pid_of(engine)
-                await asyncio.to_thread(wait_until_gone, pid)
+                await until(lambda: is_down(engine))
                 killer.cancel()
                 await asyncio.gather(killer, return_exceptions=True)
                 await until(lambda n=crashes: is_back(engine, n))

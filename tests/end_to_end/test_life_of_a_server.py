@@ -3,8 +3,10 @@
 import json
 import os
 import signal
-import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 import httpx2
@@ -16,16 +18,26 @@ pytestmark = pytest.mark.live
 LONG = {"model": "tiny", "messages": [{"role": "user", "content": "go on"}], "max_tokens": 400}
 
 
-@pytest.fixture(scope="module")
-def tiny(serve, tiny_folder: Path):
-    with serve(str(tiny_folder)) as served:
-        yield served
-
-
 def answer(served: Served, **fields: object) -> str:
     response = served.post(LONG | {"max_tokens": 5, "temperature": 0} | fields)
     assert response.status_code == 200, response.text
     return response.json()["choices"][0]["message"]["content"]
+
+
+@contextmanager
+def streaming(served: Served, **fields: object) -> Iterator[Iterator[str]]:
+    """Ask for a long answer; give its lines, the first of which has come."""
+    url = f"{served.url}/v1/chat/completions"
+    body = LONG | {"stream": True} | fields
+    with httpx2.stream("POST", url, json=body, timeout=PATIENCE_S, trust_env=False) as stream:
+        lines = stream.iter_lines()
+        first = next(lines)
+        yield chain([first], lines)
+
+
+def text_of(events: list[str]) -> str:
+    deltas = [json.loads(event)["choices"][0]["delta"] for event in events]
+    return "".join(delta.get("content", "") for delta in deltas)
 
 
 def test_a_killed_engine_is_replaced_and_answers_the_same(serve, tiny_folder: Path):
@@ -41,10 +53,9 @@ def test_a_killed_engine_is_replaced_and_answers_the_same(serve, tiny_folder: Pa
 
 def test_a_client_that_leaves_frees_the_engine(serve, tiny_folder: Path):
     with serve(str(tiny_folder), "--limit", "max_running=1") as served:
-        url = f"{served.url}/v1/chat/completions"
         for _ in range(10):
-            with httpx2.stream("POST", url, json=LONG | {"stream": True}, timeout=60) as stream:
-                next(stream.iter_bytes())
+            with streaming(served):
+                pass
         began = time.monotonic()
         answer(served)
         whole = time.monotonic()
@@ -55,14 +66,12 @@ def test_a_client_that_leaves_frees_the_engine(serve, tiny_folder: Path):
 
 def test_a_drain_finishes_running_answers_and_ends_with_0(serve, tiny_folder: Path):
     with serve(str(tiny_folder)) as served:
-        url = f"{served.url}/v1/chat/completions"
-        with httpx2.stream("POST", url, json=LONG | {"stream": True}, timeout=60) as stream:
-            lines = stream.iter_lines()
-            next(lines)
+        whole = answer(served, max_tokens=400)
+        with streaming(served, temperature=0) as lines:
             served.process.send_signal(signal.SIGTERM)
             events = [line.removeprefix("data: ") for line in lines if line]
         assert events[-1] == "[DONE]"
-        assert json.loads(events[-2])["choices"][0]["finish_reason"] == "length"
+        assert text_of(events[:-1]) == whole
         assert served.process.wait(PATIENCE_S) == 0
 
 
@@ -75,16 +84,10 @@ def test_a_signal_while_idle_ends_with_0(number: signal.Signals, serve):
 
 def test_a_second_signal_ends_running_answers_at_once(serve, tiny_folder: Path):
     with serve(str(tiny_folder)) as served:
-        ended = threading.Event()
-        url = f"{served.url}/v1/chat/completions"
-        with httpx2.stream("POST", url, json=LONG | {"stream": True}, timeout=60) as stream:
-            lines = stream.iter_lines()
-            next(lines)
+        with streaming(served) as lines:
             served.process.send_signal(signal.SIGTERM)
-            while not any("Stopping" in line for line in served.log):
-                next(lines)
+            served.wait_for_log("Stopping")
             served.process.send_signal(signal.SIGTERM)
             last = [line for line in lines if line][-1]
-            ended.set()
         assert "draining" in last or last == "data: [DONE]"
         assert served.process.wait(PATIENCE_S) == 0

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx2
 
 READY = re.compile(r"Ready in ([0-9.]+) s: .* at (http://\S+)")
-PATIENCE_S = 60.0
+# A busy machine may take long; nothing waits this long on an idle one.
+PATIENCE_S = 100.0
 
 
 @dataclass(slots=True)
@@ -51,6 +52,12 @@ class Served:
         response = self.post(body)
         assert response.status_code == 200, response.text
         return response.json()["choices"][0]["message"]["content"]
+
+    def wait_for_log(self, text: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not any(text in line for line in self.log):
+            assert time.monotonic() < deadline, f"{text!r} is not in the log"
+            time.sleep(0.01)
 
     def wait_until_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from sightline.core.engine import Engine, EngineInfo
 from sightline.core.engine_options import EngineOptions
 from sightline.core.errors import StartupError
+from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
 from sightline.settings import Settings, cache_dir
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from sightline.server.options import ServerOptions
     from sightline.server.serve import Server
 
-DEMO_ID = "sightline-demo"
 FAKE_ID = "sightline-fake"
 # What clients of GLM-4V ask for; only the default demo stands in for it.
 DEMO_ALIASES = ("glm-4v", "glm-4v-9b")
@@ -88,14 +88,12 @@ class Plan:
 
 def bundled_model() -> LocalModel | None:
     """Return the model that ships with sightline; None when the package lacks it."""
-    from sightline.demo import MODEL_DIR
-
     try:
         found = check_folder(MODEL_DIR)
     except StartupError:
         return None
     return LocalModel(
-        name=DEMO_ID,
+        name=MODEL_ID,
         path=found.path,
         model_type=found.model_type,
         size_bytes=found.size_bytes,
@@ -124,7 +122,7 @@ def plan(settings: Settings, listener: Listener) -> Plan:
     names: tuple[str, ...]
     if settings.model.engine == "fake":
         names = (FAKE_ID, *DEMO_ALIASES)
-    elif settings.model.model in ("", DEMO_ID):
+    elif settings.model.model in ("", MODEL_ID):
         bundled = bundled_model()
         if bundled is None:
             raise StartupError(
@@ -133,7 +131,7 @@ def plan(settings: Settings, listener: Listener) -> Plan:
                 code="model_not_bundled",
             )
         folder = bundled.path
-        names = (DEMO_ID, *DEMO_ALIASES) if not settings.model.model else (DEMO_ID,)
+        names = (MODEL_ID, *DEMO_ALIASES) if not settings.model.model else (MODEL_ID,)
     else:
         found = check_folder(resolve_model(settings.model.model, model_folders(settings)))
         folder = found.path

@@ -303,3 +303,19 @@ def test_an_answer_is_not_held_back_by_nagle(front: Front) -> None:
         protocol = next(iter(front.on_loop(lambda: list(front.server.server_state.connections))))
         socket_of = protocol.transport.get_extra_info("socket")
         assert socket_of.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_answer_before_the_end_of_the_body_closes_the_connection(front: Front) -> None:
+    head = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
+    with front.connect() as connection:
+        connection.sendall(head + b"x" * 1000)
+        answer = read_answer(connection)
+    assert answer.status == 404
+
+
+def test_a_server_ends_although_a_refused_client_lingers() -> None:
+    with serving(Front()) as front, front.connect() as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        assert read_one(connection).status == 400
+        front.on_loop(front.server.start_drain)
+        assert front.ended.wait(20)

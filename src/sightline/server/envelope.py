@@ -4,17 +4,15 @@ The outermost layer of the app. Whatever is raised inside becomes an answer in O
 a traceback goes to the log and nowhere else.
 """
 
-import json
 import logging
 import re
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline.core.chat import Notice
 from sightline.core.errors import InternalError, SightlineError, shorten
+from sightline.server.access_log import log_access
 from sightline.server.context import RequestContext, header_values, open_context
 from sightline.server.error_map import error_response
 from sightline.server.hangup import ClientGone
@@ -23,7 +21,6 @@ MAX_WARNINGS_BYTES = 1024
 CLIENT_CLOSED_REQUEST = 499  # for the log only; nobody is there to read a status
 
 logger = logging.getLogger("sightline.server")
-access_logger = logging.getLogger("sightline.access")
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\[\]-]")
 
@@ -77,11 +74,12 @@ class Envelope:
                 status = status or CLIENT_CLOSED_REQUEST
             except Exception as error:
                 if status is not None:
+                    logger.error("answer of %s broke off", context.request_id, exc_info=error)
                     raise
                 response = error_response(_as_sightline_error(error, context), context.request_id)
                 await response(scope, receive, send_enveloped)
         finally:
-            _log_access(scope, context, status)
+            _log(scope, context, status)
 
 
 def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineError:
@@ -103,12 +101,11 @@ def _headers(context: RequestContext) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def _log_access(scope: Scope, context: RequestContext, status: int | None) -> None:
-    """Write one JSON line. Query strings may hold secrets, so only the path is told."""
+def _log(scope: Scope, context: RequestContext, status: int | None) -> None:
+    """Write the access line. Query strings may hold secrets, so only the path is told."""
     client = scope.get("client")
     agents = header_values(scope, b"user-agent")
-    line = {
-        "time": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds"),
+    facts = {
         "request_id": context.request_id,
         "client": client[0] if client else None,
         "method": shorten(scope["method"], 16),
@@ -120,5 +117,5 @@ def _log_access(scope: Scope, context: RequestContext, status: int | None) -> No
         **context.log,
     }
     if context.notices:
-        line["warnings"] = warnings_header(context.notices)
-    access_logger.info("%s", json.dumps(line, ensure_ascii=True))
+        facts["warnings"] = warnings_header(context.notices)
+    log_access(facts)

@@ -7,11 +7,8 @@ OpenAI form and an `x-request-id`, as every other answer.
 
 import asyncio
 import http
-import json
-import logging
 import socket
 from collections import deque
-from datetime import UTC, datetime
 from typing import Any
 
 import h11
@@ -23,6 +20,7 @@ from uvicorn.server import ServerState
 
 from sightline.core.errors import RequestError, SightlineError
 from sightline.core.limits import KIB, Limits
+from sightline.server.access_log import log_access
 from sightline.server.context import new_request_id
 from sightline.server.error_map import error_reply
 from sightline.server.outlet import Outlet
@@ -31,8 +29,6 @@ from sightline.server.strict_http import StrictConnection, malformed
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
 MAX_SLICE_BYTES = 16 * KIB
 SEND_BUFFER_BYTES = 128 * KIB
-
-access_logger = logging.getLogger("sightline.access")
 
 
 class GuardedProtocol(H11Protocol):
@@ -105,8 +101,17 @@ class GuardedProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.conn.their_state is h11.SEND_BODY:
+            self.transport.close()  # answered early; the rest of the body is nobody's business
+        else:
             self._watch_head()
+
+    def shutdown(self) -> None:
+        # A connection that is closing already needs no farewell, and its state allows none.
+        if not self.transport.is_closing():
+            super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size() == 0:
@@ -204,14 +209,14 @@ class GuardedProtocol(H11Protocol):
         return head if self.conn.is_head_request else head + reply.body
 
     def _log_refusal(self, error: SightlineError, request_id: str) -> None:
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": request_id,
-            "client": self.client[0] if self.client else None,
-            "status": error_reply(error, request_id).status,
-            "error": error.code,
-        }
-        access_logger.info("%s", json.dumps(line))
+        log_access(
+            {
+                "request_id": request_id,
+                "client": self.client[0] if self.client else None,
+                "status": error_reply(error, request_id).status,
+                "error": error.code,
+            }
+        )
 
 
 def _tune(transport: asyncio.Transport) -> None:

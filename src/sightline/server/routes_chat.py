@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from sightline.core.chat import ChatDelta
 from sightline.core.errors import InternalError
+from sightline.core.limits import Limits
 from sightline.server import ascii_json
 from sightline.server.body import read_body
 from sightline.server.context import RequestContext, context_of, header_values
@@ -27,7 +28,7 @@ from sightline.server.openai_convert import (
     system_fingerprint,
     to_chat_call,
 )
-from sightline.server.openai_schema import ChatBody, parse_chat_body
+from sightline.server.openai_schema import parse_chat_body
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
 
@@ -44,15 +45,12 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
     async def create_chat_completion(request: Request) -> Response:
         context = context_of(request.scope)
         lifecycle.refuse_when_draining()
-        body = await read_body(request.scope, request.receive, limits)
-        call = to_chat_call(
-            await _parse(body, options),
-            request_id=f"chatcmpl-{uuid.uuid4().hex}",
+        call = await _understand(
+            await read_body(request.scope, request.receive, limits),
             strict=options.strict or _asks_strict(request.scope),
             cache_salt=context.cache_salt,
             limits=limits,
         )
-        del body
         context.notices.extend(call.notices)
         context.log["chat_id"] = call.request.request_id
         context.log["stream"] = call.stream
@@ -70,10 +68,21 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
     return router
 
 
-async def _parse(body: bytearray, options: ServerOptions) -> ChatBody:
+async def _understand(
+    body: bytearray, *, strict: bool, cache_salt: bytes, limits: Limits
+) -> ChatCall:
+    def understand() -> ChatCall:
+        return to_chat_call(
+            parse_chat_body(body, limits),
+            request_id=f"chatcmpl-{uuid.uuid4().hex}",
+            strict=strict,
+            cache_salt=cache_salt,
+            limits=limits,
+        )
+
     if len(body) <= MAX_INLINE_BYTES:
-        return parse_chat_body(body, options.limits)
-    return await asyncio.to_thread(parse_chat_body, body, options.limits)
+        return understand()
+    return await asyncio.to_thread(understand)
 
 
 def _asks_strict(scope: Scope) -> bool:

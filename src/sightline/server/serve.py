@@ -78,7 +78,11 @@ def _bad_host(host: str) -> StartupError:
 
 
 def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
-    """Return uvicorn's settings for our protocol; it neither logs access nor trusts headers."""
+    """Return uvicorn's settings for our protocol; it trusts no headers.
+
+    It logs next to nothing, because the app and the protocol log every request and every failure
+    themselves.
+    """
     protocol = type(
         "Protocol",
         (GuardedProtocol,),
@@ -92,7 +96,7 @@ def uvicorn_config(app: ASGIApp, limits: Limits) -> uvicorn.Config:
         interface="asgi3",
         lifespan="off",
         log_config=None,
-        log_level="error",
+        log_level="critical",
         access_log=False,
         proxy_headers=False,
         server_header=False,

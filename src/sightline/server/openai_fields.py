@@ -80,7 +80,7 @@ def invalid_value(path: str, what: str) -> RequestError:
 
 
 def _rule_of(name: str) -> Rule:
-    rule = _RULES.get(name)
+    rule = RULES.get(name)
     if rule is None:
         rule = _refuse if name.startswith("guided_") else _unknown
     return rule
@@ -263,7 +263,7 @@ _CALLER_DATA = frozenset({"user", "safety_identifier", "metadata", "prompt_cache
 _THINKING_KEYS = frozenset({"enable_thinking", "thinking"})
 _PIXEL_KEYS = frozenset({"min_pixels", "max_pixels"})
 
-_RULES: dict[str, Rule] = {
+RULES: dict[str, Rule] = {
     "presence_penalty": _number(0, -2, 2),
     "frequency_penalty": _number(0, -2, 2),
     "repetition_penalty": _number(1, 0, 10, above_low=True),

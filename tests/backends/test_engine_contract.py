@@ -43,6 +43,9 @@ async def started(kind: str, folder: Path | None) -> AsyncIterator[Engine]:
         await engine.close()
 
 
+# A busy machine may need a minute to start an engine.
+pytestmark = pytest.mark.timeout(400)
+
 KINDS = [
     "fake",
     pytest.param("inline", marks=pytest.mark.engine),

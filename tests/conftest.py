@@ -41,7 +41,7 @@ class CommandLine:
             env=self.environ | environ,
             input=stdin,
             capture_output=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())

@@ -1,13 +1,12 @@
 """Servers as processes, and pictures on another loopback port."""
 
 import http.server
-import io
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from PIL import Image, ImageDraw
+from pictures import red_circle
 from served import Served, serving
 
 Serve = Callable[..., AbstractContextManager[Served]]
@@ -51,12 +50,3 @@ def picture_url() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_address[1]}/circle.png"
         server.shutdown()
         thread.join()
-
-
-def red_circle(size: int = 400) -> bytes:
-    image = Image.new("RGB", (size, size), "white")
-    draw = ImageDraw.Draw(image)
-    draw.ellipse([size * 0.3, size * 0.3, size * 0.7, size * 0.7], fill="red")
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()

@@ -1,0 +1,28 @@
+from pathlib import Path
+
+
+def make_model(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "chatglm"}')
+    (folder / "tokenizer.model").touch()
+    (folder / "model.safetensors").write_bytes(bytes(2_500_000))
+
+
+def test_the_bundled_model_is_listed_first(sightline):
+    outcome = sightline("models")
+    assert outcome.status == 0
+    name, size, unit, model_type, place = outcome.out.splitlines()[0].split()
+    assert (name, unit, model_type, place) == ("sightline-demo", "MB", "chatglm", "bundled")
+    assert 1 < float(size) <= 14
+
+
+def test_folders_on_this_machine_are_listed(sightline):
+    make_model(sightline.folder / "models" / "glm-4v-9b")
+    make_model(sightline.folder / "elsewhere" / "mine")
+    lines = sightline("models", "elsewhere").out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["glm-4v-9b", "mine"]
+    assert "2.5 MB" in lines[1]
+
+
+def test_nothing_else_found_names_where_was_looked(sightline):
+    assert "No other models in: models" in sightline("models").out

@@ -220,7 +220,8 @@ def resolve(
         if variable.startswith(ENV_PREFIX) and variable != ENV_PREFIX + "CONFIG":
             name = variable.removeprefix(ENV_PREFIX).lower()
             _must_exist(name, variable, "environment variable")
-            put(name, text, f"environment {variable}")
+            if text:  # an empty variable is an unset one
+                put(name, text, f"environment {variable}")
     for name, value in (flags or {}).items():
         if value is not None:
             _must_exist(name, name, "option")

@@ -92,6 +92,10 @@ def test_an_unknown_variable_is_refused():
         resolve(environ={"SIGHTLINE_PROT": "1"})
 
 
+def test_an_empty_variable_is_an_unset_one():
+    assert resolve(environ={"SIGHTLINE_PORT": ""}).server.port == 8888
+
+
 def test_a_refused_secret_is_not_quoted(tmp_path):
     with pytest.raises(StartupError) as caught:
         settings_from("[server]\napi_key = 123456\n", tmp_path)

@@ -208,8 +208,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "error.model_not_bundled": ("", "安装包中缺少内置模型，请重新安装，或指定一个模型目录。"),
     "error.config_invalid": ("", "配置有误：{detail}"),
     "error.config_unreadable": ("", "无法读取配置：{detail}"),
-    "error.engine_failed": ("", "引擎无法启动：{detail}"),
+    "error.startup_error": ("", "无法启动：{detail}"),
     "error.media_root": ("", "--media-root 不可用：{detail}"),
+    "error.allow_media_host": ("", "--allow-media-host 有误：{detail}"),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The `sightline` command. Commands import what they need when they run, so help is instant."""
 
+import io
 import sys
 from typing import Annotated
 
@@ -14,6 +15,10 @@ COMMANDS = (serve, ask, chat, models, config, version)
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character shows a question mark instead of a traceback.
+            stream.reconfigure(errors="replace")
     chosen, arguments = take_language(sys.argv[1:])
     catalogue.use(language(chosen))
     build()(args=arguments, prog_name="sightline")

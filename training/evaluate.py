@@ -151,11 +151,9 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
                 Query("color_of", shape=rng.choice(names)),
                 language(),
             )
-            thing = next(t for t in scene.things if t.shape == names[0])
             query = Query("where", shape=names[0])
             if answer(scene, query, "en"):
                 yield Case("position", picture, scene, query, language())
-            del thing
         if names := _unique(scene, "color"):
             yield Case(
                 "scene shape",
@@ -204,6 +202,10 @@ def examine(
         names = [case.bar, "held-out wording" if held_out else "trained wording"]
         if case.scene.kind != "other":
             names.append("not falsely refused")
+        if case.bar == "single":
+            drawn = speaker.say(Dialog((Turn(question, "", ""),)), rows, temperature=0.8, seed=seed)
+            tally["sampled"][0] += drawn == right
+            tally["sampled"][1] += 1
         for name in names:
             good = (
                 said != REFUSAL[case.language] if name == "not falsely refused" else said == right
@@ -226,18 +228,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     begin = time.monotonic()
-    report = examine(
-        Speaker(options.folder, options.dtype), options.seed, options.scale, options.show
-    )
-    for name, row in report.items():
+    speaker = Speaker(options.folder, options.dtype)
+    results = examine(speaker, options.seed, options.scale, options.show)
+    for name, row in results.items():
         bar = BARS.get(name)
-        verdict = (
+        met = (
             "" if bar is None else f"bar {bar:.0%} " + ("met" if row["share"] >= bar else "MISSED")
         )
-        print(f"{name:22} {row['right']:5.0f} / {row['of']:<5.0f} {row['share']:7.2%}  {verdict}")
+        print(f"{name:22} {row['right']:5.0f} / {row['of']:<5.0f} {row['share']:7.2%}  {met}")
     print(f"{time.monotonic() - begin:.0f} s")
     if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+        report = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "seed": options.seed,
+            "dtype": options.dtype,
+            "num_parameters": sum(p.numel() for p in speaker.model.parameters()),
+            "results": results,
+        }
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

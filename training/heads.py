@@ -22,6 +22,7 @@ class Heads(nn.Module):
         self.cover = nn.Linear(width, 4 * (NUM_SHAPES + 1 + NUM_COLORS + 1))
         self.centre = nn.Linear(width, NUM_PAIRS)
         self.offset = nn.Linear(width, 4)
+        self.cell = nn.Linear(width, num_rows)
         self.query = nn.Parameter(torch.randn(_SLOTS, width) * 0.02)
         self.look = nn.MultiheadAttention(width, 4, batch_first=True)
         self.digit = nn.Linear(width, 11)
@@ -45,7 +46,9 @@ class Heads(nn.Module):
         is_shapes = targets.kind == 0
         has_digits = (targets.digits != IGNORE).any()
         zero = rows.sum() * 0
+        cells = torch.arange(rows.shape[1], device=rows.device).repeat(len(rows))
         return {
+            "cell": 0.3 * F.cross_entropy(self.cell(rows).flatten(0, 1), cells),
             "shape": F.cross_entropy(
                 shape[covered].flatten(0, 2), targets.shape[covered].flatten()
             ),

@@ -3,44 +3,62 @@
 import torch
 from torch import nn
 
+_TABLES = ("embedding", "output_layer", "heads.place", "heads.query", "boi", "eoi")
+
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Tables are looked up, not multiplied: their rows want their own scales."""
-    tables = ("embedding", "output_layer", "patch_embedding", "place", "query", "boi", "eoi")
-    return parameter.ndim == 2 and min(parameter.shape) > 4 and not any(t in name for t in tables)
+    is_flat = parameter.ndim == 2 and min(parameter.shape) > 4
+    return is_flat and not any(table in name for table in _TABLES)
 
 
 class Optimizer:
-    """The pair of optimizers over all of `modules`, stepped with one learning-rate factor."""
+    """The pair of optimizers over all of `modules`, stepped with one learning-rate factor.
+
+    Parameters of the vision tower move at `tower_rate` times the rate of the others.
+    """
 
     def __init__(
-        self, modules: nn.ModuleDict, muon_rate: float = 4e-3, adam_rate: float = 1.2e-3
+        self,
+        modules: nn.ModuleDict,
+        muon_rate: float = 4e-3,
+        adam_rate: float = 1.2e-3,
+        tower_rate: float = 1.0,
     ) -> None:
         named = [(n, p) for n, p in modules.named_parameters() if p.requires_grad]
-        matrices = [p for n, p in named if _is_matrix(n, p) and "query_key_value.bias" not in n]
-        chosen = {id(p) for p in matrices}
-        others = [p for _, p in named if id(p) not in chosen]
+        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for name, parameter in named:
+            key = (_is_matrix(name, parameter), ".vision." in name)
+            groups.setdefault(key, []).append(parameter)
+        share = {True: tower_rate, False: 1.0}
+        muon = [
+            {"params": found, "base": muon_rate * share[is_tower]}
+            for (is_matrix, is_tower), found in groups.items()
+            if is_matrix
+        ]
+        adam = [
+            {"params": found, "base": adam_rate * share[is_tower]}
+            for (is_matrix, is_tower), found in groups.items()
+            if not is_matrix
+        ]
         self.parts: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
-                matrices,
+                muon,
                 lr=muon_rate,
                 momentum=0.95,
                 weight_decay=0.02,
                 adjust_lr_fn="match_rms_adamw",
             ),
-            torch.optim.AdamW(
-                others, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-            ),
+            torch.optim.AdamW(adam, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
         self._parameters = [p for _, p in named]
-        self._rates = [muon_rate, adam_rate]
 
     def step(self, factor: float, max_norm: float = 2.0) -> float:
         """Clip, step at `factor` times the base rates, clear; return the gradient's norm."""
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, max_norm)
-        for part, rate in zip(self.parts, self._rates, strict=True):
+        for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate * factor
+                group["lr"] = group["base"] * factor
             part.step()
             part.zero_grad(set_to_none=True)
         return float(norm)

@@ -21,7 +21,7 @@ class Targets:
 
     `shape`, `color`: int64 [B, G*G, 4], what covers each patch (the last class is "nothing").
     `centre`: float [B, G*G, pairs], 1 where a thing of that shape and colour has its middle.
-    `offset`: float [B, G*G, 4], x and y of that middle inside the cell, half width and height;
+    `offset`: float [B, G*G, 4], x and y of that middle, half width and height, in cells;
     NaN where there is none. `kind`, `count`, `light`: int64 [B]; `presence`: float [B, pairs].
     `digits`: int64 [B, 3], left to right; IGNORE where `kind` is not a number.
     """
@@ -64,7 +64,7 @@ def make_targets(records: np.ndarray, grid: int) -> Targets:
         cell = row * grid + column
         pair = records["shape"][:, i].astype(int) * NUM_COLORS + records["color"][:, i]
         centre[rows[present], cell[present], pair[present]] = 1
-        where = np.stack([x * grid - column, y * grid - row, half_width * 4, half_height * 4], 1)
+        where = np.stack([x * grid, y * grid, half_width * grid, half_height * grid], 1)
         offset[rows[present], cell[present]] = where[present]
     number = records["number"].astype(int)
     digits = np.full((batch, MAX_DIGITS), IGNORE, np.int64)

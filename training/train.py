@@ -1,10 +1,12 @@
-"""Trains the bundled model: first the tower alone, then everything together.
+"""Trains the bundled model: the tower by itself, then the language, then both together.
 
-    python -m training.train --phase tower --steps 1200
-    python -m training.train --phase joint --steps 4000
+    python -m training.train --phase tower
+    python -m training.train --phase language
+    python -m training.train --phase joint
 
-Runs on a GPU when there is one. A run that was stopped goes on from its last checkpoint. Both
-phases train through the very modules that serve (`sightline.models.glm_4v_9b`).
+Each phase begins with what the one before it saved. Runs on a GPU when there is one. A run that
+was stopped goes on from its last checkpoint. All phases train through the very modules that serve
+(`sightline.models.glm_4v_9b`).
 """
 
 import argparse
@@ -31,6 +33,7 @@ from training.optimizer import Optimizer
 from training.pictures import SHARD, WORK, open_shards, to_scene
 from training.prompts import Batch, Writer, make_batches
 from training.questions import picture_dialog, text_dialog
+from training.start import initialise, whiten
 from training.targets import IGNORE, Targets, make_targets
 from training.tokenizer import load as load_encoding
 
@@ -46,17 +49,20 @@ class Recipe:
     steps: int
     pictures: int
     rate: float
-    decay_share: float
-    warmup: int = 60
+    end_rate: float = 0.0
+    decay_share: float = 1.0
+    warmup: int = 30
+    tower_rate: float = 1.0  # the tower's share of the rate
+    after: str = ""  # the phase whose checkpoint this one begins with
     dialogs_per_picture: int = 2
     text_share: float = 0.12
     shares: tuple[float, float, float] = (0.66, 0.22, 0.12)  # shapes, numbers, others
-    heads_weight: tuple[float, float] = (1.0, 1.0)  # at the start and the end of the phase
 
     def rate_at(self, step: int) -> float:
-        """Warm up, hold, then fall linearly to zero over the last `decay_share` of the steps."""
-        left = (self.steps - step) / max(1.0, self.steps * self.decay_share)
-        return self.rate * min(1.0, (step + 1) / self.warmup, left)
+        """Warm up, hold, then fall to `end_rate` over the last `decay_share` of the steps."""
+        left = min(1.0, (self.steps - step) / max(1.0, self.steps * self.decay_share))
+        rate = self.end_rate + (self.rate - self.end_rate) * left
+        return rate * min(1.0, (step + 1) / self.warmup)
 
 
 @dataclass(slots=True)
@@ -115,47 +121,53 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         config = Glm4vConfig.from_hub(hub_config())
         assert config.vision is not None
+        self.scaling_factor = config.vision.scaling_factor
         self.model = Glm4v(config)
         initialise(self.model)
+        modules = nn.ModuleDict({"model": self.model})
         grid = config.vision.grid_size // 2
-        self.heads = Heads(config.hidden_size, grid * grid)
-        self.modules = nn.ModuleDict({"model": self.model, "heads": self.heads}).to(self.device)
-        if phase == "tower":
-            for name, parameter in self.model.named_parameters():
-                parameter.requires_grad = "vision" in name
-        self.optimizer = Optimizer(self.modules)
-        self.step = 0
-        self._resume()
-        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        if self._saved_average:
-            self.average = {k: v.to(self.device) for k, v in self._saved_average.items()}
+        self.heads = Heads(config.hidden_size, grid * grid) if phase == "tower" else None
         writer = None
-        if phase == "joint":
+        if self.heads is not None:
+            modules["heads"] = self.heads
+        else:
             writer = Writer(load_encoding(WORK / "tokenizer"), config.vision.num_image_tokens)
+        modules.to(self.device)
+        for name, parameter in self.model.named_parameters():
+            is_tower = ".vision." in name
+            parameter.requires_grad = recipe.tower_rate > 0 if is_tower else phase != "tower"
+        self.optimizer = Optimizer(modules, tower_rate=recipe.tower_rate)
+        self.step = 0
+        self.average: dict[str, Tensor] = {}
+        self._resume()
         self.source = Source(recipe, seed, grid, writer)
         self.image_slots = torch.arange(config.vision.num_image_tokens, device=self.device)
 
     def _resume(self) -> None:
-        self._saved_average: dict[str, Tensor] = {}
-        own, before = self.folder / f"{self.phase}.pt", self.folder / "tower.pt"
+        own, before = self.folder / f"{self.phase}.pt", self.folder / f"{self.recipe.after}.pt"
         if own.exists():
             state = torch.load(own, map_location=self.device, weights_only=True)
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
-            self._saved_average = state["average"]
-        elif before.exists():
-            state = torch.load(before, map_location=self.device, weights_only=True)
-        else:
+            self.model.load_state_dict(state["model"])
+            self.average = state["average"]
+            if self.heads is not None:
+                self.heads.load_state_dict(state["heads"])
             return
-        self.model.load_state_dict(state["model"])
-        self.heads.load_state_dict(state["heads"])
+        if before.exists():
+            state = torch.load(before, map_location=self.device, weights_only=True)
+            self.model.load_state_dict(state["average"])
+        if self.recipe.after == "tower":
+            pixels, _ = open_shards(WORK / "pictures")
+            whiten(self.model, torch.tensor(pixels[0][:1024]).to(self.device))
+        self.average = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
     def save(self) -> None:
         target = self.folder / f"{self.phase}.pt"
         unfinished = target.with_suffix(".unfinished")
         state = {
             "model": self.model.state_dict(),
-            "heads": self.heads.state_dict(),
+            "heads": self.heads.state_dict() if self.heads is not None else {},
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
@@ -163,26 +175,18 @@ class Trainer:
         torch.save(state, unfinished)
         unfinished.rename(target)
 
-    def losses(self, materials: Materials) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted sum to minimise, and every part of it for the log."""
-        targets = Targets(
-            **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}
-        )
+    def losses(self, materials: Materials) -> dict[str, Tensor]:
+        """Return the losses of this phase; their sum is what falls."""
         with torch.autocast(self.device.type, torch.bfloat16):
             features = self.model.encode_images(materials.pixels.to(self.device))
             language = [self._language(batch, features) for batch in materials.batches]
-        parts = self.heads.losses(
-            features[:, 1:-1] * self.model.config.vision.scaling_factor, targets
-        )  # type: ignore[union-attr]
-        start, end = self.recipe.heads_weight
-        weight = start + (end - start) * self.step / self.recipe.steps
-        total = weight * torch.stack(list(parts.values())).sum()
-        if language:
+        if self.heads is None:
             spoken = sum(count for _, count in language)
-            parts["language"] = torch.stack([loss for loss, _ in language]).sum() / spoken
-            # Answers are mostly fixed words: their mean hides the few that need the picture.
-            total = total + 6 * parts["language"]
-        return total, parts
+            return {"language": torch.stack([loss for loss, _ in language]).sum() / spoken}
+        targets = Targets(
+            **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}
+        )
+        return self.heads.losses(features[:, 1:-1] * self.scaling_factor, targets)
 
     def _language(self, batch: Batch, features: Tensor) -> tuple[Tensor, int]:
         embeds = self.model.embed(batch.token_ids.to(self.device))
@@ -210,8 +214,8 @@ class Trainer:
             while self.step < self.recipe.steps:
                 materials = coming.result()
                 coming = ahead.submit(self.source.draw, self.step + 1)
-                total, parts = self.losses(materials)
-                total.backward()
+                parts = self.losses(materials)
+                torch.stack(list(parts.values())).sum().backward()
                 self.optimizer.step(self.recipe.rate_at(self.step))
                 self.step += 1
                 self._follow()
@@ -236,25 +240,14 @@ class Trainer:
         torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], share)
 
 
-def initialise(model: Glm4v) -> None:
-    """Start values: quiet residual branches in the tower, rows of the size of image rows."""
-    for name, parameter in model.named_parameters():
-        if "vision" in name and name.endswith("layernorm.weight"):
-            nn.init.constant_(parameter, 0.25)
-        elif name.endswith(("position_embedding.weight", "cls_embedding")):
-            nn.init.normal_(parameter, std=0.5)
-        elif name.endswith(("boi", "eoi")):
-            nn.init.normal_(parameter, std=1.0)
-        elif "word_embeddings" in name:
-            nn.init.normal_(parameter, std=0.1)
-        elif "output_layer" in name:
-            nn.init.normal_(parameter, std=0.02)
-
-
 RECIPES = {
-    "tower": Recipe(steps=1200, pictures=128, rate=1.0, decay_share=0.0),
-    "joint": Recipe(steps=4000, pictures=64, rate=0.8, decay_share=0.4, heads_weight=(0.6, 0.15)),
-}
+    "tower": Recipe(steps=3000, pictures=128, rate=0.8),
+    "language": Recipe(
+        steps=1400, pictures=64, rate=0.8, end_rate=0.25, decay_share=0.6, tower_rate=0.0,
+        after="tower",
+    ),
+    "joint": Recipe(steps=400, pictures=64, rate=0.25, tower_rate=0.4, after="language"),
+}  # fmt: skip
 
 
 def main() -> None:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from training.answers import REFUSAL, SIDES, Query, answer, noun
+from training.answers import REFUSAL, Query, answer, noun
 from training.exam import shapes_picture
 from training.phrases import HELD_OUT, TRAINED, expand
 from training.pictures import draw, to_record, to_scene
-from training.questions import draw_query, picture_dialog, text_dialog, word
+from training.questions import draw_query, picture_dialog, text_dialog
 from training.targets import make_targets
 from training.world import (
     COLORS,

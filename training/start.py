@@ -1,0 +1,41 @@
+"""Start values of the model, and what is done to the tower before the language learns from it."""
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.glm_4v_9b import Glm4v
+
+
+def initialise(model: Glm4v) -> None:
+    """Set the start values that differ from torch's own."""
+    for name, parameter in model.named_parameters():
+        if "vision" in name and name.endswith("layernorm.weight"):
+            nn.init.constant_(parameter, 0.25)  # quiet branches: the norms stand on their outputs
+        elif name.endswith(("position_embedding.weight", "cls_embedding")):
+            nn.init.normal_(parameter, std=0.5)
+        elif name.endswith(("boi", "eoi")):
+            nn.init.normal_(parameter, std=1.0)
+        elif "word_embeddings" in name:
+            nn.init.normal_(parameter, std=0.1)
+        elif "output_layer" in name:
+            nn.init.normal_(parameter, std=0.02)
+
+
+@torch.no_grad()
+def whiten(model: Glm4v, pixels: Tensor, num_directions: int = 96) -> None:
+    """Turn the connector's last matrix so that the image rows use many directions alike.
+
+    The tower alone ends with rows that differ mostly in one direction (something is here or not),
+    and the norms of the language model would hand on little else. The `num_directions` strongest
+    are brought to the same size, weaker ones are raised by the same factor as the last of them.
+    """
+    vision = model.transformer.vision
+    assert vision is not None
+    rows = torch.cat([model.encode_images(part)[:, 1:-1] for part in pixels.split(128)])
+    rows = rows.flatten(0, 1)
+    values, vectors = torch.linalg.eigh(rows.T @ rows / len(rows))
+    gains = values.clamp_min(values[-num_directions]).rsqrt()
+    turn = vectors @ torch.diag(gains) @ vectors.T
+    turn = turn / (rows @ turn).square().mean().sqrt()
+    weight = vision.linear_proj.dense_4h_to_h.weight
+    weight.copy_(turn @ weight)

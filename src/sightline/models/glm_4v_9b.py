@@ -231,8 +231,7 @@ class SelfAttention(nn.Module):
         turned = rotate(heads[..., :num_turned, :])
         query, key = turned[..., : self.num_heads, :], turned[..., self.num_heads :, :]
         value = heads[..., num_turned:, :]
-        mixed: Tensor = self.dense(attend(self.layer, query, key, value))
-        return mixed
+        return self.dense(attend(self.layer, query, key, value))
 
 
 class GatedMlp(nn.Module):
@@ -243,8 +242,7 @@ class GatedMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
-        out: Tensor = self.dense_4h_to_h(F.silu(gate) * up)
-        return out
+        return self.dense_4h_to_h(F.silu(gate) * up)
 
 
 class DecoderLayer(nn.Module):
@@ -274,8 +272,7 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x = layer(x, rotate, attend)
         attend.finish()
-        out: Tensor = self.final_layernorm(x)
-        return out
+        return self.final_layernorm(x)
 
 
 class PatchEmbedding(nn.Module):
@@ -303,8 +300,7 @@ class VisionAttention(nn.Module):
         heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
         query, key, value = heads.unbind(2)  # [N, heads, 1 + P, W / heads] each
         mixed = F.scaled_dot_product_attention(query, key, value)
-        out: Tensor = self.dense(mixed.transpose(1, 2).flatten(2))
-        return out
+        return self.dense(mixed.transpose(1, 2).flatten(2))
 
 
 class VisionMlp(nn.Module):
@@ -314,8 +310,7 @@ class VisionMlp(nn.Module):
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return out
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class VisionLayer(nn.Module):
@@ -355,8 +350,7 @@ class Connector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(self.linear_proj(x)))
-        out: Tensor = self.dense_4h_to_h(F.silu(self.gate_proj(x)) * self.dense_h_to_4h(x))
-        return out
+        return self.dense_4h_to_h(F.silu(self.gate_proj(x)) * self.dense_h_to_4h(x))
 
 
 class VisionTower(nn.Module):
@@ -444,12 +438,10 @@ class Glm4v(nn.Module):
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
         if self.transformer.vision is None:
             raise ValueError("this checkpoint has no vision tower")
-        rows: Tensor = self.transformer.vision(values.to(self.dtype))
-        return rows
+        return self.transformer.vision(values.to(self.dtype))
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        rows: Tensor = self.transformer.embedding.word_embeddings(token_ids)
-        return rows
+        return self.transformer.embedding.word_embeddings(token_ids)
 
     def positions(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> Tensor:
         return compressed_positions(num_slots, image_spans)
@@ -460,12 +452,10 @@ class Glm4v(nn.Module):
     def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
         attend = CausalAttention(embeds.shape[-2], cache, embeds.device)
         rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
-        hidden: Tensor = self.transformer.encoder(embeds, rotate, attend)
-        return hidden
+        return self.transformer.encoder(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        scores: Tensor = self.transformer.output_layer(hidden)
-        return scores
+        return self.transformer.output_layer(hidden)
 
     def allocate_cache(self, max_len: int) -> KVCache:
         return KVCache.allocate(

@@ -5,8 +5,8 @@ with it, and only when everything fits is data read, tensor by tensor, into its 
 folder that is refused has cost nothing, and a model is never half loaded.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -182,17 +182,25 @@ def _fill(
         if progress is not None:
             progress(done, total)
 
+    for name, file in places.items():
+        entry = file.entries[name]
+        with _memory_shortage_named(device, total):
+            buffer = torch.empty(entry.shape, dtype=entry.dtype)
+        file.read_into(buffer, name, advance)
+        with _memory_shortage_named(device, total):
+            values = buffer.to(device=device, dtype=dtype)
+        owner, _, attribute = name.rpartition(".")
+        setattr(model.get_submodule(owner), attribute, nn.Parameter(values, requires_grad=False))
+
+
+@contextmanager
+def _memory_shortage_named(device: torch.device, total: int) -> Iterator[None]:
     try:
-        for name, file in places.items():
-            values = file.read(name, advance).to(device=device, dtype=dtype)
-            owner, _, attribute = name.rpartition(".")
-            setattr(
-                model.get_submodule(owner), attribute, nn.Parameter(values, requires_grad=False)
-            )
+        yield
     except (MemoryError, RuntimeError):
         # The CPU's allocator raises a plain RuntimeError, the GPU's a kind of it.
         raise StartupError(
-            f"No memory left on {device} after {done // MIB} of {total // MIB} MiB of weights; "
+            f"Not enough memory on {device} for {total // MIB} MiB of weights; "
             "free some, or choose dtype bfloat16 or another device."
         ) from None
 
@@ -202,7 +210,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ValueError):
         raise StartupError(
             f"Device {shorten(name)!r} is not usable here; use auto, cpu or cuda."
@@ -220,12 +228,13 @@ def _dtype(
             f"dtype {shorten(name)!r} is not supported; use auto, {', '.join(DTYPES)}."
         )
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    if config.get(key) is None:
+    named = config.get(key)
+    if named is None:
         tensor, file = next(iter(places.items()))
         return file.entries[tensor].dtype
-    if config[key] not in DTYPES:
+    if not isinstance(named, str) or named not in DTYPES:
         raise ConfigReader(config, "config.json").refusal(key, ", ".join(DTYPES))
-    return DTYPES[config[key]]
+    return DTYPES[named]
 
 
 def _with_generation_defaults(description: ModelDescription, folder: Path) -> ModelDescription:

@@ -8,6 +8,7 @@ kill the process.
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,13 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
     "F32": torch.float32,
+    "F64": torch.float64,
     "I64": torch.int64,
     "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
 }
 
 
@@ -60,7 +66,7 @@ class SafetensorsFile:
         except OSError:
             raise StartupError(f"{self.name} cannot be read; check its permissions.") from None
         try:
-            size = path.stat().st_size
+            size = os.fstat(self._file.fileno()).st_size
             header, data_start = self._read_header(size)
             self.entries = _entries(self.name, header, data_start, size)
         except BaseException:
@@ -78,50 +84,61 @@ class SafetensorsFile:
     ) -> None:
         self._file.close()
 
-    def read(self, name: str, on_bytes: Callable[[int], None] | None = None) -> Tensor:
-        """Return one tensor on the CPU; `on_bytes` hears of every piece read.
-
-        Raises StartupError if the file has become shorter or cannot be read.
-        """
+    def read(self, name: str) -> Tensor:
+        """Return one tensor, on the CPU. Raises StartupError as `read_into` does."""
         entry = self.entries[name]
         tensor = torch.empty(entry.shape, dtype=entry.dtype)
-        if entry.size_bytes:
-            memory = tensor.view(-1).view(torch.uint8).numpy().data
-            self._read_into(memory, entry.start, name, on_bytes)
+        self.read_into(tensor, name)
         return tensor
 
-    def _read_into(
-        self, memory: memoryview, start: int, name: str, on_bytes: Callable[[int], None] | None
+    def read_into(
+        self, tensor: Tensor, name: str, on_bytes: Callable[[int], None] | None = None
     ) -> None:
-        try:
-            self._file.seek(start)
-            done = 0
-            while done < len(memory):
+        """Fill a contiguous CPU tensor of the entry's type and shape.
+
+        `on_bytes` hears the size of every piece that was read. Raises StartupError if the file
+        has become shorter or cannot be read.
+        """
+        entry = self.entries[name]
+        if entry.size_bytes:
+            memory = tensor.view(-1).view(torch.uint8).numpy().data
+            self._read_at(entry.start, memory, name, on_bytes)
+
+    def _read_at(
+        self,
+        start: int,
+        memory: memoryview,
+        name: str,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        done = 0
+        while done < len(memory):
+            try:
+                self._file.seek(start + done)
                 count = self._file.readinto(memory[done : done + READ_BYTES])
-                if not count:
-                    break
-                done += count
-                if on_bytes is not None:
-                    on_bytes(count)
-        except OSError:
-            raise StartupError(f"{self.name}: reading {shorten(name)!r} failed.") from None
-        if done < len(memory):
-            raise StartupError(
-                f"{self.name}: {shorten(name)!r} ends after {done} of {len(memory)} bytes; "
-                "the file changed while it was read."
-            )
+            except OSError:
+                raise StartupError(f"{self.name}: reading {shorten(name)!r} failed.") from None
+            if not count:
+                raise StartupError(
+                    f"{self.name}: {shorten(name)!r} ends after {done} of {len(memory)} bytes; "
+                    "the file changed while it was read."
+                )
+            done += count
+            if on_bytes is not None:
+                on_bytes(count)
 
     def _read_header(self, size: int) -> tuple[dict[str, Any], int]:
         """Return the header and where the data after it begins."""
-        start = self._file.read(512)
+        start = bytearray(min(512, size))
+        self._read_at(0, memoryview(start), "header")
         length = int.from_bytes(start[:8], "little")
         if len(start) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-            found = what_it_looks_like(start)
+            found = what_it_looks_like(bytes(start))
             if found == "broken":
                 found = f"cut off or broken (header of {length} bytes in a file of {size})"
             raise StartupError(f"{self.name} is {found}, not a safetensors file.")
         content = bytearray(length)
-        self._read_into(memoryview(content), 8, "header", None)
+        self._read_at(8, memoryview(content), "header")
         try:
             header = json.loads(content)
         except (ValueError, RecursionError):

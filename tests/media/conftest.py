@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import picture_files
 import pytest
+from hypothesis import HealthCheck, settings
 
 from sightline.core.chat import ImagePart
 from sightline.core.engine import SquareImagePolicy
@@ -14,6 +15,10 @@ from sightline.core.prompt import Image
 from sightline.media.loader import MediaLoader, MediaOptions
 
 SIDE = 64
+
+# A machine that is busy with something else must not make a property look false.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 class Album:

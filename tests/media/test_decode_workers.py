@@ -194,6 +194,8 @@ def test_closing_leaves_no_process_and_no_open_file():
         gc.collect()
         await until(lambda: num_open_files() <= before)
         assert not any(map(is_running, pids))
+        with pytest.raises(Unavailable):
+            await pool.decode(files.PNG, 16)
 
     asyncio.run(run())
 

@@ -390,6 +390,21 @@ async def endless_continue(reader, writer):
         await writer.drain()
 
 
+async def endless_length(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n")
+
+
+async def switching(reader, writer):
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+
+
+async def crumbs(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1\r\nx\r\n" * 10_000)
+        await writer.drain()
+
+
 async def two_lengths(reader, writer):
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello")
 
@@ -398,7 +413,14 @@ async def two_lengths(reader, writer):
     "page",
     [
         *(reset, too_short, no_http, many_headers, long_header, endless_headers),
-        *(endless_continue, two_lengths, answer(b"x", headers=["Content-Encoding: gzip"])),
+        *(
+            endless_continue,
+            two_lengths,
+            endless_length,
+            switching,
+            crumbs,
+            answer(b"x", headers=["Content-Encoding: gzip"]),
+        ),
     ],
 )
 def test_answers_that_are_broken_or_not_as_asked_fail(internet, page):

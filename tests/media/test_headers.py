@@ -1,5 +1,7 @@
 """Sizes and orientations read from headers in plain Python."""
 
+import time
+
 import picture_files as files
 import pytest
 from hypothesis import given
@@ -30,6 +32,13 @@ def test_a_jpeg_with_much_before_its_frame_tells_its_size():
     for _ in range(20):
         data = files.jpeg_with_segment(data, 0xE2, bytes(60_000))
     assert declared_size(data, "JPEG") == (files.WIDTH, files.HEIGHT)
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\xff\xd0", b"\xff\xe0\x00\x02"])
+def test_a_jpeg_of_nothing_but_filling_is_given_up_at_once(filling):
+    start = time.process_time()
+    assert declared_size(b"\xff\xd8\xff" + filling * (20_000_000 // len(filling)), "JPEG") is None
+    assert time.process_time() - start < 0.1
 
 
 @given(st.sampled_from(FORMATS), st.data())

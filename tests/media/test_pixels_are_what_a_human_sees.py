@@ -198,7 +198,7 @@ def pixels_of(data: bytes) -> bytes:
     return pixels
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(small_pictures)
 def test_lossless_encodings_of_one_opaque_picture_are_one_picture(picture):
     opaque = picture.convert("RGB")
@@ -220,14 +220,14 @@ def test_lossless_encodings_of_one_opaque_picture_are_one_picture(picture):
     assert {pixels_of(data) for data in encodings} == {pixels_of(encodings[0])}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(small_pictures)
 def test_lossless_encodings_of_one_transparent_picture_are_one_picture(picture):
     encodings = [encode(picture, "PNG"), encode(picture, "WEBP", lossless=True, exact=True)]
     assert pixels_of(encodings[0]) == pixels_of(encodings[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.binary(min_size=12, max_size=12), st.binary(min_size=4, max_size=4))
 def test_a_palette_with_alpha_is_the_same_picture_as_its_rgba_twin(palette, alphas):
     indexed = Image.frombytes("P", (4, 1), bytes(range(4)))

@@ -1,6 +1,7 @@
 """What an image reference is, and base64 as clients write it."""
 
 import base64
+import time
 
 import picture_files as files
 import pytest
@@ -96,6 +97,13 @@ def test_even_then_other_references_are_bad_urls(text):
     assert caught.value.code == "invalid_image_url"
 
 
+def test_megabytes_of_blanks_are_a_bad_url_at_once():
+    start = time.process_time()
+    with pytest.raises(RequestError):
+        parse_source(" " * 30_000_000, LIMITS, files=True)
+    assert time.process_time() - start < 0.05
+
+
 def test_urls_are_parsed_at_once():
     source = parse_source("HTTP://Good/x", LIMITS, files=False)
     assert isinstance(source, UrlSource)
@@ -121,6 +129,8 @@ def test_base64_is_understood_however_it_was_written(data, width, url_safe, padd
         ("AAAAA", 6),
         ("AAA====", 8),
         ("AAAA" * 100_000 + "?", 400_001),
+        ("=" * 3_000_000, 3_000_001),
+        ("=" * 3_000_000 + "A", 1),
         ("AA%zzAA", 3),
     ],
 )

@@ -10,7 +10,9 @@ from sightline.media import refusals
 _PIECE_CHARS = 256 * 1024
 _URL_SAFE_TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 _WHITE_SPACE = b" \t\r\n\f\v"
-_WRONG_CHARACTER = re.compile(r"[^A-Za-z0-9+/=_\s-]|=(?=[\s=]*[^\s=])", re.ASCII)
+_NO_BASE64 = re.compile(r"[^A-Za-z0-9+/=_\s-]", re.ASCII)
+_NO_PADDING = re.compile(r"[^=\s]", re.ASCII)
+_ESCAPED = {"2B": "+", "2F": "/", "3D": "=", "20": " ", "0A": " ", "0D": " "}
 
 
 def decode_base64(text: str, limits: Limits) -> bytes:
@@ -50,11 +52,10 @@ def _digits(text: str) -> bytes:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"%(2b|2f|3d|0a|0d|20)", _unescape_one, text, flags=re.IGNORECASE)
-
-
-def _unescape_one(match: re.Match[str]) -> str:
-    return chr(int(match[1], 16))
+    for code, character in _ESCAPED.items():
+        for spelling in dict.fromkeys((code, code.lower())):
+            text = text.replace(f"%{spelling}", character)
+    return text
 
 
 def _wrong_position(text: str) -> int:
@@ -62,5 +63,16 @@ def _wrong_position(text: str) -> int:
 
     If every one could be, the end is what is wrong.
     """
-    match = _WRONG_CHARACTER.search(text)
-    return match.start() + 1 if match else len(text) + 1
+    padding = text.find("=")
+    is_data_behind = padding >= 0 and _search(_NO_PADDING, text, padding) >= 0
+    suspects = [_search(_NO_BASE64, text, 0), padding if is_data_behind else -1]
+    return min((position for position in suspects if position >= 0), default=len(text)) + 1
+
+
+def _search(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return where a pattern of one character first matches, or -1; in pieces, as above."""
+    for i in range(start, len(text), _PIECE_CHARS):
+        match = pattern.search(text, i, i + _PIECE_CHARS)
+        if match is not None:
+            return match.start()
+    return -1

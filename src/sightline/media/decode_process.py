@@ -119,8 +119,7 @@ class DecodeProcess:
             if not answered:
                 self.kill()
                 exchange.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await exchange
+                await asyncio.gather(exchange, return_exceptions=True)
         self.num_decoded += 1
         if reply.status is Status.OK:
             return Decoded(pixels=pixels, width=reply.width, height=reply.height)
@@ -160,9 +159,12 @@ class DecodeProcess:
         self._stdin.write(data)
         await self._stdin.drain()
         reply = frames.unpack_reply(await self._stdout.readexactly(frames.REPLY_HEAD_BYTES))
-        expected = target_size * target_size * 3 if reply.status is Status.OK else 0
+        is_ok = reply.status is Status.OK
+        expected = target_size * target_size * 3 if is_ok else 0
         if reply.num_pixel_bytes != expected:
             raise ValueError("not the number of bytes that was asked for")
+        if is_ok and refusals.size_refusal(reply.width, reply.height, self._limits) is not None:
+            raise ValueError("a size that should have been refused")
         return reply, await self._stdout.readexactly(expected)
 
     def _refusal(self, reply: frames.Reply) -> RequestError:
@@ -199,6 +201,9 @@ class _ResidentMemory:
 
 
 def _import_path() -> str:
-    """Where the child finds what is imported here, wherever that was installed."""
+    """Where the child finds what is imported here, wherever that was installed.
+
+    In our own order: a package folder before the standard library could shadow modules of it.
+    """
     ours = str(Path(sightline.__file__).parent.parent)
-    return os.pathsep.join(dict.fromkeys([ours, *filter(os.path.isabs, sys.path)]))
+    return os.pathsep.join(dict.fromkeys([*filter(os.path.isabs, sys.path), ours]))

@@ -22,6 +22,7 @@ class DecodePool:
         self._idle: asyncio.Queue[DecodeProcess] = asyncio.Queue()
         self._slots: list[asyncio.Task[None]] = []
         self._workers: set[DecodeProcess] = set()
+        self._is_closed = False
 
     @property
     def pids(self) -> frozenset[int]:
@@ -30,7 +31,7 @@ class DecodePool:
 
     def start(self) -> None:
         """Begin to start the workers, and return at once. Does nothing when called again."""
-        if not self._slots:
+        if not self._slots and not self._is_closed:
             self._slots = [
                 asyncio.create_task(self._keep_slot(), name=f"decode worker {i}")
                 for i in range(self._limits.decode_workers)
@@ -39,9 +40,11 @@ class DecodePool:
     async def decode(self, data: bytes, target_size: int) -> Decoded:
         """Decode one picture in the next worker that is free.
 
-        Raises `RequestError` for the picture, and `Unavailable` (`overloaded`) when no worker was
-        free in time. Cancelling ends the work at once.
+        Raises `RequestError` for the picture, and `Unavailable` when no worker was free in time
+        (`overloaded`) or the pool is closed (`draining`). Cancelling ends the work at once.
         """
+        if self._is_closed:
+            raise Unavailable("The server is shutting down.", code="draining")
         self.start()
         worker = await self._take()
         try:
@@ -54,6 +57,7 @@ class DecodePool:
 
     async def close(self) -> None:
         """End all workers. Pictures that are being decoded are refused."""
+        self._is_closed = True
         for slot in self._slots:
             slot.cancel()
         await asyncio.gather(*self._slots, return_exceptions=True)

@@ -4,6 +4,7 @@ This is what lets a tiny file with a huge size be refused in microseconds, befor
 it. None means that the header does not say; the decode worker judges again in any case.
 """
 
+import re
 import struct
 
 from sightline.media.signatures import ImageFormat
@@ -11,6 +12,8 @@ from sightline.media.signatures import ImageFormat
 Size = tuple[int, int]
 
 MAX_JPEG_SEGMENTS = 4096
+MAX_JPEG_FILL = 4096
+_NO_FILL = re.compile(rb"[^\xff]")
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_SCAN = 0xDA
 _JPEG_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -64,10 +67,11 @@ def _webp(data: bytes) -> Size | None:
 def _jpeg(data: bytes) -> Size | None:
     position = 2
     for _ in range(MAX_JPEG_SEGMENTS):
-        while data[position] == 0xFF:
-            position += 1
-        marker = data[position]
-        position += 1
+        found = _NO_FILL.search(data, position, position + MAX_JPEG_FILL)
+        if found is None:
+            return None
+        marker = found[0][0]
+        position = found.end()
         if marker in _JPEG_STANDALONE:
             continue
         if marker == _JPEG_SCAN:

@@ -16,7 +16,7 @@ from sightline.core.limits import KIB, Limits
 from sightline.media import refusals
 from sightline.media.url import WebUrl
 
-_READ_BYTES = 64 * KIB
+_READ_BYTES = 16 * KIB  # so that an answer in tiny chunks holds the loop for a moment only
 _MAX_INFORMATIONAL = 8
 
 
@@ -28,6 +28,7 @@ class Answer:
     headers: dict[bytes, bytes] = field(repr=False)
     _connection: h11.Connection = field(repr=False)
     _reader: asyncio.StreamReader = field(repr=False)
+    _limits: Limits = field(repr=False)
 
     @property
     def content_length(self) -> int | None:
@@ -39,8 +40,11 @@ class Answer:
         return self.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity"
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The body, piece by piece; raises `RequestError` if it ends too early."""
-        while True:
+        """The body, piece by piece.
+
+        Raises `RequestError` if it ends too early or comes in too many pieces.
+        """
+        for _ in range(self._limits.max_body_chunks + 1):
             event = await _next_event(self._connection, self._reader)
             if isinstance(event, h11.Data):
                 yield bytes(event.data)
@@ -48,6 +52,7 @@ class Answer:
                 return
             else:
                 raise refusals.download_failed("the connection was lost")
+        raise refusals.download_failed("the answer comes in too many pieces")
 
 
 async def get(
@@ -84,7 +89,7 @@ async def get(
             raise refusals.download_failed("the connection was lost")
         if len(event.headers) > limits.max_headers:
             raise refusals.download_failed(f"more than {limits.max_headers} headers")
-        return Answer(event.status_code, dict(event.headers), connection, reader)
+        return Answer(event.status_code, dict(event.headers), connection, reader, limits)
     raise refusals.download_failed("the answer is not proper HTTP")
 
 

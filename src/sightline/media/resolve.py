@@ -48,5 +48,9 @@ class SystemResolver:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
                 loop.call_soon_threadsafe(deliver, addresses, failure)
 
-        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        except RuntimeError:  # the system has no thread left
+            self._places.release()
+            raise OSError("no thread for a lookup") from None
         return await found

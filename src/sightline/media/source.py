@@ -17,7 +17,7 @@ from sightline.media.url import WebUrl, check_length, parse_url
 MAX_DATA_HEADER_CHARS = 1024
 _PEEK_CHARS = 128
 _WEB_SCHEME = re.compile(r"https?:", re.IGNORECASE)
-_DATA_SCHEME = re.compile(r"\s*data\s*:", re.IGNORECASE)
+_DATA_SCHEME = re.compile(r"\s{0,64}data\s{0,8}:", re.IGNORECASE)
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*)", re.IGNORECASE)
 

@@ -84,7 +84,7 @@ def test_a_bomb_costs_no_decoder(album):
     album.load(PNG)
     data, _ = TOO_LARGE["png of 200000x200000"]
     durations = []
-    for _ in range(5):
+    for _ in range(20):
         start = time.perf_counter()
         album.refusal(data)
         durations.append(time.perf_counter() - start)

@@ -427,13 +427,10 @@ def test_an_unusable_device_is_refused(model_folder: Path, device: str) -> None:
 def test_no_memory_left_is_one_clear_line(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def empty(*shape: Any, dtype: Any = None, **options: Any) -> Tensor:
-        if dtype is None:  # modules on the meta device
-            return allocate(*shape, **options)
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator")
 
-    allocate = torch.empty
-    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(Tensor, "to", fail)
     assert refusal(model_folder).startswith("Not enough memory on cpu for 0 MiB of weights")
 
 

@@ -256,9 +256,12 @@ def test_the_place_of_a_syntax_error_is_told(front: Front) -> None:
 
 
 def test_a_deep_body_is_refused_fast(front: Front) -> None:
-    started = time.monotonic()
-    front.post(b"[" * 100_000)
-    assert time.monotonic() - started < 1.0
+    times = []
+    for _ in range(5):
+        started = time.monotonic()
+        front.post(b"[" * 100_000)
+        times.append(time.monotonic() - started)
+    assert min(times) < 0.2
 
 
 @pytest.mark.parametrize("piece", [b"a", b"\\n", b"\\u4e2d"], ids=["text", "breaks", "escapes"])

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 from front import Front, RawAnswer, chat, eventually, raw_post, read_answer, read_one, serving
 
+from sightline.backends.fake import Reply
 from sightline.core.limits import Limits
+from sightline.server.outlet import LINGER_S
 
 HOST = b"Host: 127.0.0.1\r\n"
 GET = b"GET /health HTTP/1.1\r\n" + HOST
@@ -305,12 +307,44 @@ def test_an_answer_is_not_held_back_by_nagle(front: Front) -> None:
         assert socket_of.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def test_an_answer_before_the_end_of_the_body_closes_the_connection(front: Front) -> None:
-    head = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
+EARLY = b"POST /nowhere HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
+
+
+def test_a_body_that_was_answered_early_may_still_arrive(hasty: Front) -> None:
+    with hasty.connect() as connection:
+        connection.sendall(EARLY + b"x" * 1000)
+        assert read_one(connection).status == 404
+        connection.sendall(b"x" * 999_000 + GET + b"\r\n")
+        assert read_one(connection).status == 200
+        assert read_answer(connection).status == 0  # closed by the clock for idle connections
+
+
+def test_an_early_answer_does_not_cut_off_the_next_one(front: Front) -> None:
+    gate = front.new_gate()
+    front.enqueue(Reply([gate, "late"]))
+    body = b'{"model": "sightline-fake", "messages": [{"role":"user","content":"hi"}]}'
     with front.connect() as connection:
-        connection.sendall(head + b"x" * 1000)
+        connection.sendall(EARLY)
+        assert read_one(connection).status == 404
+        connection.sendall(b"x" * 1_000_000 + raw_post(body))
+        assert not select.select([connection], [], [], LINGER_S + 0.2)[0]
+        front.on_loop(gate.set)
+        assert read_answer(connection).status == 200
+
+
+def test_a_body_that_was_answered_early_and_never_ends_is_cut_off(hasty: Front) -> None:
+    with hasty.connect() as connection:
+        connection.sendall(EARLY)
         answer = read_answer(connection)
     assert answer.status == 404
+
+
+def test_a_connection_is_closed_when_idle_after_a_late_body_too(hasty: Front) -> None:
+    with hasty.connect() as connection:
+        connection.sendall(EARLY)
+        assert read_one(connection).status == 404
+        connection.sendall(b"x" * 1_000_000)
+        assert read_answer(connection).status == 0
 
 
 def test_a_server_ends_although_a_refused_client_lingers() -> None:

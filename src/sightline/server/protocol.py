@@ -23,7 +23,7 @@ from sightline.core.limits import KIB, Limits
 from sightline.server.access_log import log_access
 from sightline.server.context import new_request_id
 from sightline.server.error_map import error_reply
-from sightline.server.outlet import Outlet
+from sightline.server.outlet import LINGER_S, Outlet
 from sightline.server.strict_http import StrictConnection, malformed
 
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
@@ -53,6 +53,7 @@ class GuardedProtocol(H11Protocol):
         self._is_refused = False
         self._head_clock: asyncio.TimerHandle | None = None
         self._head_has_begun = False
+        self._rest_clock: asyncio.TimerHandle | None = None
         # uvicorn types whole seconds; the event loop takes any.
         self.timeout_keep_alive = self.limits.keep_alive_timeout_s  # type: ignore[assignment]
 
@@ -75,6 +76,7 @@ class GuardedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_head_clock()
+        self._stop_rest_clock()
         self._unset_keepalive_if_required()
         self._backlog.clear()
         self.transport.release()
@@ -97,15 +99,13 @@ class GuardedProtocol(H11Protocol):
     def handle_events(self) -> None:
         if not self._is_refused:
             super().handle_events()
+            self._watch_rest()
             self._watch_head()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.transport.is_closing():
-            return
-        if self.conn.their_state is h11.SEND_BODY:
-            self.transport.close()  # answered early; the rest of the body is nobody's business
-        else:
+        if not self.transport.is_closing():
+            self._watch_rest()
             self._watch_head()
 
     def shutdown(self) -> None:
@@ -148,6 +148,30 @@ class GuardedProtocol(H11Protocol):
     def _peer_may_send(self) -> bool:
         return self._is_refused or self.conn.their_state is h11.SEND_BODY
 
+    def _watch_rest(self) -> None:
+        """Let the rest of a body that was answered early arrive for a moment, then close.
+
+        Closing at once would surprise a client that means to use the connection again.
+        """
+        if self._is_refused or self.cycle is None:
+            return
+        is_answered = self.cycle.response_complete
+        if is_answered and self.conn.their_state is h11.SEND_BODY:
+            if self._rest_clock is None:
+                self._rest_clock = self.loop.call_later(LINGER_S, self.transport.close)
+        elif self._rest_clock is not None:
+            self._stop_rest_clock()
+            if is_answered:  # uvicorn forgot its own clock when the rest of the body came in
+                self._unset_keepalive_if_required()
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+
+    def _stop_rest_clock(self) -> None:
+        if self._rest_clock is not None:
+            self._rest_clock.cancel()
+            self._rest_clock = None
+
     def _watch_head(self) -> None:
         """Run the clock while a head is on its way, and only then."""
         if self._is_refused or not (
@@ -183,6 +207,7 @@ class GuardedProtocol(H11Protocol):
         """Answer `error` in OpenAI form, tell the app that the client is gone, and close."""
         self._is_refused = True
         self._stop_head_clock()
+        self._stop_rest_clock()
         request_id = new_request_id()
         cycle = self.cycle
         is_midway = cycle is not None and not cycle.response_complete

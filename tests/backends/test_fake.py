@@ -116,6 +116,20 @@ def test_requests_beyond_the_slots_wait_their_turn() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_a_caller_who_leaves_while_it_gets_its_slot_gives_it_back(turns: int) -> None:
+    async def leave_and_ask_again() -> str:
+        engine = FakeEngine(max_num_seqs=1)
+        leaving = asyncio.create_task(collect(engine))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        return text(await asyncio.wait_for(collect(engine), 5))
+
+    assert asyncio.run(leave_and_ask_again()) == "hello"
+
+
 def test_a_crash_ends_live_requests_and_no_later_one() -> None:
     async def main() -> None:
         engine = FakeEngine([Reply(["a", asyncio.Event()])])

@@ -15,7 +15,7 @@ Chinese character is cut into three of them.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -157,7 +157,7 @@ class FakeEngine:
         reply = self._replies.popleft() if self._replies else _echo(prompt)
         outcome: Outcome = "aborted"
         try:
-            await _unless(crash, self._slots.acquire())
+            await self._take_slot(crash)
             try:
                 request.outcome = "running"
                 for step in _plan(reply, params):
@@ -180,6 +180,16 @@ class FakeEngine:
         finally:
             request.outcome = outcome
 
+    async def _take_slot(self, crash: asyncio.Event) -> None:
+        acquiring = asyncio.ensure_future(self._slots.acquire())
+        try:
+            await _unless(crash, acquiring)
+        except BaseException:
+            # The slot may have come in the very turn in which the caller left.
+            if acquiring.done() and not acquiring.cancelled():
+                self._slots.release()
+            raise
+
     async def stats(self) -> EngineStats:
         outcomes = [request.outcome for request in self.requests]
         return EngineStats(
@@ -194,14 +204,13 @@ class FakeEngine:
         self.crash()
 
 
-async def _unless(crash: asyncio.Event, awaitable: Coroutine[object, object, object]) -> None:
+async def _unless(crash: asyncio.Event, awaitable: Awaitable[object]) -> None:
     """Await `awaitable`; raise `engine_restarting` if `crash` is set before it is done."""
-    if crash.is_set():
-        awaitable.close()
-        raise refusals.restarting()
     done = asyncio.ensure_future(awaitable)
     crashed = asyncio.ensure_future(crash.wait())
     try:
+        if crash.is_set():
+            raise refusals.restarting()
         await asyncio.wait((done, crashed), return_when=asyncio.FIRST_COMPLETED)
         if not done.done():
             raise refusals.restarting()

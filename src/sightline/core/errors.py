@@ -77,9 +77,7 @@ class GenerationTimeout(SightlineError):
 class InternalError(SightlineError):
     """A failure that the caller did not cause. The message is constant; details go to the log."""
 
-    def __init__(
-        self, message: str = "Internal error.", *, code: str = "internal_error"
-    ) -> None:
+    def __init__(self, message: str = "Internal error.", *, code: str = "internal_error") -> None:
         super().__init__(message, code=code)
 
 

@@ -61,9 +61,13 @@ def hub_names(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-@pytest.mark.parametrize("rope_ratio", [1, 500])
-@pytest.mark.parametrize("num_groups", [2, 4])
-def test_transformers_agrees_at_any_positions(rope_ratio: int, num_groups: int) -> None:
+@pytest.mark.parametrize(
+    ("rope_ratio", "num_groups", "first_position"),
+    [(1, 2, 0), (500, 2, 0), (500, 4, 0), (1, 4, 8000), (10_000, 4, 1_000_000)],
+)
+def test_transformers_agrees_at_any_positions(
+    rope_ratio: int, num_groups: int, first_position: int
+) -> None:
     theirs = reference(rope_ratio, num_groups)
     config = Glm4vConfig(
         hidden_size=WIDTH,
@@ -82,7 +86,7 @@ def test_transformers_agrees_at_any_positions(rope_ratio: int, num_groups: int) 
     ours = Glm4v(config)
     ours.load_state_dict(hub_names(theirs.state_dict()))
     ids = torch.randint(0, VOCAB, (40,), generator=torch.Generator().manual_seed(3))
-    positions = ours.positions(40, [(4, 20)])
+    positions = first_position + ours.positions(40, [(4, 20)])
     with torch.inference_mode():
         # Without a mask, transformers takes repeated positions for several packed sequences.
         expected = theirs(

@@ -190,8 +190,9 @@ class Rotation:
 
     def __init__(self, positions: Tensor, head_dim: int, rope_ratio: float) -> None:
         rotated = head_dim // 2
-        exponents = torch.arange(0, rotated, 2, device=positions.device, dtype=torch.float32)
-        frequencies = (ROPE_BASE * rope_ratio) ** (-exponents / rotated)
+        pairs = torch.arange(0, rotated, 2, device=positions.device, dtype=torch.float32)
+        # Written as the original writes it: at position 10**6 the last bit of a frequency counts.
+        frequencies = 1.0 / ((ROPE_BASE * rope_ratio) ** (pairs / rotated))
         angles = (positions[..., None].float() * frequencies).repeat_interleave(2, dim=-1)
         sines = angles.sin()
         sines[..., ::2].neg_()

@@ -7,7 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.targets import IGNORE, MAX_DIGITS, NUM_COLORS, NUM_PAIRS, NUM_SHAPES, Targets
+from training.targets import (
+    IGNORE,
+    MAX_DIGITS,
+    NO_DIGIT,
+    NUM_COLORS,
+    NUM_PAIRS,
+    NUM_SHAPES,
+    Targets,
+)
 
 _SLOTS = MAX_DIGITS + 1  # one query for each digit, one for the whole picture
 
@@ -67,3 +75,37 @@ class Heads(nn.Module):
             if has_digits
             else zero,
         }
+
+
+class GroundingHeads(nn.Module):
+    """Readers of the language model's hidden rows, half way up: which thing is being asked about.
+
+    A question names a thing with one word and is answered at another place. Asking the word
+    itself which image row it means teaches the look at the picture long before answers do.
+    """
+
+    def __init__(self, width: int, num_rows: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.thing = nn.Linear(width, NUM_SHAPES + NUM_COLORS + num_rows)
+        self.digits = nn.Linear(width, MAX_DIGITS * (NO_DIGIT + 1))
+        self._sizes = [NUM_SHAPES, NUM_COLORS, num_rows]
+
+    def losses(self, hidden: Tensor, grounds: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return summed losses for hidden [N, T, D] and `prompts.Batch`'s two tables."""
+        zero = hidden.sum() * 0
+        thing = number = zero
+        if len(grounds):
+            rows = self.norm(hidden[grounds[:, 0], grounds[:, 1]].float())
+            parts = self.thing(rows).split(self._sizes, dim=-1)
+            thing = torch.stack(
+                [
+                    F.cross_entropy(p, grounds[:, 2 + i], reduction="sum")
+                    for i, p in enumerate(parts)
+                ]
+            ).sum()
+        if len(digits):
+            rows = self.norm(hidden[digits[:, 0], digits[:, 1]].float())
+            scores = self.digits(rows).unflatten(-1, (MAX_DIGITS, -1)).flatten(0, 1)
+            number = F.cross_entropy(scores, digits[:, 2:].flatten(), reduction="sum")
+        return thing, number

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from sightline.models.positions import compressed_positions
-from training.questions import Dialog
-from training.targets import IGNORE
+from training.questions import Dialog, Turn
+from training.targets import IGNORE, digits_of
 from training.tokenizer import special_ids
+from training.world import COLORS, SHAPES
 
 # Lengths are rounded up to this: matrix kernels are compiled once per shape.
 STEP = 8
@@ -22,18 +23,24 @@ STEP = 8
 class Example:
     """One dialog. `labels` hold the next token where an answer is being learned, else IGNORE.
 
-    `image_start` is the slot of the image's begin row, -1 without a picture.
+    `image_start` is the slot of the image's begin row, -1 without a picture. `grounds` are slots
+    of words that name one thing, with its shape, colour and image row; `digits` slots of questions
+    about a number, with its three digits.
     """
 
     token_ids: list[int]
     labels: list[int]
     image_start: int
+    grounds: list[tuple[int, int, int, int]]
+    digits: list[tuple[int, int, int, int]]
 
 
 class Writer:
     """Turns dialogs into ids: header and body encoded apart, the picture right after the header."""
 
     def __init__(self, encoding: tiktoken.Encoding, num_image_tokens: int) -> None:
+        self._encoding = encoding
+        self.grid = round((num_image_tokens - 2) ** 0.5)
         self.num_image_tokens = num_image_tokens
         self.special = special_ids(encoding.max_token_value + 1)
         self.encode = lru_cache(maxsize=200_000)(
@@ -61,6 +68,8 @@ class Writer:
     def _write(self, dialog: Dialog, num_answered: int) -> Example:
         ids = [self.special["[gMASK]"], self.special["<sop>"]]
         learned: list[tuple[int, int]] = []
+        grounds: list[tuple[int, int, int, int]] = []
+        digits: list[tuple[int, int, int, int]] = []
         image_start = -1
         if dialog.system:
             ids += [self.special["<|system|>"], *self._newline, *self.encode(dialog.system)]
@@ -69,7 +78,17 @@ class Writer:
             if i == dialog.image_turn:
                 image_start = len(ids)
                 ids += self._image
+            begin = len(ids)
             ids += self.encode(turn.question)
+            if turn.focus is not None:
+                x, y = turn.focus.x, turn.focus.y
+                cell = int(y * self.grid) * self.grid + int(x * self.grid)
+                slot = begin + self._last_token(turn)
+                kinds = SHAPES.index(turn.focus.shape), COLORS.index(turn.focus.color)
+                grounds.append((slot, *kinds, cell))
+            elif turn.number:
+                first, second, third = digits_of(turn.number)
+                digits.append((len(ids) - 1, first, second, third))
             if i < num_answered:
                 ids.append(self.special["<|assistant|>"])
                 begin = len(ids) - 1
@@ -80,7 +99,21 @@ class Writer:
         labels = [IGNORE] * len(ids)
         for begin, end in learned:
             labels[begin:end] = ids[begin + 1 : end + 1]
-        return Example(ids, labels, image_start)
+        return Example(ids, labels, image_start, grounds, digits)
+
+    def _last_token(self, turn: Turn) -> int:
+        """Return the index of the question's token that ends its mention, or the last one."""
+        ids = self.encode(turn.question)
+        begin = turn.question.lower().find(turn.mention.lower()) if turn.mention else -1
+        if begin < 0:
+            return len(ids) - 1
+        end = len(turn.question[: begin + len(turn.mention)].encode())
+        length = 0
+        for i, token in enumerate(ids):
+            length += len(self._encoding.decode_single_token_bytes(token))
+            if length >= end:
+                return i
+        return len(ids) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +128,8 @@ class Batch:
     positions: Tensor
     labels: Tensor
     image_rows: Tensor  # int64 [M, 3]
+    grounds: Tensor  # int64 [K, 5]: row, slot, shape, colour, image row
+    digits: Tensor  # int64 [J, 5]: row, slot, three digits
 
 
 def make_batches(
@@ -111,12 +146,14 @@ def make_batches(
         ids = np.zeros((len(part), longest), np.int64)
         labels = np.full((len(part), longest), IGNORE, np.int64)
         positions = torch.zeros((len(part), longest), dtype=torch.int64)
-        rows = []
+        rows, grounds, digits = [], [], []
         for row, i in enumerate(part):
             example = examples[i]
             ids[row, : len(example.token_ids)] = example.token_ids
             labels[row, : len(example.labels)] = example.labels
             positions[row] = _positions(longest, example.image_start, num_image_tokens)
+            grounds += [(row, *ground) for ground in example.grounds]
+            digits += [(row, *number) for number in example.digits]
             if example.image_start >= 0:
                 rows.append((row, example.image_start, pictures[i]))
         batches.append(
@@ -125,6 +162,8 @@ def make_batches(
                 positions,
                 torch.from_numpy(labels),
                 torch.tensor(rows, dtype=torch.int64).reshape(-1, 3),
+                torch.tensor(grounds, dtype=torch.int64).reshape(-1, 5),
+                torch.tensor(digits, dtype=torch.int64).reshape(-1, 5),
             )
         )
     return batches

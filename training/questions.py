@@ -6,7 +6,7 @@ from random import Random
 
 from training.answers import SIDES, Query, answer, noun
 from training.phrases import HELD_OUT, Language, ask, mention, plural
-from training.world import COLORS, SHAPES, Scene
+from training.world import COLORS, SHAPES, Scene, Thing
 
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
@@ -228,7 +228,7 @@ _STRANGE: dict[Language, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 _SHAPE_TOPICS = {
-    "what": 13, "describe": 9, "count": 13, "count_of": 8, "color_of": 12, "shape_of": 11, "is_there": 15, "where": 14,
+    "what": 12, "describe": 6, "count": 13, "count_of": 8, "color_of": 12, "shape_of": 11, "is_there": 15, "where": 14,
     "side": 3, "is_it": 4, "colors": 3, "shapes": 3, "its_color": 4, "its_shape": 4, "its_place": 4, "number": 2,
     "is_a_number": 1.5, "background": 1.5,
 }  # fmt: skip
@@ -242,9 +242,17 @@ _SINGLE_ONLY = ("its_color", "its_shape", "its_place", "is_it")
 
 @dataclass(frozen=True, slots=True)
 class Turn:
+    """`mention` are the words of the question for the one thing, `focus`, that it is about.
+
+    `number` are the digits of the picture that the question is about.
+    """
+
     question: str
     answer: str
     topic: str
+    mention: str = ""
+    focus: Thing | None = None
+    number: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,6 +315,11 @@ def _guess(rng: Random, number: str) -> str:
 
 def word(rng: Random, query: Query, language: Language, held_out: bool = False) -> str:
     """Return `query` as a question of a person."""
+    return _word(rng, query, language, held_out)[0]
+
+
+def _word(rng: Random, query: Query, language: Language, held_out: bool) -> tuple[str, str]:
+    """Return the question, and the phrase in it that names what it is about ("" if none does)."""
     slots = {}
     if query.shape or query.color:
         is_canonical = held_out or rng.random() < 0.55
@@ -314,13 +327,16 @@ def word(rng: Random, query: Query, language: Language, held_out: bool = False) 
         slots["x"] = phrase or noun(query.shape, query.color, language)
         slots["xs"] = plural(slots["x"]) if language == "en" else slots["x"]
     if query.color:
-        slots["c"] = {"zh": mention(rng, "zh", "circle", query.color, True)[0], "en": query.color}[
-            language
-        ]
+        hue = mention(rng, "zh", "circle", query.color, True)[0]
+        slots["c"] = hue if language == "zh" else query.color
     if query.side:
         slots["s"] = SIDES[query.side][language]
     slots["n"] = query.number
-    return ask(rng, language, query.topic, slots, held_out)
+    text = ask(rng, language, query.topic, slots, held_out)
+    for phrase in (slots.get("xs", ""), slots.get("x", ""), slots.get("c", "")):
+        if phrase and phrase.lower() in text.lower():
+            return text, phrase
+    return text, ""
 
 
 def picture_turn(
@@ -335,11 +351,21 @@ def picture_turn(
         asked = query or draw_query(rng, scene)
         text = answer(scene, asked, language)
         if text is not None and not (held_out and asked.topic not in HELD_OUT):
-            return Turn(word(rng, asked, language, held_out), text, asked.topic), asked
+            question, phrase = _word(rng, asked, language, held_out)
+            focus = _focus(scene, asked, bool(phrase))
+            return Turn(question, text, asked.topic, phrase, focus, scene.number), asked
         query = None
     fallback = Query("what")
     text = answer(scene, fallback, language) or ""
     return Turn(word(rng, fallback, language, held_out), text, "what"), fallback
+
+
+def _focus(scene: Scene, query: Query, is_named: bool) -> Thing | None:
+    """Return the one thing that a question is about, if there is just one."""
+    if query.shape or query.color:
+        found = [thing for thing in scene.things if query.matches(thing)]
+        return found[0] if len(found) == 1 and (is_named or len(scene.things) == 1) else None
+    return scene.things[0] if len(scene.things) == 1 else None
 
 
 def _follow_up(rng: Random, scene: Scene, last: Query, language: Language) -> Query | None:

@@ -69,8 +69,7 @@ def make_targets(records: np.ndarray, grid: int) -> Targets:
     number = records["number"].astype(int)
     digits = np.full((batch, MAX_DIGITS), IGNORE, np.int64)
     for b in np.flatnonzero(number >= 0):
-        text = str(number[b])
-        digits[b] = [int(text[j]) if j < len(text) else NO_DIGIT for j in range(MAX_DIGITS)]
+        digits[b] = digits_of(str(number[b]))
     return Targets(
         shape=_by_row(shape, grid),
         color=_by_row(color, grid),
@@ -82,6 +81,11 @@ def make_targets(records: np.ndarray, grid: int) -> Targets:
         presence=torch.from_numpy(centre.max(1)),
         digits=torch.from_numpy(digits),
     )
+
+
+def digits_of(number: str) -> list[int]:
+    """Return three classes, left to right: 0 to 9, or `NO_DIGIT` after the last digit."""
+    return [int(number[j]) if j < len(number) else NO_DIGIT for j in range(MAX_DIGITS)]
 
 
 def _by_row(fine: np.ndarray, grid: int) -> Tensor:

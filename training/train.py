@@ -18,7 +18,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
 from training.config import hub_config
-from training.heads import Heads
+from training.heads import GroundingHeads, Heads
 from training.optimizer import Optimizer
 from training.pictures import SHARD, WORK, open_shards, to_scene
 from training.prompts import Batch, Writer, make_batches
@@ -74,6 +74,15 @@ class Materials:
     batches: list[Batch]
 
 
+class Spoken(NamedTuple):
+    """Summed losses of one batch of dialogs."""
+
+    language: Tensor
+    thing: Tensor
+    number: Tensor
+    num_labels: int
+
+
 class Source:
     """Draws steps from the rendered shards; the draw of step `i` depends on the seed and `i`."""
 
@@ -105,7 +114,7 @@ class Source:
         for i, record in enumerate(records):
             scene = to_scene(record)
             for _ in range(self.recipe.dialogs_per_picture):
-                num_turns = rng.choices((1, 2, 3, 5), (0.58, 0.27, 0.12, 0.03))[0]
+                num_turns = rng.choices((1, 2, 3, 5), (0.45, 0.3, 0.2, 0.05))[0]
                 examples.append(self.writer.example(picture_dialog(rng, scene, num_turns)))
                 pictures.append(i)
         for _ in range(round(len(examples) * self.recipe.text_share)):
@@ -128,9 +137,15 @@ class Trainer:
         grid = config.vision.grid_size // 2
         self.heads = Heads(config.hidden_size, grid * grid) if phase == "tower" else None
         writer = None
+        self.grounding = GroundingHeads(config.hidden_size, grid * grid)
+        self._middle: list[Tensor] = []
+        self.model.transformer.encoder.layers[config.num_layers // 2 - 1].register_forward_hook(
+            lambda _module, _inputs, output: self._middle.append(output)
+        )
         if self.heads is not None:
             modules["heads"] = self.heads
         else:
+            modules["grounding"] = self.grounding
             writer = Writer(load_encoding(WORK / "tokenizer"), config.vision.num_image_tokens)
         modules.to(self.device)
         for name, parameter in self.model.named_parameters():
@@ -151,8 +166,7 @@ class Trainer:
             self.step = state["step"]
             self.model.load_state_dict(state["model"])
             self.average = state["average"]
-            if self.heads is not None:
-                self.heads.load_state_dict(state["heads"])
+            (self.heads or self.grounding).load_state_dict(state["heads"])
             return
         if before.exists():
             state = torch.load(before, map_location=self.device, weights_only=True)
@@ -167,7 +181,7 @@ class Trainer:
         unfinished = target.with_suffix(".unfinished")
         state = {
             "model": self.model.state_dict(),
-            "heads": self.heads.state_dict() if self.heads is not None else {},
+            "heads": (self.heads or self.grounding).state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
@@ -181,19 +195,26 @@ class Trainer:
             features = self.model.encode_images(materials.pixels.to(self.device))
             language = [self._language(batch, features) for batch in materials.batches]
         if self.heads is None:
-            spoken = sum(count for _, count in language)
-            return {"language": torch.stack([loss for loss, _ in language]).sum() / spoken}
+            spoken = sum(part.num_labels for part in language)
+            named = max(1, sum(len(batch.grounds) for batch in materials.batches))
+            numbers = max(1, sum(len(batch.digits) for batch in materials.batches))
+            return {
+                "language": 4 * torch.stack([part.language for part in language]).sum() / spoken,
+                "thing": 0.3 * torch.stack([part.thing for part in language]).sum() / named,
+                "number": 0.3 * torch.stack([part.number for part in language]).sum() / numbers,
+            }
         targets = Targets(
             **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}
         )
         return self.heads.losses(features[:, 1:-1] * self.scaling_factor, targets)
 
-    def _language(self, batch: Batch, features: Tensor) -> tuple[Tensor, int]:
+    def _language(self, batch: Batch, features: Tensor) -> Spoken:
         embeds = self.model.embed(batch.token_ids.to(self.device))
         if len(batch.image_rows):
             row, start, picture = batch.image_rows.to(self.device).unbind(1)
             slots = start[:, None] + self.image_slots
             embeds = embeds.index_put((row[:, None], slots), features[picture].float())
+        self._middle.clear()
         hidden = self.model(embeds, batch.positions.to(self.device))
         labels = batch.labels.to(self.device).flatten()
         learned = (labels != IGNORE).nonzero().squeeze(1)
@@ -202,7 +223,10 @@ class Trainer:
         wanted = F.pad(labels[learned], (0, spare), value=IGNORE)
         scores = self.model.logits(hidden.flatten(0, 1)[chosen]).float()
         loss = F.cross_entropy(scores, wanted, ignore_index=IGNORE, reduction="sum")
-        return loss, len(learned)
+        thing, number = self.grounding.losses(
+            self._middle[0], batch.grounds.to(self.device), batch.digits.to(self.device)
+        )
+        return Spoken(loss, thing, number, len(learned))
 
     def run(self) -> None:
         """Train to the last step, saving on the way."""
@@ -243,7 +267,7 @@ class Trainer:
 RECIPES = {
     "tower": Recipe(steps=3000, pictures=128, rate=0.8),
     "language": Recipe(
-        steps=1400, pictures=64, rate=0.8, end_rate=0.25, decay_share=0.6, tower_rate=0.0,
+        steps=1500, pictures=40, rate=0.3, end_rate=0.1, decay_share=1.0, tower_rate=0.0,
         after="tower",
     ),
     "joint": Recipe(steps=400, pictures=64, rate=0.25, tower_rate=0.4, after="language"),

@@ -3,6 +3,7 @@
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,18 +271,36 @@ def test_a_full_cache_makes_requests_wait_and_fails_none(loaded: LoadedModel) ->
         assert max(o.stats.num_running for o in desk.outputs) == 2
 
 
-def test_a_picture_is_encoded_once(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def encoded(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures each call of the vision tower got."""
     calls: list[int] = []
     encode = loaded.model.encode_images
     monkeypatch.setattr(
-        loaded.model, "encode_images", lambda pixels: calls.append(1) or encode(pixels)
+        loaded.model, "encode_images", lambda pixels: calls.append(len(pixels)) or encode(pixels)
     )
+    return calls
+
+
+def test_a_picture_is_encoded_once(loaded: LoadedModel, encoded: list[int]) -> None:
     with bench(loaded) as desk:
         for name, shade in (("a", 1), ("b", 2), ("c", 1), ("d", 2)):
             desk.loop.submit(*ask_about(name, shade))
         a, b, c, d = desk.wait(*"abcd")
     assert (a, b) == (c, d)
-    assert len(calls) == 2
+    assert len(encoded) == 2
+
+
+def test_a_picture_is_encoded_again_for_another_tenant(
+    loaded: LoadedModel, encoded: list[int]
+) -> None:
+    with bench(loaded) as desk:
+        for name, salt in (("a", b"one"), ("b", b"two"), ("c", b"one")):
+            message, pixels = ask_about(name, 1)
+            desk.loop.submit(replace(message, cache_salt=salt), pixels)
+        a, b, c = desk.wait(*"abc")
+    assert a == b == c
+    assert len(encoded) == 2
 
 
 @pytest.mark.parametrize("fault", [RAISE, NAN], ids=["raises", "gives NaN"])

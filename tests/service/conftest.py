@@ -53,8 +53,12 @@ class Pictures:
 
     before: Callable[[], Awaitable[object]] | None = None
     loaded: list[str] = field(default_factory=list)
+    salts: set[bytes] = field(default_factory=set)
 
-    async def load(self, parts: Sequence[ImagePart], policy: SquareImagePolicy) -> list[Image]:
+    async def load(
+        self, parts: Sequence[ImagePart], policy: SquareImagePolicy, *, cache_salt: bytes
+    ) -> list[Image]:
+        self.salts.add(cache_salt)
         if self.before is not None:
             await self.before()
         images = []

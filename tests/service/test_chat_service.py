@@ -47,6 +47,7 @@ def test_text_and_picture_reach_the_engine_in_their_places(kit) -> None:
     assert request.prompt.cache_salt == b"tenant"
     assert request.request_id == "r-1"
     assert world.pictures.loaded == ["cat"]
+    assert world.pictures.salts == {b"tenant"}
 
 
 def test_settings_of_the_request_go_before_those_of_the_model(kit) -> None:

@@ -61,7 +61,9 @@ class ByteTokenizer:
 class Pictures:
     """Makes a picture out of any address, but refuses those that contain `broken`."""
 
-    async def load(self, parts: Sequence[ImagePart], policy: SquareImagePolicy) -> list[Image]:
+    async def load(
+        self, parts: Sequence[ImagePart], policy: SquareImagePolicy, *, cache_salt: bytes
+    ) -> list[Image]:
         images = []
         for part in parts:
             if "broken" in part.source:

@@ -1,7 +1,8 @@
-"""Image embeddings by digest, within a budget of bytes; the least recently used go first.
+"""Image embeddings within a budget of bytes; the least recently used go first.
 
-A digest covers pixels, size and preprocessing, so equal keys mean equal embeddings. The second
-question about a picture then costs no encoding.
+A key is the tenant's salt and the picture's digest, which covers pixels, size and preprocessing:
+equal keys mean equal embeddings, and nobody can tell by the clock what others have sent. The
+second question about a picture then costs no encoding.
 """
 
 from collections import OrderedDict
@@ -21,21 +22,21 @@ class EmbeddingCache(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, digest: bytes) -> T | None:
-        """Return the embeddings of `digest` and make them the most recently used."""
-        entry = self._entries.get(digest)
+    def get(self, key: bytes) -> T | None:
+        """Return the embeddings of `key` and make them the most recently used."""
+        entry = self._entries.get(key)
         if entry is None:
             return None
-        self._entries.move_to_end(digest)
+        self._entries.move_to_end(key)
         return entry[0]
 
-    def put(self, digest: bytes, value: T, size_bytes: int) -> None:
+    def put(self, key: bytes, value: T, size_bytes: int) -> None:
         """Remember `value`, which takes `size_bytes`, unless it alone exceeds the budget."""
         if size_bytes > self._max_bytes:
             return
-        if digest in self._entries:
-            self.size_bytes -= self._entries.pop(digest)[1]
-        self._entries[digest] = (value, size_bytes)
+        if key in self._entries:
+            self.size_bytes -= self._entries.pop(key)[1]
+        self._entries[key] = (value, size_bytes)
         self.size_bytes += size_bytes
         while self.size_bytes > self._max_bytes:
             _, (_, evicted) = self._entries.popitem(last=False)

@@ -132,6 +132,7 @@ class EngineLoop:
                 seed=fresh_seed() if seed is None else seed,
                 max_model_len=self.info.max_model_len,
                 arrived_at=submission.arrived_at,
+                cache_salt=message.cache_salt,
             )
         )
 

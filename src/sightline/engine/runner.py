@@ -56,7 +56,7 @@ class ModelRunner:
         rows = self._tensors[sequence.request_id].rows
         for span in _overlapping(sequence.images, start, end):
             if span.image.digest not in rows:
-                rows[span.image.digest] = self._encoded(span.image)
+                rows[span.image.digest] = self._encoded(span.image, sequence.cache_salt)
 
     @torch.inference_mode()
     def prefill(self, sequence: Sequence, start: int, end: int) -> Tensor | None:
@@ -89,15 +89,16 @@ class ModelRunner:
         except RuntimeError as error:
             raise DeviceLost from error
 
-    def _encoded(self, image: Image) -> Tensor:
-        rows = self._embeddings.get(image.digest)
+    def _encoded(self, image: Image, cache_salt: bytes) -> Tensor:
+        key = cache_salt + image.digest
+        rows = self._embeddings.get(key)
         if rows is None:
             pixels = torch.frombuffer(bytearray(image.pixels), dtype=torch.uint8)
             square = pixels.view(1, image.height, image.width, 3).to(self._device)
             rows = self._model.encode_images(square)[0]
             if not torch.isfinite(rows.float().sum()):
                 raise BadEmbeddings
-            self._embeddings.put(image.digest, rows, rows.numel() * rows.element_size())
+            self._embeddings.put(key, rows, rows.numel() * rows.element_size())
         return rows
 
     def _ids(self, token_ids: tuple[int, ...] | list[int]) -> Tensor:

@@ -24,6 +24,7 @@ class Sequence:
     seed: int
     max_model_len: int
     arrived_at: float
+    cache_salt: bytes = field(default=b"", repr=False)
     admitted_at: float | None = None
     encode_s: float = 0.0
     prefill_s: float = 0.0

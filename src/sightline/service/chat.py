@@ -36,11 +36,12 @@ NUM_TEXT_THREADS = 2
 class ImageLoader(Protocol):
     """Fetches and decodes: one picture per part, in order, as `policy` wants them.
 
-    Raises `RequestError` with the `param` of the part to blame.
+    Nothing that was decoded under another `cache_salt` is used. Raises `RequestError` with the
+    `param` of the part to blame.
     """
 
     async def load(
-        self, parts: Sequence[ImagePart], policy: SquareImagePolicy
+        self, parts: Sequence[ImagePart], policy: SquareImagePolicy, *, cache_salt: bytes
     ) -> Sequence[Image]: ...
 
 
@@ -177,7 +178,7 @@ class ChatService:
             _refuse_warnings(notices)
         log.lap("layout_s")
 
-        images = await self._load_images(layout, model)
+        images = await self._load_images(layout, model, request.cache_salt)
         log.images(images)
         log.lap("media_s")
 
@@ -231,11 +232,14 @@ class ChatService:
             require_room(_counts(layout), window=window)
         return layout
 
-    async def _load_images(self, layout: Layout, model: ServedModel) -> Sequence[Image]:
+    async def _load_images(
+        self, layout: Layout, model: ServedModel, cache_salt: bytes
+    ) -> Sequence[Image]:
         policy = model.info.image_policy
         if policy is None or not layout.images:
             return ()
-        return await self._images.load([slots.part for slots in layout.images], policy)
+        parts = [slots.part for slots in layout.images]
+        return await self._images.load(parts, policy, cache_salt=cache_salt)
 
     async def _get_prompt_maker(self) -> PromptMaker:
         if self._prompt_maker is None:

@@ -1,5 +1,9 @@
+import http.server
 import io
+import json
 import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 from PIL import Image
@@ -101,6 +105,48 @@ def test_a_server_that_was_named_must_answer(ask):
     assert (
         outcome.err == f"sightline: No server answers at {url}. Start one with `sightline serve`.\n"
     )
+
+
+@pytest.fixture
+def foreign_server() -> Iterator[str]:
+    """The address of a server of another make: it knows models and chat, and no readiness."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/v1/models":
+                self.answer(json.dumps({"object": "list", "data": [{"id": "theirs"}]}).encode())
+            else:
+                self.send_error(404)
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            choice = {"delta": {"content": f"I am {asked['model']}."}, "finish_reason": "stop"}
+            chunk = json.dumps({"model": asked["model"], "choices": [choice]})
+            self.answer(f"data: {chunk}\n\ndata: [DONE]\n\n".encode())
+
+        def answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_server_that_was_named_is_asked_without_a_probe(ask, foreign_server):
+    outcome = ask("hello", SIGHTLINE_URL=foreign_server)
+    assert (outcome.status, outcome.out) == (0, "I am theirs.\n")
+
+
+def test_a_server_that_was_named_gets_the_model_that_was_named(ask, foreign_server):
+    assert ask("--model", "other", "hello", SIGHTLINE_URL=foreign_server).out == "I am other.\n"
 
 
 def test_control_characters_of_an_answer_do_not_reach_the_terminal(ask):

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from sightline.cli import catalogue
-from sightline.cli.terminal import ProgressBar, fail, note, printable
+from sightline.cli.terminal import EXIT_FAILED, ProgressBar, fail, note, printable
 from sightline.client.chat import Client
+from sightline.client.errors import ServerUnreachable
 from sightline.client.wire import Message, Usage
 from sightline.settings import Settings
 
@@ -81,22 +82,39 @@ class Answerer:
 def answerer(settings: Settings) -> Iterator[Answerer]:
     """Use the server at the `url` setting if it answers; else start the model for this command.
 
-    A server that was named on purpose must answer: the pictures were meant for it. A model that
-    was named on purpose is started, unless the server has it.
+    A server that was named on purpose is asked in any case, with all the patience it needs: the
+    pictures were meant for it and for nobody else. Otherwise a model that was named on purpose is
+    started, unless the server has it.
     """
     url, wanted = settings.client.url, settings.model.model
     key = settings.server.api_key[0] if settings.server.api_key else None
     with Client(url, api_key=key) as client:
-        if client.is_ready(timeout_s=PROBE_TIMEOUT_S):
-            names = [card.id for card in client.models()]
-            if names and (not wanted or wanted in names):
-                yield Answerer(client, wanted or names[0])
-                return
-        elif settings.origin("url") != "default":
-            fail(catalogue.text("server.unreachable", url=url), status=1)
-    note(catalogue.text("server.starting", url=url))
+        if settings.origin("url") != "default":
+            yield Answerer(client, wanted or _model_of(client))
+            return
+        names = _model_names(client) if client.is_ready(timeout_s=PROBE_TIMEOUT_S) else []
+        if names and (not wanted or wanted in names):
+            yield Answerer(client, wanted or names[0])
+            return
+    reason = "server.other_model" if names else "server.starting"
+    note(catalogue.text(reason, url=url, model=wanted))
     with _own_server(settings) as own:
         yield own
+
+
+def _model_of(client: Client) -> str:
+    """Return the first model of a server; without one, or without an answer, end the command."""
+    try:
+        names = _model_names(client)
+    except ServerUnreachable:
+        fail(catalogue.text("server.unreachable", url=client.url), status=EXIT_FAILED)
+    if not names:
+        fail(catalogue.text("server.no_model", url=client.url), status=EXIT_FAILED)
+    return names[0]
+
+
+def _model_names(client: Client) -> list[str]:
+    return [card.id for card in client.models()]
 
 
 @contextmanager

@@ -141,6 +141,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "No server answers at {url}. Start one with `sightline serve`.",
         "{url} 没有服务。请先运行 `sightline serve`。",
     ),
+    "server.other_model": (
+        "The server at {url} has no model {model}; starting it for this command.",
+        "{url} 上的服务没有模型 {model}，正在为本次命令启动该模型。",
+    ),
+    "server.no_model": (
+        "The server at {url} lists no model; name one with --model.",
+        "{url} 上的服务没有列出任何模型，请用 --model 指定。",
+    ),
     "server.hint_key": (
         "Give the key with --api-key or SIGHTLINE_API_KEY.",
         "请用 --api-key 或 SIGHTLINE_API_KEY 提供密钥。",

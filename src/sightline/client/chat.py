@@ -58,8 +58,8 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def is_ready(self, *, timeout_s: float = 1.0) -> bool:
-        """Say whether a server answers that it is ready to be asked."""
+    def is_ready(self, *, timeout_s: float) -> bool:
+        """Say whether a sightline server answers, within `timeout_s`, that it is ready."""
         try:
             return self._http.get("/ready", timeout=timeout_s).status_code == 200
         except httpx2.HTTPError:

@@ -31,8 +31,23 @@ def test_a_line_has_the_facts_of_its_request(
     assert line["status"] == 200
     assert line["path"] == "/v1/chat/completions"
     assert line["finish_reason"] == "stop"
+    assert line["completion_tokens"] == answer.json()["usage"]["completion_tokens"]
+    assert {"queue_s", "media_s", "ttft_s", "text_tokens", "image_tokens"} <= line.keys()
     assert line["warnings"] == "foo=unknown-field"
     assert len(str(line["key_id"])) == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_is_one_line(
+    stream: bool, front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "sightline"):
+        front.post(chat("hello", stream=stream))
+        (line,) = access_lines(caplog)
+    assert [r.name for r in caplog.records if r.name.startswith("sightline")] == [
+        "sightline.access"
+    ]
+    assert line["stream"] is stream
 
 
 def test_neither_content_nor_keys_nor_queries_are_logged(

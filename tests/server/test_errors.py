@@ -81,7 +81,7 @@ def test_an_internal_error_says_its_request_id_and_nothing_else(front: Front) ->
 
 @pytest.fixture
 def buggy_front(monkeypatch: pytest.MonkeyPatch) -> Any:
-    async def start(self: ChatService, request: ChatRequest, *, streaming: bool = False) -> None:
+    async def start(self: ChatService, request: ChatRequest, **options: object) -> None:
         raise ZeroDivisionError("at 0x7f0012345678 in /usr/lib")
 
     monkeypatch.setattr(ChatService, "start", start)

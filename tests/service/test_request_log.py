@@ -1,74 +1,65 @@
-"""One line per request: numbers and names, never content."""
+"""What is noted of a request: numbers and names, never content."""
 
 import asyncio
-import logging
 import re
+from typing import Any
 
 import pytest
 
 from sightline.backends.fake import FakeEngine, Reply
 from sightline.core.errors import InternalError, RequestError
+from sightline.service.request_log import Facts
 
 
-@pytest.fixture
-def lines(caplog):
-    caplog.set_level(logging.DEBUG, logger="sightline")
-    return lambda: [record.getMessage() for record in caplog.records]
+async def ask(world: Any, request: Any, facts: Facts) -> None:
+    async for _ in await world.service.start(request, facts=facts):
+        pass
 
 
-def facts(line: str) -> dict[str, str]:
-    return dict(re.findall(r"(\w+)=(\S+)", line))
-
-
-def test_a_finished_request_is_one_line_of_numbers(kit, lines) -> None:
+def test_a_finished_request_leaves_numbers_and_no_content(kit) -> None:
     world = kit.world(FakeEngine([Reply(["\nsecret answer"])]))
-    asyncio.run(world.ask("secret question", kit.image("secret.png")))
-    (line,) = lines()
-    fact = facts(line)
-    assert fact["id"] == "r-1"
-    assert fact["outcome"] == "stop"
-    assert fact["model"] == "sightline-fake"
-    assert fact["text_tokens"] == str(len("\nsecret question") + 4)
-    assert fact["image_tokens"] == "18"
-    assert fact["completion_tokens"] == str(len("\nsecret answer") + 1)
-    assert fact["images"] == "1"
-    assert re.fullmatch("[0-9a-f]{8}", fact["digests"])
-    for name in ("queue_s", "layout_s", "media_s", "ttft_s", "total_s", "engine_prefill_s"):
-        assert float(fact[name]) >= 0
-    assert "secret" not in line
+    facts: Facts = {}
+    asyncio.run(ask(world, kit.request("secret question", kit.image("secret.png")), facts))
+    assert facts["finish_reason"] == "stop"
+    assert facts["model"] == "sightline-fake"
+    assert facts["text_tokens"] == len("\nsecret question") + 4
+    assert facts["image_tokens"] == 18
+    assert facts["completion_tokens"] == len("\nsecret answer") + 1
+    assert facts["images"] == 1
+    assert re.fullmatch("[0-9a-f]{8}", str(facts["digests"]))
+    for name in ("queue_s", "layout_s", "media_s", "ttft_s", "engine_prefill_s"):
+        assert float(facts[name]) >= 0
+    assert "secret" not in str(facts)
 
 
-def test_a_refused_request_says_why(kit, lines) -> None:
+def test_a_refused_request_leaves_no_finish_reason(kit) -> None:
+    facts: Facts = {}
     with pytest.raises(RequestError):
-        asyncio.run(kit.world().ask("hi", model="nope"))
-    (line,) = lines()
-    assert facts(line)["outcome"] == "model_not_found"
-    assert "nope" not in line
+        asyncio.run(ask(kit.world(), kit.request("hi", model="nope"), facts))
+    assert facts == {"model": "sightline-fake"}
 
 
-def test_a_failed_answer_says_so_once(kit, lines) -> None:
+def test_an_answer_that_failed_was_not_abandoned(kit) -> None:
     world = kit.world(FakeEngine([Reply(["half"], error=InternalError())]))
+    facts: Facts = {}
     with pytest.raises(InternalError):
-        asyncio.run(world.ask("hi"))
-    assert [facts(line)["outcome"] for line in lines()] == ["internal_error"]
+        asyncio.run(ask(world, kit.request("hi"), facts))
+    assert not {"finish_reason", "abandoned"} & facts.keys()
 
 
-def test_a_client_that_left_is_noted(kit, lines) -> None:
+def test_a_client_that_left_is_noted(kit) -> None:
+    closed: Facts = {}
+    cancelled: Facts = {}
+
     async def scenario() -> None:
         world = kit.world(FakeEngine([Reply(["half", asyncio.Event()])] * 2))
-        answer = await world.service.start(kit.request("hi"))
+        answer = await world.service.start(kit.request("hi"), facts=closed)
         await answer.aclose()
-        task = asyncio.create_task(world.ask("hi"))
+        task = asyncio.create_task(ask(world, kit.request("hi"), cancelled))
         await kit.settle()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(scenario())
-    assert [facts(line)["outcome"] for line in lines()] == ["abandoned", "abandoned"]
-
-
-def test_a_request_id_cannot_forge_a_line(kit, lines) -> None:
-    asyncio.run(kit.world().ask("hi", request_id="a\nchat id=b outcome=stop" + "x" * 100))
-    (line,) = lines()
-    assert "\n" not in line
-    assert len(facts(line)["id"]) <= 64
+    assert closed["abandoned"] is True
+    assert cancelled["abandoned"] is True

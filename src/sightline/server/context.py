@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from starlette.types import Scope
 
 from sightline.core.chat import Notice
+from sightline.service.request_log import Facts
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SCOPE_KEY = "sightline"
@@ -25,7 +26,7 @@ class RequestContext:
     key_id: str | None = None
     cache_salt: bytes = field(default=b"", repr=False)
     notices: list[Notice] = field(default_factory=list)
-    log: dict[str, str | int | float | None] = field(default_factory=dict)
+    log: Facts = field(default_factory=dict)
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
+from sightline.service.request_log import Facts
 from sightline.service.served_model import ServedModel
 
 
@@ -27,6 +28,8 @@ class Answer(Protocol):
 class Chat(Protocol):
     """The service. `start` returns once the first delta is there, so refusals come before it.
 
+    What a request costs is noted in `facts`, for the access line.
+
     `model` raises `Unavailable` (`model_loading`) until the model has been loaded once.
     """
 
@@ -36,4 +39,6 @@ class Chat(Protocol):
     @property
     def is_ready(self) -> bool: ...
 
-    async def start(self, request: ChatRequest, *, streaming: bool = False) -> Answer: ...
+    async def start(
+        self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
+    ) -> Answer: ...

@@ -85,7 +85,7 @@ class Envelope:
 def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineError:
     if not isinstance(error, SightlineError):
         logger.error("request %s failed", context.request_id, exc_info=error)
-        return InternalError()
+        error = InternalError()
     context.log["error"] = error.code
     return error
 

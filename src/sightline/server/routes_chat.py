@@ -95,7 +95,7 @@ async def _complete(
 ) -> dict[str, object]:
     """Return the whole `chat.completion` object."""
     with lifecycle.running_answer():
-        answer = await chat.start(call.request)
+        answer = await chat.start(call.request, facts=context.log)
         async with aclosing(answer):
             context.notices.extend(answer.notices)
             text: list[str] = []
@@ -104,7 +104,6 @@ async def _complete(
                 text.append(last.text)
         if last is None or last.finish_reason is None or last.usage is None:
             raise InternalError
-        _log_answer(context, last)
         completion = completion_object(
             completion_id=call.request.request_id,
             created=int(time.time()),
@@ -125,7 +124,7 @@ async def _stream(
     """Yield the blocks of the stream up to `[DONE]`. Nothing is yielded before the first delta."""
     with lifecycle.running_answer():
         created = int(time.time())
-        answer = await chat.start(call.request, streaming=True)
+        answer = await chat.start(call.request, streaming=True, facts=context.log)
         async with aclosing(answer):
             context.notices.extend(answer.notices)
             chunks = ChunkWriter(
@@ -144,17 +143,9 @@ async def _stream(
                     head = b""
         if last is None or last.finish_reason is None or last.usage is None:
             raise InternalError
-        _log_answer(context, last)
         finish = chunks.finish(last.finish_reason)
         if call.report:
             finish["sightline"] = report_object(context.notices, answer.images)
         yield head + block(finish)
         if call.include_usage:
             yield block(chunks.usage(last.usage))
-
-
-def _log_answer(context: RequestContext, last: ChatDelta) -> None:
-    context.log["finish_reason"] = last.finish_reason
-    if last.usage is not None:
-        context.log["prompt_tokens"] = last.usage.prompt_tokens
-        context.log["completion_tokens"] = last.usage.completion_tokens

@@ -27,7 +27,7 @@ from sightline.service.deadline import Deadline
 from sightline.service.formats.contract import Layout, Tokenizer
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
-from sightline.service.request_log import RequestLog
+from sightline.service.request_log import Facts, RequestLog
 from sightline.service.served_model import ServedModel
 
 NUM_TEXT_THREADS = 2
@@ -111,17 +111,19 @@ class ChatService:
         """
         await self._get_prompt_maker()
 
-    async def start(self, request: ChatRequest, *, streaming: bool = False) -> ChatAnswer:
+    async def start(
+        self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
+    ) -> ChatAnswer:
         """Do everything up to the first text of the answer, and return the answer.
 
         Whatever can be refused is refused here: `RequestError` for the request, `Overloaded` and
         `Unavailable` for the moment, `GenerationTimeout` when the total time is up (streams have
         a longer one), `InternalError` when the engine failed this request. Cancelling the call
-        leaves nothing behind.
+        leaves nothing behind. `facts` gains what the request costs until its answer has ended.
         """
         limits = self.limits
         deadline = Deadline(limits.stream_timeout_s if streaming else limits.total_timeout_s)
-        log = RequestLog(request.request_id)
+        log = RequestLog({} if facts is None else facts)
         async with AsyncExitStack() as resources:
             try:
                 async with deadline.enforce():

@@ -1,38 +1,38 @@
-"""One line per chat request: what it cost and how long each part took, never what it said."""
+"""What one chat request cost and how long each part took, never what it said.
+
+The facts go into a mapping of the caller's, who writes the one line that a request gets.
+"""
 
 import asyncio
-import logging
 import time
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 
 from sightline.core.chat import Usage
 from sightline.core.engine import FinishReason, TokenDelta
-from sightline.core.errors import SightlineError, shorten
+from sightline.core.errors import shorten
 from sightline.core.prompt import Image
-
-logger = logging.getLogger("sightline.chat")
 
 DIGEST_PREFIX_BYTES = 4
 
+Facts = MutableMapping[str, str | int | float | None]
+
 
 class RequestLog:
-    """Gathers the facts of one request and writes them once, when it is over.
+    """Notes the facts of one request as they become known.
 
     `_s` values are seconds: `queue_s` waiting for a permit, `layout_s` tokenising, `media_s`
-    fetching and decoding, `ttft_s` until the engine's first token, `total_s` until the end;
-    `engine_*_s` are the engine's own account of its queue, the vision tower and the prefill.
+    fetching and decoding, `ttft_s` until the engine's first token; `engine_*_s` are the engine's
+    own account of its queue, the vision tower and the prefill.
     """
 
-    def __init__(self, request_id: str) -> None:
-        self._request_id = request_id
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
         self._started = self._last = time.monotonic()
-        self._facts: dict[str, object] = {}
-        self._is_written = False
 
     def lap(self, name: str) -> None:
-        """Record the time since the last lap as `name`."""
+        """Note the time since the last lap as `name`."""
         now = time.monotonic()
-        self._facts[name] = now - self._last
+        self._note_time(name, now - self._last)
         self._last = now
 
     def model(self, model_id: str) -> None:
@@ -50,38 +50,28 @@ class RequestLog:
         """Note the timings that come with an engine's first tokens."""
         if "ttft_s" in self._facts:
             return
-        self._facts["ttft_s"] = time.monotonic() - self._started
+        self._note_time("ttft_s", time.monotonic() - self._started)
         for name in ("queue_s", "encode_s", "prefill_s"):
             if (value := getattr(delta, name)) is not None:
-                self._facts[f"engine_{name}"] = value
+                self._note_time(f"engine_{name}", value)
 
     def finish(self, finish_reason: FinishReason, usage: Usage) -> None:
         self._facts.update(
-            completion_tokens=usage.completion_tokens, cached_tokens=usage.cached_tokens
+            finish_reason=finish_reason,
+            completion_tokens=usage.completion_tokens,
+            cached_tokens=usage.cached_tokens,
         )
-        self._write(finish_reason)
 
     def fail(self, error: BaseException) -> None:
-        """Write the line of a request that was refused, failed or was cancelled."""
-        if isinstance(error, SightlineError):
-            self._write(error.code)
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+        """Note that nobody waited for the end, if that is what `error` means.
+
+        What else went wrong is raised to the caller, who can name it.
+        """
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.abandon()
-        else:
-            self._write(type(error).__name__)
 
     def abandon(self) -> None:
-        """Write the line of a request whose client did not wait for the end."""
-        self._write("abandoned")
+        self._facts["abandoned"] = True
 
-    def _write(self, outcome: str) -> None:
-        if self._is_written:
-            return
-        self._is_written = True
-        self._facts["total_s"] = time.monotonic() - self._started
-        facts = " ".join(f"{name}={_brief(value)}" for name, value in self._facts.items())
-        logger.info("chat id=%s outcome=%s %s", shorten(self._request_id), outcome, facts)
-
-
-def _brief(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    def _note_time(self, name: str, seconds: float) -> None:
+        self._facts[name] = round(seconds, 4)

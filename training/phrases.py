@@ -189,6 +189,176 @@ TRAINED: dict[str, dict[Language, tuple[str, ...]]] = {
     },
 }  # fmt: skip
 
+# More of the questions that matter most, so that unfamiliar wordings fall between familiar ones.
+_MORE: dict[str, dict[Language, tuple[str, ...]]] = {
+    "what": {
+        "zh": (
+            "图(上|里)画了什么",
+            "(能|可以)(帮我|)(认|看)(一下|出)(这是什么|图里是什么)(吗|)",
+            "你(能|可以)(告诉我|说说)(图里|这|画里)(是|有)什么(吗|)",
+            "图片(展示|显示)(了|的是)(什么|哪些内容)",
+            "上面(画的|)是什么",
+            "请(说出|回答|指出)(图中|这里)(是|有)(什么|啥)",
+            "画的(是|)(什么|啥)",
+            "这(到底|究竟)是(什么|啥)",
+            "(帮我|)(认|看)(一|)(认|看)(这|图里)(是|有)(啥|些什么)",
+            "图里(的东西|的物体|的内容|)是(啥|什么)",
+        ),
+        "en": (
+            "What object is (this|shown|here)",
+            "What (has been|was) drawn( here| there|)",
+            "What is (displayed|depicted|pictured|drawn|visible)( here| in this picture|)",
+            "Say what (this is|you see)",
+            "Which object (is this|do you see|is displayed)",
+            "Would you (tell me|identify) what (this is|you see)",
+            "So what is (this|it)",
+            "What do we have( here|)",
+            "What have we( got|)",
+            "Do you know what this is",
+            "Name what you see",
+            "Any idea what (this|it) is",
+            "What (thing|figure) is this",
+            "What (does|would) this picture (contain|have)",
+        ),
+    },
+    "describe": {
+        "zh": (
+            "请(把|将)(图片|画面|这张图)(描述|说明)(一下|)",
+            "用(中文|两句话|简短的话|一些话)(描述|说明)(这张图|图片|画面)(的内容|)",
+            "描述你看到的(一切|内容|东西)",
+            "写(一段|)(图片|)(描述|说明)",
+            "(把|将)图(里|中)的内容(描述|说)(一下|给我听)",
+        ),
+        "en": (
+            "(Please |)describe everything( you see| here|)",
+            "Give (a|me a) (full |)description",
+            "I (want|need|would like) a description( of this image|)",
+            "Describe all (the |)(shapes|objects|things)( in the picture| you see|)",
+            "What (would|does) a description of this (picture|image) (say|look like)",
+            "Explain the (picture|image)( to me|)",
+            "Put (this picture|the image) into words",
+        ),
+    },
+    "count": {
+        "zh": (
+            "请(数|数出|数一下)(图中|画面里|里面)(有|)(几|多少)个(图形|形状|物体)",
+            "(图中|画面里|)(图形|形状)(的|)总数(是多少|)",
+            "(画了|共有|总计|画着)(几|多少)个(图形|形状|东西)",
+            "里面(一共|共|)有(几|多少)个(图形|形状)",
+            "(图形|形状)(共|总共|)(几|多少)个",
+            "图片(里面|上面|)(的图形|有图形)(几|多少)个",
+            "(请|)(说出|告诉我)(图形|形状)的(数量|总数)",
+        ),
+        "en": (
+            "How many (shapes|figures|things) (were|have been|got) (painted|placed|shown|put here)",
+            "What's the (count|number) of (objects|things|figures)",
+            "Tell me how many (shapes|objects|things) (there are|you see)",
+            "How many (separate|different|individual) (things|figures|shapes|objects) (are (shown|there|visible)|do you see)",
+            "(Give|State) the (number|count|total) of (shapes|objects)",
+            "Total (number of |count of |)(shapes|objects|figures)",
+            "How many (things|shapes) (can be seen|are drawn|were drawn|are visible)",
+            "The (number|count) of shapes is what",
+        ),
+    },
+    "count_of": {
+        "zh": (
+            "里面(一共|)有(几|多少)个{x}",
+            "能看(到|见)(几|多少)个{x}",
+            "{x}(一共|总共|共)(有|)(几|多少)个",
+            "画(了|着)(几|多少)个{x}",
+        ),
+        "en": (
+            "How many {xs} (were drawn|are shown|are visible|can be seen|were painted)",
+            "Tell me how many {xs} (there are|you see)",
+            "What's the (number|total) of {xs}",
+            "(Give|State) the (number|count) of {xs}",
+        ),
+    },
+    "color_of": {
+        "zh": (
+            "请(讲|指|告诉我)(出|)(图中|){x}(的颜色|是什么颜色)",
+            "{x}(涂|画|用)(的|了)(是|)什么颜色",
+            "那个{x}(是|涂成|是涂成)什么颜色(的|)",
+            "{x}(被|)(画成|涂成)了(什么|啥)颜色",
+        ),
+        "en": (
+            "(What|Which) (color|colour) (was|is) used (for|on) the {x}",
+            "(State|Say|Give) the (color|colour) of the {x}",
+            "In (what|which) (color|colour) is the {x}( drawn| painted|)",
+            "The {x}, what (color|colour) is it",
+            "(What|Which) (color|colour) has the {x}( got|)",
+            "(What|Which) (color|colour) (was|is) the {x} (drawn|painted)( in|)",
+        ),
+    },
+    "shape_of": {
+        "zh": (
+            "请(指|讲)出{x}(的|是什么)(形状|图形)",
+            "那个{x}(是|算)(什么|哪种)(形状|图形)",
+            "{x}(属于|算是)(什么|哪种)(图形|形状)",
+            "{x}(画的|)(是|)个什么",
+        ),
+        "en": (
+            "(Say|Give) the shape of the {x}",
+            "What (figure|kind of figure|form) is the {x}",
+            "What form (has|is) the {x}",
+            "(What|Which) shape (has|was) the {x}( got|)",
+            "The {x}, what shape is it",
+        ),
+    },
+    "is_there": {
+        "zh": (
+            "请(看看|告诉我)(图中|)(有没有|是否有|是不是有){x}",
+            "(可以|能)(在图中|在这里|)(找到|看见|看到){x}(吗|不)",
+            "图(里|中)(能|可以)(找到|看到){x}(吗|)",
+            "(这|图)里面(有|有没有|是否有){x}(吗|)",
+            "{x}(能|可以)(看到|找到)吗",
+        ),
+        "en": (
+            "(Would|Could|Can) you (see|spot|locate) a {x}( in the picture| here|)",
+            "Is a {x} (somewhere|to be found|drawn|included|anywhere)( in the picture| here|)",
+            "Has a {x} been drawn",
+            "Tell me (if|whether) there is a {x}",
+            "Would there be a {x}( here|)",
+            "Is a {x} among the shapes",
+        ),
+    },
+    "where": {
+        "zh": (
+            "{x}(画|放|位)(在|于)(图片的|图的|画面的)(哪里|什么位置|哪个地方|哪边)",
+            "请(说|指)出{x}(在哪里|的位置|在图中的位置)",
+            "{x}处(于|在)(哪里|什么位置|图的哪里)",
+            "{x}在(图片|图)的什么(地方|方位)",
+        ),
+        "en": (
+            "Which (side|corner|area|part) of the (picture|image) (is|has|holds) the {x}( in|)",
+            "In (which|what) (area|corner|place) is the {x}",
+            "Where (was|has) the {x} (drawn|been drawn|been placed)",
+            "What part of the (picture|image) (is|has|contains) the {x}( in|)",
+            "(Say|State) where the {x} is",
+        ),
+    },
+    "number": {
+        "zh": (
+            "把(图里|图上|这个|上面)(的|)(数字|数)(读|念|说)(出来|一下|给我听)",
+            "(图中|上面)的(数字|数)(为|是|等于)(几|多少)",
+            "请(读|说|念)(出|)(图中|图里|上面)(的|)(数字|数)",
+            "(数字|数)(等于|为)(多少|几)",
+            "(读|说)出(图里|图中|上面)的(数字|数)",
+        ),
+        "en": (
+            "(Say|State|Give|Name) the number( that is printed| shown|)",
+            "(Which|What) number (can you (see|read)|is visible|was printed|is written)( here|)",
+            "Read (it|this|the digits|the number)( out| aloud| for me|)",
+            "Please read (this|the number)( out|)",
+            "(Which|What) (number|digits) (can|could) be (read|found)( here|)",
+            "The number (here |)is what",
+        ),
+    },
+}
+for _topic, _wordings in _MORE.items():
+    for _language, _templates in _wordings.items():
+        TRAINED[_topic][_language] += _templates
+
 HELD_OUT: dict[str, dict[Language, tuple[str, ...]]] = {
     "what": {
         "zh": ("你能告诉我图片里的东西是什么吗", "图上画了些什么", "帮我认一认这是什么"),
@@ -308,6 +478,8 @@ def ask(rng: Random, language: Language, topic: str, slots: dict[str, str], held
     end = order_end if ends_as_order else question_end
     if held_out:
         return text[:1].upper() + text[1:] + end
+    if rng.random() < 0.3:
+        text = _blur(rng, language, text, tuple(slots.values()))
     if language == "zh":
         end = rng.choice(
             (end, end, end, "?", "?", "", "", "。", "呢？" if end == "？" else "。", " ")
@@ -328,6 +500,72 @@ def ask(rng: Random, language: Language, topic: str, slots: dict[str, str], held
     elif pick < 0.17:
         text = text.upper()
     return text.strip()
+
+
+_KEPT_WORDS = {
+    "how", "many", "what", "what's", "which", "where", "color", "colour", "colors", "colours",
+    "shape", "shapes", "number", "is", "are", "there", "count", "describe", "any", "description",
+    "background", "digits", "it", "its", "this", "left", "right", "top", "bottom", "middle", "light", "dark",
+}  # fmt: skip
+_EN_FILLERS = ["please", "actually", "exactly", "just", "then", "really", "now", "so", "well", "here", "kindly", "currently", "quickly", "simply", "maybe"]
+_ZH_FILLERS = (
+    "到底",
+    "具体",
+    "一下",
+    "呢",
+    "啊",
+    "大概",
+    "究竟",
+    "现在",
+    "就",
+    "都",
+    "又",
+    "您",
+    "你看",
+    "请",
+    "里面",
+    "面",
+    "呀",
+    "给我",
+    "麻烦",
+)
+_ZH_DROPPED = "的了是在中里有这张图个一请片画面"
+
+
+def _blur(rng: Random, language: Language, text: str, kept: tuple[str, ...]) -> str:
+    """Return `text` with a word too many, too few or misspelt; phrases in `kept` stay whole."""
+    if language == "zh":
+        spots = [i for i in range(len(text) + 1) if not _splits(text, i, kept)]
+        at = rng.choice(spots or [0])
+        if rng.random() < 0.5 or at >= len(text) or text[at] not in _ZH_DROPPED or len(text) < 5:
+            return text[:at] + rng.choice(_ZH_FILLERS) + text[at:]
+        return text if _splits(text, at + 1, kept) else text[:at] + text[at + 1 :]
+    words = text.split(" ")
+    protected = {word for phrase in kept for word in phrase.lower().split(" ")} | _KEPT_WORDS
+    free = [i for i, word in enumerate(words) if word.lower() not in protected]
+    pick = rng.random()
+    if pick < 0.5 or not free:
+        at = rng.choice((0, len(words), rng.randint(0, len(words))))
+        if any(
+            _splits(text, len(" ".join(words[:at])) + 1, kept) for _ in (0,) if 0 < at < len(words)
+        ):
+            at = 0
+        return " ".join([*words[:at], rng.choice(_EN_FILLERS), *words[at:]])
+    at = rng.choice(free)
+    if pick < 0.8 and len(words) > 3:
+        return " ".join([*words[:at], *words[at + 1 :]])
+    word = words[at]
+    cut = rng.randrange(len(word)) if word else 0
+    return " ".join([*words[:at], word[:cut] + word[cut + 1 :] or word, *words[at + 1 :]])
+
+
+def _splits(text: str, at: int, kept: tuple[str, ...]) -> bool:
+    """Tell whether position `at` lies inside one of the phrases."""
+    for phrase in kept:
+        begin = text.find(phrase) if phrase else -1
+        if begin >= 0 and begin < at < begin + len(phrase):
+            return True
+    return False
 
 
 def _fix_article(text: str) -> str:

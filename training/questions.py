@@ -402,7 +402,7 @@ def picture_dialog(rng: Random, scene: Scene, num_turns: int) -> Dialog:
     query: Query | None = None
     while len(turns) < num_turns:
         pick = rng.random()
-        if pick < 0.03:
+        if pick < 0.02:
             turns.append(_stray(rng, language, scene))
             continue
         follow = _follow_up(rng, scene, query, language) if query and pick < 0.45 else None

@@ -200,8 +200,8 @@ class Trainer:
             numbers = max(1, sum(len(batch.digits) for batch in materials.batches))
             return {
                 "language": 4 * torch.stack([part.language for part in language]).sum() / spoken,
-                "thing": 0.3 * torch.stack([part.thing for part in language]).sum() / named,
-                "number": 0.3 * torch.stack([part.number for part in language]).sum() / numbers,
+                "thing": 0.2 * torch.stack([part.thing for part in language]).sum() / named,
+                "number": 0.2 * torch.stack([part.number for part in language]).sum() / numbers,
             }
         targets = Targets(
             **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +116,8 @@ def listen(settings: Settings) -> Iterator[Listener]:
 
 def plan(settings: Settings, listener: Listener) -> Plan:
     """Decide what is served. Raises StartupError for a model folder that cannot be one."""
+    from sightline.server.host_guard import is_loopback
+
     served = settings.model.served_model_name
     folder: Path | None = None
     names: tuple[str, ...]
@@ -138,7 +139,7 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         names = (found.name,)
     model_id, *aliases = served or names
     api_keys, new_api_key = settings.server.api_key, None
-    if not api_keys and not _is_loopback(settings.server.host):
+    if not api_keys and not is_loopback(settings.server.host):
         new_api_key = "sl-" + secrets.token_urlsafe(32)
         api_keys = (new_api_key,)
     return Plan(
@@ -150,13 +151,6 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         api_keys=api_keys,
         new_api_key=new_api_key,
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class House:

@@ -21,12 +21,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sightline.core.errors import StartupError, shorten
-from sightline.core.limits import Limits
+from sightline.core.limits import MIB, Limits
 
 ENV_PREFIX = "SIGHTLINE_"
 DEFAULT_FILE = "sightline.toml"
 DEFAULT_PORT = 8888
-MIB = 1024 * 1024
 LIMITS_THAT_MAY_BE_ZERO = frozenset({"max_images", "max_redirects", "max_waiting"})
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]

@@ -23,12 +23,11 @@ from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
 from sightline.models.loading import LoadedModel, load_model
-from sightline.models.tokenizers import TiktokenTokenizer
+from sightline.models.tokenizers import TOKENIZER_FILE, TiktokenTokenizer
 
 logger = logging.getLogger(__name__)
 
 GIB = 1024**3
-TOKENIZER_FILE = "tokenizer.model"
 # Splitting the products of so small a model over threads costs more than it brings.
 ONE_THREAD_PARAMETERS = 50_000_000
 # A context shorter than this answers nothing.

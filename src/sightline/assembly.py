@@ -256,7 +256,9 @@ def _make_engine(
 
         async def start_nothing() -> None: ...
 
-        return FakeEngine(info=info), start_nothing
+        # As many as can be live at once; a fake that runs for weeks forgets the others.
+        num_live = settings.limits.max_running + settings.limits.max_waiting
+        return FakeEngine(info=info, max_remembered=num_live), start_nothing
     options = _engine_options(plan, plan.folder)
     if settings.model.engine == "inline":
         from sightline.backends.inline import InlineEngine

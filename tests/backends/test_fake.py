@@ -59,6 +59,16 @@ def test_an_echo_names_the_picture_it_was_shown() -> None:
     assert text(asyncio.run(collect(FakeEngine(), prompt))) == "\n[image abababab] what?"
 
 
+def test_it_can_be_told_to_forget_old_requests() -> None:
+    async def scenario() -> FakeEngine:
+        engine = FakeEngine(max_remembered=2)
+        for _ in range(5):
+            await collect(engine)
+        return engine
+
+    assert len(asyncio.run(scenario()).requests) == 2
+
+
 def test_max_tokens_cuts_the_script() -> None:
     params = SamplingParams(max_tokens=4)
     deltas = asyncio.run(collect(FakeEngine([Reply(["abc", "def"])]), params=params))

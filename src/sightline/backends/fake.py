@@ -97,9 +97,10 @@ class FakeRequest:
 class FakeEngine:
     """Implements `core.engine.Engine`; see the module for how to script it.
 
-    `requests` keeps every request in order of arrival. At most `max_num_seqs` run at once; the
-    others wait. With `loading=True` it behaves like an engine whose model is still loading until
-    `finish_loading` is called. Every method runs on the event loop.
+    `requests` keeps the requests in order of arrival: all of them, pictures included, or the last
+    `max_remembered`. At most `max_num_seqs` run at once; the others wait. With `loading=True` it
+    behaves like an engine whose model is still loading until `finish_loading` is called. Every
+    method runs on the event loop.
     """
 
     def __init__(
@@ -110,8 +111,9 @@ class FakeEngine:
         max_num_seqs: int = 256,
         step_s: float = 0.0,
         loading: bool = False,
+        max_remembered: int | None = None,
     ) -> None:
-        self.requests: list[FakeRequest] = []
+        self.requests: deque[FakeRequest] = deque(maxlen=max_remembered)
         self._info = info or fake_info()
         self._replies = deque(replies)
         self._slots = asyncio.Semaphore(max_num_seqs)

@@ -268,7 +268,7 @@ def test_a_prompt_that_does_not_fit_costs_no_fetch(kit) -> None:
         "This model's maximum context length is 30 tokens. However, your messages resulted in "
         "31 tokens (13 text, 18 image)."
     )
-    assert world.engine.requests == []
+    assert not world.engine.requests
 
 
 def test_a_prompt_that_leaves_one_token_is_answered_with_one(kit) -> None:
@@ -320,7 +320,7 @@ def test_a_bad_image_is_refused_before_the_engine_hears_of_it(kit) -> None:
     world = kit.world()
     error = refusal(world, kit.image("bad", param="messages[0].content[0].image_url"))
     assert (error.code, error.param) == ("image_parse_error", "messages[0].content[0].image_url")
-    assert world.engine.requests == []
+    assert not world.engine.requests
 
 
 # Long texts

@@ -38,6 +38,7 @@ from sightline.server.openai_schema import (
     wrong_type,
 )
 from sightline.service.served_model import ServedModel
+from sightline.service.strict_mode import refuse_warnings
 
 _ROLES: dict[str, Role] = {
     "system": "system",
@@ -112,17 +113,6 @@ def to_chat_call(
         include_usage=include_usage,
         report=bool(body.sightline and body.sightline.report),
     )
-
-
-def refuse_warnings(notices: Sequence[Notice]) -> None:
-    """Raise `RequestError` (`unsupported_parameter`) for the first `warn` notice."""
-    for notice in notices:
-        if notice.severity == "warn":
-            raise RequestError(
-                f"'{shorten(notice.field)}' would be ignored ({notice.reason}); strict mode is on.",
-                code="unsupported_parameter",
-                param=notice.field,
-            )
 
 
 def _max_tokens(body: ChatBody) -> int | None:

@@ -13,9 +13,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
+from sightline.core.chat import ChatRequest, ImagePart, ImageReport
 from sightline.core.engine import Engine, SquareImagePolicy
-from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.core.sampling import SamplingParams
@@ -29,6 +28,7 @@ from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
 from sightline.service.served_model import ServedModel
+from sightline.service.strict_mode import refuse_warnings
 
 NUM_TEXT_THREADS = 2
 
@@ -177,7 +177,7 @@ class ChatService:
         )
         notices = placement.notices + budget.notices
         if request.strict:
-            _refuse_warnings(notices)
+            refuse_warnings(notices)
         log.lap("layout_s")
 
         images = await self._load_images(layout, model, request.cache_salt)
@@ -255,17 +255,6 @@ class ChatService:
 
 def _counts(layout: Layout) -> TokenCounts:
     return TokenCounts(text=layout.num_text_tokens, image=layout.num_image_tokens)
-
-
-def _refuse_warnings(notices: Sequence[Notice]) -> None:
-    """Raise `RequestError` (`unsupported_parameter`) for the first notice that warns."""
-    for notice in notices:
-        if notice.severity == "warn":
-            raise RequestError(
-                f"'{shorten(notice.field)}' would be changed ({notice.reason}); strict mode is on.",
-                code="unsupported_parameter",
-                param=notice.field,
-            )
 
 
 def _sampling_params(

@@ -25,6 +25,8 @@ class Heads(nn.Module):
 
     def __init__(self, width: int, num_rows: int) -> None:
         super().__init__()
+        self.unturn: Tensor
+        self.register_buffer("unturn", torch.eye(width))  # undoes `start.whiten`
         self.norm = nn.LayerNorm(width)
         self.place = nn.Parameter(torch.zeros(num_rows, width))
         self.cover = nn.Linear(width, 4 * (NUM_SHAPES + 1 + NUM_COLORS + 1))
@@ -39,7 +41,7 @@ class Heads(nn.Module):
 
     def losses(self, rows: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Return the mean loss of every head, each about 1 to 5 at the start."""
-        rows = self.norm(rows.float())
+        rows = self.norm(rows.float() @ self.unturn)
         cover = self.cover(rows).unflatten(-1, (4, -1))
         shape, color = cover.split([NUM_SHAPES + 1, NUM_COLORS + 1], dim=-1)
         covered = targets.kind != 1  # digits are strokes of a colour, not things

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-_TABLES = ("embedding", "output_layer", "heads.place", "heads.query", "boi", "eoi")
+_TABLES = ("embedding", "output_layer", "rows.place", "rows.query", "boi", "eoi")
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:

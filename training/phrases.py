@@ -507,7 +507,23 @@ _KEPT_WORDS = {
     "shape", "shapes", "number", "is", "are", "there", "count", "describe", "any", "description",
     "background", "digits", "it", "its", "this", "left", "right", "top", "bottom", "middle", "light", "dark",
 }  # fmt: skip
-_EN_FILLERS = ["please", "actually", "exactly", "just", "then", "really", "now", "so", "well", "here", "kindly", "currently", "quickly", "simply", "maybe"]
+_EN_FILLERS = [
+    "please",
+    "actually",
+    "exactly",
+    "just",
+    "then",
+    "really",
+    "now",
+    "so",
+    "well",
+    "here",
+    "kindly",
+    "currently",
+    "quickly",
+    "simply",
+    "maybe",
+]
 _ZH_FILLERS = (
     "到底",
     "具体",

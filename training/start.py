@@ -22,12 +22,13 @@ def initialise(model: Glm4v) -> None:
 
 
 @torch.no_grad()
-def whiten(model: Glm4v, pixels: Tensor, num_directions: int = 96) -> None:
+def whiten(model: Glm4v, pixels: Tensor, num_directions: int = 96) -> Tensor:
     """Turn the connector's last matrix so that the image rows use many directions alike.
 
     The tower alone ends with rows that differ mostly in one direction (something is here or not),
     and the norms of the language model would hand on little else. The `num_directions` strongest
     are brought to the same size, weaker ones are raised by the same factor as the last of them.
+    Returns the symmetric matrix [D, D] that every row was multiplied by.
     """
     vision = model.transformer.vision
     assert vision is not None
@@ -39,3 +40,4 @@ def whiten(model: Glm4v, pixels: Tensor, num_directions: int = 96) -> None:
     turn = turn / (rows @ turn).square().mean().sqrt()
     weight = vision.linear_proj.dense_4h_to_h.weight
     weight.copy_(turn @ weight)
+    return turn

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,24 @@ def test_a_signal_while_idle_ends_with_0(number: signal.Signals, serve):
     with serve("--engine", "fake") as served:
         served.process.send_signal(number)
         assert served.process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_loads_ends_with_0(number: signal.Signals, sightline):
+    starting = subprocess.Popen(
+        sightline.command("serve", "--port", "0"),
+        cwd=sightline.folder,
+        env=sightline.environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    assert starting.stderr is not None
+    while b"still loading" not in starting.stderr.readline():
+        assert starting.poll() is None
+    starting.send_signal(number)
+    _, errors = starting.communicate(timeout=PATIENCE_S)
+    assert starting.returncode == 0
+    assert b"Traceback" not in errors
 
 
 def test_a_second_signal_ends_running_answers_at_once(serve, tiny_folder: Path):

@@ -45,7 +45,8 @@ def run(settings: Settings) -> None:
     """Serve until a signal. The port is taken and the model folder looked at before all else."""
     began = time.monotonic()
     # Until the server takes signals itself, nothing runs that would have to be drained.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: sys.exit(0))
     from sightline import assembly
 
     with assembly.listen(settings) as listener:

@@ -377,6 +377,12 @@ async def long_header(reader, writer):
     writer.write(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 70_000 + b"\r\n\r\n")
 
 
+async def long_header_in_one_read(reader, writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nA: " + b"b" * 15_000 + b"\r\n")
+    writer.write(b"Content-Length: %d\r\nB: " % len(files.PNG) + b"b" * 2_000 + b"\r\n\r\n")
+    writer.write(files.PNG)
+
+
 async def endless_headers(reader, writer):
     writer.write(b"HTTP/1.1 200 OK\r\n")
     while True:
@@ -413,6 +419,7 @@ async def two_lengths(reader, writer):
     "page",
     [
         *(reset, too_short, no_http, many_headers, long_header, endless_headers),
+        long_header_in_one_read,
         *(
             endless_continue,
             two_lengths,

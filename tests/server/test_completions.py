@@ -116,6 +116,12 @@ def test_sampling_settings_reach_the_engine(front: Front) -> None:
     assert (params.temperature, params.top_p, params.seed, params.max_tokens) == (0.5, 0.25, 7, 9)
 
 
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_shortened_answer_is_told_under_the_name_that_the_client_used(front, field) -> None:
+    answer = front.post(chat("x", **{field: 2**31}))
+    assert answer.headers["x-sightline-warnings"].startswith(f"{field}=lowered-to-")
+
+
 NOTICES = st.lists(st.builds(Notice, field=st.text(), reason=st.text()), max_size=100)
 
 

@@ -70,6 +70,7 @@ REFUSED = {
     "logprobs": ({"logprobs": True}, "unsupported_parameter", "logprobs"),
     "logprobs 1": ({"logprobs": 1}, "invalid_type", "logprobs"),
     "logit_bias": ({"logit_bias": {"5": -100}}, "unsupported_parameter", "logit_bias"),
+    "logit_bias a list": ({"logit_bias": []}, "invalid_type", "logit_bias"),
     "P21 prompt_logprobs": (
         {"prompt_logprobs": 10**5},
         "unsupported_parameter",

@@ -39,6 +39,7 @@ MALFORMED = {
     ),
     "H07 another transfer coding": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "H07 a negative chunk": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+    "H07 bare line feeds around chunks": POST + b"Transfer-Encoding: chunked\r\n\r\n2\n{}\n0\n\n",
     "H07 a chunk of 2^64": POST + b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",
     "H07 a bare line feed": b"GET /health HTTP/1.1\n" + HOST + b"\r\n",
     "H07 bare line feeds": b"GET /health HTTP/1.1\nHost: 127.0.0.1\n\n",

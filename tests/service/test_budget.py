@@ -39,6 +39,13 @@ def test_asking_for_more_than_is_left_is_lowered_with_a_notice() -> None:
     assert (notice.field, notice.reason, notice.severity) == ("max_tokens", "lowered-to-30", "warn")
 
 
+def test_the_notice_names_the_field_that_asked() -> None:
+    budget = budget_answer(
+        31, TokenCounts(text=70), window=100, default=20, param="max_completion_tokens"
+    )
+    assert budget.notices[0].field == "max_completion_tokens"
+
+
 @settings(deadline=None)
 @given(
     text=st.integers(0, 200),

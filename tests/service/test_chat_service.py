@@ -293,6 +293,16 @@ def test_asking_for_more_than_the_window_is_lowered_and_said(kit) -> None:
     assert (caught.value.code, caught.value.param) == ("unsupported_parameter", "max_tokens")
 
 
+def test_a_strict_refusal_names_the_field_that_asked_for_the_length(kit) -> None:
+    world = kit.world(FakeEngine(info=make_info(max_model_len=20)))
+    request = kit.request(
+        "123", max_tokens=100, max_tokens_param="max_completion_tokens", strict=True
+    )
+    with pytest.raises(RequestError) as caught:
+        asyncio.run(world.service.start(request))
+    assert caught.value.param == "max_completion_tokens"
+
+
 def test_a_strict_request_is_refused_where_another_loses_an_old_image(kit) -> None:
     turns = [
         kit.message("user", "a", kit.image("old", param="messages[0].content[1].image_url")),

@@ -61,12 +61,16 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
-    """A validated chat request. None means the model's or the server's default."""
+    """A validated chat request. None means the model's or the server's default.
+
+    `max_tokens_param` is the name under which the client gave `max_tokens`, used in notices.
+    """
 
     request_id: str
     model: str
     messages: Sequence[Message]
     max_tokens: int | None = None
+    max_tokens_param: str = "max_tokens"
     temperature: float | None = None
     top_p: float | None = None
     seed: int | None = None

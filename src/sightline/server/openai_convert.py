@@ -101,6 +101,7 @@ def to_chat_call(
             model=body.model,
             messages=messages,
             max_tokens=max_tokens,
+            max_tokens_param=_max_tokens_param(body),
             temperature=body.temperature,
             top_p=body.top_p,
             seed=body.seed,
@@ -131,6 +132,10 @@ def _max_tokens(body: ChatBody) -> int | None:
         raise invalid_value("max_completion_tokens", "differs from max_tokens; send one of them.")
     # Any number above the window means the rest of the window; the service says that it clamped.
     return min(*given.values(), _MANY_TOKENS) if given else None
+
+
+def _max_tokens_param(body: ChatBody) -> str:
+    return "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
 
 
 def _stop_strings(stop: Any, limits: Limits) -> tuple[str, ...]:

@@ -174,6 +174,14 @@ def _logprobs(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None
     return None
 
 
+def _logit_bias(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
+    if not isinstance(value, dict):
+        raise wrong_type(name, "object", value)
+    if value:
+        raise unsupported(name)
+    return None
+
+
 def _top_logprobs(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     check_number(name, value, 0, MAX_TOP_LOGPROBS, whole=True)
     if value > 0 and fields.get("logprobs") is not True:
@@ -271,7 +279,7 @@ RULES: dict[str, Rule] = {
     "top_k": _top_k,
     "n": _choices,
     "best_of": _best_of,
-    "logit_bias": _only({}),
+    "logit_bias": _logit_bias,
     "logprobs": _logprobs,
     "top_logprobs": _top_logprobs,
     "response_format": _response_format,

@@ -64,6 +64,11 @@ class StrictConnection(h11.Connection):
         # h11 shows a chunk only once bytes of it are there, but knows its size before.
         if getattr(self._reader, "_bytes_in_chunk", 0) > self._limits.max_body_bytes:
             self._refuse(malformed("a chunk is larger than any body may be"))
+        if event is h11.NEED_DATA and getattr(self._reader, "_bytes_in_chunk", None) == 0:
+            # Between chunks h11 waits for a CR LF, however many lines of another kind come in.
+            pending = bytes(self.trailing_data[0])
+            if pending.count(b"\n") != pending.count(b"\r\n"):
+                self._refuse(malformed("lines must end with CR LF"))
         return event
 
     def _judge_size(self, received: bytes) -> None:

@@ -43,13 +43,21 @@ class AnswerBudget:
 
 
 def budget_answer(
-    asked: int | None, counts: TokenCounts, *, window: int, default: int
+    asked: int | None,
+    counts: TokenCounts,
+    *,
+    window: int,
+    default: int,
+    param: str = "max_tokens",
 ) -> AnswerBudget:
-    """Return what is left of the window: at most `asked`, or `default` when nothing was asked."""
+    """Return what is left of the window: at most `asked`, or `default` when nothing was asked.
+
+    `param` is the name of the field that asked.
+    """
     rest = window - counts.total
     if asked is None:
         return AnswerBudget(max_tokens=min(rest, default))
     if asked <= rest:
         return AnswerBudget(max_tokens=asked)
-    notice = Notice(field="max_tokens", reason=f"lowered-to-{rest}", severity="warn")
+    notice = Notice(field=param, reason=f"lowered-to-{rest}", severity="warn")
     return AnswerBudget(max_tokens=rest, notices=(notice,))

@@ -174,6 +174,7 @@ class ChatService:
             counts,
             window=model.info.max_model_len,
             default=self.options.default_max_tokens,
+            param=request.max_tokens_param,
         )
         notices = placement.notices + budget.notices
         if request.strict:

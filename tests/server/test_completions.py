@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from front import PICTURE, Front, chat
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -3,7 +3,8 @@
     python -m training.evaluate --folder src/sightline/demo/model --scale 1 --json report.json
 
 Encoded bytes are decoded and resized as the server does, prompts are built from ids, answers come
-token by token out of the KV cache. An answer counts only if it is word for word the canonical one.
+token by token out of the KV cache. An answer counts only if it begins with the canonical sentence,
+word for word.
 """
 
 import argparse
@@ -198,21 +199,23 @@ def examine(
         held_out = rng.random() < 0.5
         question = word(rng, case.query, case.language, held_out)
         said = speaker.say(Dialog((Turn(question, "", ""),)), rows)
-        right = answer(case.scene, case.query, case.language)
+        right = answer(case.scene, case.query, case.language) or ""
         names = [case.bar, "held-out wording" if held_out else "trained wording"]
         if case.scene.kind != "other":
             names.append("not falsely refused")
         if case.bar == "single":
             drawn = speaker.say(Dialog((Turn(question, "", ""),)), rows, temperature=0.8, seed=seed)
-            tally["sampled"][0] += drawn == right
+            tally["sampled"][0] += drawn.startswith(right)
             tally["sampled"][1] += 1
         for name in names:
             good = (
-                said != REFUSAL[case.language] if name == "not falsely refused" else said == right
+                said != REFUSAL[case.language]
+                if name == "not falsely refused"
+                else said.startswith(right)
             )
             tally[name][0] += good
             tally[name][1] += 1
-        if said != right and shown[case.bar] < num_shown:
+        if not said.startswith(right) and shown[case.bar] < num_shown:
             shown[case.bar] += 1
             print(f"  {case.bar} {case.scene.family}: {question} -> {said} (right: {right})")
     return {name: {"right": r, "of": n, "share": r / n} for name, (r, n) in sorted(tally.items())}

@@ -1,6 +1,6 @@
 """Writes the trained model as a hub folder: bf16 weights, config, tokenizer. The heads stay behind.
 
-python -m training.package --run training/work/run --target src/sightline/demo/model
+python -m training.package --run training/state/run --target src/sightline/demo/model
 """
 
 import argparse

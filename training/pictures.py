@@ -19,7 +19,7 @@ from training.drawing import draw_number_scene, draw_shapes_scene, fit, wear
 from training.offworld import TRAINED, draw_other
 from training.world import COLORS, MAX_THINGS, SHAPES, Scene, Thing
 
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "state"
 IMAGE_SIZE = 112
 SHARD = 2000
 KINDS = ("shapes", "number", "other")

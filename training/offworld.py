@@ -23,7 +23,7 @@ from training.drawing import (
 )
 from training.world import RGB, SHAPES, Placed, distance, luminance, outline
 
-PHOTO_FOLDER = Path(__file__).parent / "work" / "photos"
+PHOTO_FOLDER = Path(__file__).parent / "state" / "photos"
 _WORDS = (
     "the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "server", "model", "picture",
     "hello", "world", "open", "private", "sale", "menu", "coffee", "street", "hotel", "exit",

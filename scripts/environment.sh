@@ -49,4 +49,6 @@ ensure_environment() {
     "$python" "$root/scripts/install.py" "$1" || return
     # Written last, so that an interrupted installation is never taken for a finished one.
     environment_key >"$stamp.part" && mv "$stamp.part" "$stamp"
+    # What tests need includes what running needs.
+    if [ "$1" = test ]; then cp "$stamp" "$root/.venv/.sightline-run"; fi
 }

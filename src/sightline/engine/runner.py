@@ -12,7 +12,8 @@ from sightline.core.prompt import Image, ImageSpan
 from sightline.engine.contract import DeviceLost
 from sightline.engine.embedding_cache import EmbeddingCache
 from sightline.engine.sequence import Sequence
-from sightline.models.contract import KVCache, VisionLanguageModel
+from sightline.models.contract import VisionLanguageModel
+from sightline.models.kv_pool import KVCache
 
 
 class BadEmbeddings(Exception):

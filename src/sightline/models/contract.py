@@ -1,17 +1,16 @@
-"""What the engine may expect of a model: one protocol, plain facts about it, and its KV cache.
+"""What the engine may expect of a model: one protocol, and plain facts about it.
 
-Shapes: T tokens, D model width, V vocabulary, L layers, G KV groups (heads of keys and values),
-Dh head width, N images, S image side in pixels.
+Shapes: T tokens, D model width, V vocabulary, N images, S image side in pixels.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from sightline.core.engine import SquareImagePolicy
+from sightline.models.kv_pool import KVCache, KVPool, Segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,67 +30,6 @@ class ModelDescription:
     image_policy: SquareImagePolicy | None = None
     default_temperature: float = 1.0
     default_top_p: float = 1.0
-
-
-class KVCache:
-    """Keys and values of one sequence, each `[L, max_len, G, Dh]`, allocated once.
-
-    `length` slots are filled. A forward writes its rows behind them, layer by layer, with
-    `extend`, and then calls `advance` once. Not safe to share between threads.
-    """
-
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
-        self.keys = keys
-        self.values = values
-        self.length = 0
-
-    @classmethod
-    def allocate(
-        cls,
-        *,
-        num_layers: int,
-        max_len: int,
-        num_groups: int,
-        head_dim: int,
-        dtype: torch.dtype,
-        device: torch.device | str,
-    ) -> "KVCache":
-        shape = (num_layers, max_len, num_groups, head_dim)
-        return cls(
-            torch.empty(shape, dtype=dtype, device=device),
-            torch.empty(shape, dtype=dtype, device=device),
-        )
-
-    @property
-    def max_len(self) -> int:
-        return self.keys.shape[1]
-
-    @property
-    def size_bytes(self) -> int:
-        return self.keys.nbytes + self.values.nbytes
-
-    def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write `[T, G, Dh]` rows of one layer behind the filled slots.
-
-        Returns views of all the layer's rows, `[length + T, G, Dh]`, valid until the next call.
-        Raises ValueError when they do not fit; the cache is then unchanged.
-        """
-        end = self.length + keys.shape[0]
-        if end > self.max_len:
-            raise ValueError(f"{end} slots do not fit a KV cache of {self.max_len}")
-        self.keys[layer, self.length : end] = keys
-        self.values[layer, self.length : end] = values
-        return self.keys[layer, :end], self.values[layer, :end]
-
-    def advance(self, num_tokens: int) -> None:
-        """Count `num_tokens` slots as filled, after every layer has written them."""
-        self.length += num_tokens
-
-    def truncate(self, length: int) -> None:
-        """Forget all slots from `length` on."""
-        if not 0 <= length <= self.length:
-            raise ValueError(f"cannot truncate {self.length} slots to {length}")
-        self.length = length
 
 
 class VisionLanguageModel(Protocol):
@@ -127,8 +65,20 @@ class VisionLanguageModel(Protocol):
         """Return hidden states after the final norm, in the shape of `embeds`.
 
         Without a cache: embeds `[..., T, D]`, positions `[..., T]` (leading dimensions
-        broadcast), causal among the T. With one: embeds `[T, D]`, positions `[T]`, appended to
-        the cache and attending to everything in it.
+        broadcast), causal among the T. With one: a `forward_batch` of one sequence, whose T new
+        rows the cache then counts.
+        """
+        ...
+
+    def forward_batch(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
+    ) -> Tensor:
+        """Return hidden states after the final norm `[T, D]` of the new rows of many sequences.
+
+        `embeds` `[T, D]` and `positions` `[T]` hold the segments' rows one after another. Each
+        row's keys and values are written into its sequence's blocks, and it attends to the slots
+        of its own sequence up to its own. Nothing is counted: who owns the blocks does that.
+        Raises ValueError, before anything is written, for segments that do not fit T or the pool.
         """
         ...
 
@@ -137,3 +87,5 @@ class VisionLanguageModel(Protocol):
         ...
 
     def allocate_cache(self, max_len: int) -> KVCache: ...
+
+    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool: ...

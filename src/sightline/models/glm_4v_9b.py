@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.core.engine import SquareImagePolicy
-from sightline.models.attention import CausalAttention
-from sightline.models.contract import KVCache, ModelDescription
+from sightline.models.attention import Attention, CausalAttention, PagedAttention
+from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
+from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
@@ -225,7 +226,7 @@ class SelfAttention(nn.Module):
         )
         self.dense = nn.Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         num_turned = self.num_heads + self.num_groups
         rows: Tensor = self.query_key_value(x)
         heads = rows.view(*rows.shape[:-1], -1, self.head_dim)
@@ -254,7 +255,7 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
         self.mlp = GatedMlp(config.hidden_size, config.ffn_hidden_size)
 
-    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         x = x + self.self_attention(self.input_layernorm(x), rotate, attend)
         return x + self.mlp(self.post_attention_layernorm(x))
 
@@ -269,10 +270,9 @@ class Encoder(nn.Module):
         )
         self.final_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
 
-    def forward(self, x: Tensor, rotate: Rotation, attend: CausalAttention) -> Tensor:
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         for layer in self.layers:
             x = layer(x, rotate, attend)
-        attend.finish()
         return self.final_layernorm(x)
 
 
@@ -451,7 +451,19 @@ class Glm4v(nn.Module):
         return next_position(num_slots, image_spans)
 
     def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
-        attend = CausalAttention(embeds.shape[-2], cache, embeds.device)
+        if cache is not None:
+            num_new = len(embeds)
+            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
+            cache.advance(num_new)
+            return hidden
+        return self._run(embeds, positions, CausalAttention(embeds.shape[-2]))
+
+    def forward_batch(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
+    ) -> Tensor:
+        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+
+    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
         return self.transformer.encoder(embeds, rotate, attend)
 
@@ -459,9 +471,13 @@ class Glm4v(nn.Module):
         return self.transformer.output_layer(hidden)
 
     def allocate_cache(self, max_len: int) -> KVCache:
-        return KVCache.allocate(
+        return KVCache(self.allocate_pool(1, max_len))
+
+    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
+        return KVPool.allocate(
             num_layers=self.config.num_layers,
-            max_len=max_len,
+            num_blocks=num_blocks,
+            block_size=block_size,
             num_groups=self.config.num_groups,
             head_dim=self.config.head_dim,
             dtype=self.dtype,

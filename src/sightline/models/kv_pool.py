@@ -1,0 +1,107 @@
+"""Keys and values of many sequences in one allocation, cut into blocks.
+
+A sequence's slot s lies in the block `blocks[s // block_size]`, at `s % block_size`. Blocks may be
+anywhere and in any order, and sequences with a common beginning may share them; who owns a block
+is the engine's business, not the pool's.
+
+Shapes: L layers, N blocks, B slots per block, G KV groups, Dh head width.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One sequence's rows in a flattened batch.
+
+    The `num_new` rows fill the slots behind the `num_cached` ones that earlier passes filled, and
+    attend to all of those and, causally, to each other. `blocks` cover at least
+    `num_cached + num_new` slots; further ones are not looked at.
+    """
+
+    num_new: int
+    num_cached: int
+    blocks: Sequence[int]
+
+    @property
+    def num_slots(self) -> int:
+        """Slots that are filled after the pass."""
+        return self.num_cached + self.num_new
+
+
+class KVPool:
+    """`keys` and `values`, each `[L, N, B, G, Dh]`, allocated once. Not safe between threads."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self.keys = keys
+        self.values = values
+
+    @classmethod
+    def allocate(
+        cls,
+        *,
+        num_layers: int,
+        num_blocks: int,
+        block_size: int,
+        num_groups: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+    ) -> "KVPool":
+        shape = (num_layers, num_blocks, block_size, num_groups, head_dim)
+        return cls(
+            torch.zeros(shape, dtype=dtype, device=device),
+            torch.zeros(shape, dtype=dtype, device=device),
+        )
+
+    @property
+    def num_blocks(self) -> int:
+        return self.keys.shape[1]
+
+    @property
+    def block_size(self) -> int:
+        return self.keys.shape[2]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def block_bytes(self) -> int:
+        """Memory of one block, all layers together."""
+        return self.size_bytes // self.num_blocks
+
+
+class KVCache:
+    """A pool for one sequence alone: one block of `max_len` slots, `length` of them filled."""
+
+    def __init__(self, pool: KVPool) -> None:
+        self.pool = pool
+        self.length = 0
+
+    @property
+    def max_len(self) -> int:
+        return self.pool.block_size
+
+    @property
+    def size_bytes(self) -> int:
+        return self.pool.size_bytes
+
+    def segment(self, num_new: int) -> Segment:
+        """Return the segment of a pass that appends `num_new` rows.
+
+        Raises ValueError when they do not fit.
+        """
+        if self.length + num_new > self.max_len:
+            raise ValueError(
+                f"{self.length + num_new} slots do not fit a KV cache of {self.max_len}"
+            )
+        return Segment(num_new, self.length, (0,))
+
+    def advance(self, num_tokens: int) -> None:
+        """Count `num_tokens` slots as filled, after a pass has written them."""
+        self.length += num_tokens

@@ -18,7 +18,7 @@ from sightline.engine.faults import FaultyRunner
 from sightline.engine.loop import EngineLoop
 from sightline.engine.pulse import Pulse
 from sightline.engine.runner import ModelRunner
-from sightline.engine.sampler import BadLogits, sample
+from sightline.engine.sampler import SamplingRow, sample_rows
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
@@ -147,15 +147,16 @@ def _make_first_step(runner: Runner, num_tokens: int) -> None:
     runner.start(sequence)
     logits = runner.prefill(sequence, 0, 2)
     assert logits is not None
+    row = SamplingRow(params=params, seed=0, prompt=sequence.prompt, answer=sequence.answer)
     try:
-        for position in range(2):
-            token_id = sample(logits, params, seed=0, position=position, num_tokens=num_tokens)
-            sequence.answer.append(token_id)
+        for _ in range(2):
+            sampled = sample_rows(logits[None], [row], num_tokens=num_tokens)[0]
+            if isinstance(sampled, Exception):
+                raise StartupError(
+                    "The model's first step gave NaN or infinity: the weights are damaged, or "
+                    "the number format cannot hold this model (try another dtype)."
+                ) from sampled
+            sequence.answer.append(sampled.token_id)
             logits = runner.decode(sequence)
-    except BadLogits as error:
-        raise StartupError(
-            "The model's first step gave NaN or infinity: the weights are damaged, or the number "
-            "format cannot hold this model (try another dtype)."
-        ) from error
     finally:
         runner.release(sequence)

@@ -20,7 +20,7 @@ from sightline.core.prompt import Image, ImageSpan
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner
 from sightline.engine.pulse import Pulse
-from sightline.engine.sampler import sample
+from sightline.engine.sampler import SamplingRow, sample_rows
 from sightline.engine.scheduler import PrefillChunk, Scheduler, Turn
 from sightline.engine.sequence import Sequence as EngineSequence
 from sightline.engine.uniform import fresh_seed
@@ -211,13 +211,16 @@ class EngineLoop:
 
     def _extend(self, sequence: EngineSequence, logits: Tensor) -> TokenDelta:
         position = len(sequence.answer)
-        token_id = sample(
-            logits,
-            sequence.params,
+        row = SamplingRow(
+            params=sequence.params,
             seed=sequence.seed,
-            position=position,
-            num_tokens=self._num_tokens,
+            prompt=sequence.prompt,
+            answer=sequence.answer,
         )
+        sampled = sample_rows(logits[None], [row], num_tokens=self._num_tokens)[0]
+        if isinstance(sampled, Exception):
+            raise sampled
+        token_id = sampled.token_id
         sequence.answer.append(token_id)
         finish_reason = sequence.finish_reason()
         if finish_reason is not None:

@@ -96,7 +96,7 @@ def configuration() -> Iterator[str]:
 
 def cli() -> Iterator[str]:
     yield CLI
-    for name, command in typer.main.get_command(build()).commands.items():
+    for name, command in _commands(typer.main.get_command(build())):
         usage = " ".join(["sightline", name, "[OPTIONS]", *_arguments(command)])
         yield f"## `sightline {name}`\n"
         yield f"{command.help}\n"
@@ -107,6 +107,14 @@ def cli() -> Iterator[str]:
             yield "|---|---|"
             yield from (f"| {_flags(option)} | {option.help} |" for option in options)
             yield ""
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _arguments(command: Any) -> list[str]:

@@ -47,6 +47,12 @@ class CommandLine:
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+@pytest.fixture(autouse=True)
+def no_keys_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests must not find the keys of the person who runs them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
 @pytest.fixture
 def sightline(tmp_path: Path) -> CommandLine:
     return CommandLine(tmp_path)

@@ -25,7 +25,7 @@ from sightline.core.engine_options import EngineOptions
 from sightline.core.errors import StartupError
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
-from sightline.settings import Settings, cache_dir
+from sightline.settings import Settings, cache_dir, default_key_file
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -34,11 +34,13 @@ if TYPE_CHECKING:
 
     from sightline.backends.inline import LocalEngine
     from sightline.media.loader import MediaOptions
+    from sightline.server.keys import KeyRing
     from sightline.server.lifecycle import Lifecycle
     from sightline.server.options import ServerOptions
     from sightline.server.serve import Server
 
 FAKE_ID = "sightline-fake"
+KEY_FILE_EVERY_S = 1.0
 # What clients of GLM-4V ask for; only the default demo stands in for it.
 DEMO_ALIASES = ("glm-4v", "glm-4v-9b")
 
@@ -73,7 +75,8 @@ class Plan:
     """What will be served and to whom, decided before anything is loaded.
 
     `folder` is None for the fake engine. `new_api_key` was made because the server is open to the
-    network and no key was given; it is one of `api_keys`.
+    network and no key was given; it is one of `api_keys`. `key_file` holds further keys; None
+    when there is no such file.
     """
 
     settings: Settings
@@ -83,6 +86,11 @@ class Plan:
     aliases: tuple[str, ...]
     api_keys: tuple[str, ...] = field(repr=False)
     new_api_key: str | None = field(repr=False)
+    key_file: Path | None = None
+
+    @property
+    def wants_key(self) -> bool:
+        return bool(self.api_keys) or self.key_file is not None
 
 
 def bundled_model() -> LocalModel | None:
@@ -139,7 +147,10 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         names = (found.name,)
     model_id, *aliases = served or names
     api_keys, new_api_key = settings.server.api_key, None
-    if not api_keys and not is_loopback(settings.server.host):
+    key_file = settings.server.key_file
+    if key_file is None and default_key_file().is_file():
+        key_file = default_key_file()
+    if not api_keys and key_file is None and not is_loopback(settings.server.host):
         new_api_key = "sl-" + secrets.token_urlsafe(32)
         api_keys = (new_api_key,)
     return Plan(
@@ -150,6 +161,7 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         aliases=tuple(aliases),
         api_keys=api_keys,
         new_api_key=new_api_key,
+        key_file=key_file,
     )
 
 
@@ -198,10 +210,13 @@ class House:
             )
             resources.push_async_callback(service.close)
             lifecycle = Lifecycle()
+            key_ring = _key_ring(plan)
+            resources.push_async_callback(_end, asyncio.create_task(_watch_key_file(key_ring)))
             options = ServerOptions(
                 bind_host=plan.listener.host,
-                api_keys=plan.api_keys,
+                key_ring=key_ring,
                 allowed_hosts=settings.server.allow_host,
+                allowed_origins=settings.server.allow_origin,
                 strict=settings.server.strict,
                 limits=settings.limits,
             )
@@ -275,6 +290,37 @@ def _make_engine(
 
     process = ProcessEngine(options, on_loading=on_progress)
     return process, process.start
+
+
+def _key_ring(plan: Plan) -> "KeyRing":
+    from sightline.server.key_file import is_private
+    from sightline.server.keys import KeyRing
+    from sightline.server.rate_limits import Rates
+
+    chosen = plan.settings.server
+    if plan.key_file is not None and plan.key_file.is_file() and not is_private(plan.key_file):
+        logging.getLogger("sightline.server").warning(
+            "The key file %s can be read by others; chmod 600 it.", plan.key_file
+        )
+    rates = Rates(
+        requests=chosen.requests_per_minute,
+        tokens=chosen.tokens_per_minute,
+        images=chosen.images_per_minute,
+    )
+    return KeyRing(plan.api_keys, file=plan.key_file, rates=rates)
+
+
+async def _watch_key_file(keys: "KeyRing") -> None:
+    """Take over what `sightline keys` changes. Never returns."""
+    while True:
+        await asyncio.sleep(KEY_FILE_EVERY_S)
+        await asyncio.to_thread(keys.try_refresh)
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _media_options(settings: Settings, listener: Listener) -> "MediaOptions":
@@ -362,13 +408,19 @@ def server_in_thread(
     Returns when it is ready; raises StartupError if it cannot be. Leaving the block stops it.
     """
     key = secrets.token_urlsafe(32)
-    own = replace(
-        settings,
-        server=replace(settings.server, host="127.0.0.1", port=0, api_key=(key,)),
+    private = replace(
+        settings.server,
+        host="127.0.0.1",
+        port=0,
+        api_key=(key,),
+        requests_per_minute=None,
+        tokens_per_minute=None,
+        images_per_minute=None,
     )
+    own = replace(settings, server=private)
     ready: Future[str] = Future()
     with listen(own) as listener:
-        house = House(plan(own, listener), on_progress=on_progress)
+        house = House(replace(plan(own, listener), key_file=None), on_progress=on_progress)
 
         def run() -> None:
             try:

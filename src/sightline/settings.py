@@ -59,6 +59,23 @@ class ServerSettings:
     api_key: tuple[str, ...] = _row(
         (), "Keys that may use the API; a client sends the first one.", secret=True
     )
+    key_file: Path | None = _row(
+        None,
+        "File of named keys, made by `sightline keys`; unset: keys.json of the configuration "
+        "folder, if there is one.",
+    )
+    requests_per_minute: int | None = _row(
+        None, "Requests per minute of each key without a rate of its own; unset: any.", least=1
+    )
+    tokens_per_minute: int | None = _row(
+        None, "Tokens per minute, prompts and answers, of each such key; unset: any.", least=1
+    )
+    images_per_minute: int | None = _row(
+        None, "Pictures per minute of each such key; unset: any.", least=1
+    )
+    allow_origin: tuple[str, ...] = _row(
+        (), "Web sites whose pages may use the API, for example https://chat.example.org."
+    )
     allow_host: tuple[str, ...] = _row(
         (), "Further names a browser may use for a server that listens on loopback."
     )
@@ -253,6 +270,13 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "sightline"
+
+
+def default_key_file(environ: Mapping[str, str] | None = None) -> Path:
+    """The file of keys when none is named; it need not exist."""
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "sightline" / "keys.json"
 
 
 def _config_file(config: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, bool]:

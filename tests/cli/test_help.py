@@ -8,7 +8,7 @@ from sightline.cli import catalogue
 from sightline.settings import rows
 
 HEAVY = ("torch", "transformers", "fastapi", "pydantic", "httpx2", "numpy", "PIL", "uvicorn")
-COMMANDS = ("serve", "ask", "chat", "models", "config", "version")
+COMMANDS = ("serve", "ask", "chat", "models", "keys", "config", "version")
 
 
 def test_help_loads_nothing_heavy(sightline):

@@ -84,7 +84,7 @@ def banner(plan: "Plan", info: "EngineInfo", names: tuple[str, ...], seconds: fl
         details = f"{size}, {details}"
     body = {"model": names[0], "messages": [{"role": "user", "content": _example_content(info)}]}
     url = plan.listener.url
-    key = "  -H 'Authorization: Bearer KEY' \\" if plan.api_keys else None
+    key = "  -H 'Authorization: Bearer KEY' \\" if plan.wants_key else None
     return [
         catalogue.text(
             "serve.ready", seconds=seconds, model=info.model_id, details=details, url=url

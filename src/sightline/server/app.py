@@ -11,9 +11,11 @@ from sightline.core.errors import RequestError, shorten
 from sightline.server.auth import KeyGuard
 from sightline.server.context import context_of
 from sightline.server.contract import Chat
+from sightline.server.cors import Cors, checked_origins
 from sightline.server.envelope import Envelope
 from sightline.server.error_map import error_response
 from sightline.server.host_guard import HostGuard
+from sightline.server.keys import KeyRing
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
@@ -28,10 +30,12 @@ def create_app(
     """Return the app that serves `chat`. `lifecycle` is shared with the server that runs it.
 
     The layers, outermost first: ids, times, logs and errors; one spelling of paths; the Host and
-    Origin of web pages; keys; routes.
+    Origin of web pages; pages of named origins; keys; routes.
     """
     options = options or ServerOptions()
     lifecycle = lifecycle or Lifecycle()
+    keys = KeyRing(options.api_keys) if options.key_ring is None else options.key_ring
+    origins = checked_origins(options.allowed_origins)
     return FastAPI(
         title="sightline",
         version=sightline.__version__,
@@ -46,9 +50,11 @@ def create_app(
                 HostGuard,
                 bind_host=options.bind_host,
                 allowed_hosts=options.allowed_hosts,
-                check_origin=not options.api_keys,
+                check_origin=not keys,
+                allowed_origins=origins,
             ),
-            Middleware(KeyGuard, api_keys=options.api_keys),
+            Middleware(Cors, allowed_origins=origins),
+            Middleware(KeyGuard, keys=keys),
         ],
         exception_handlers={HTTPException: _routing_error},
         routes=[

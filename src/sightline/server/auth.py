@@ -1,22 +1,25 @@
-"""API keys: every path is closed unless it is on a written list.
+"""API keys at the door: every path is closed unless it is on a written list.
 
-The decision uses the path of the ASGI scope, which no header can change. Keys are kept as SHA-256
-digests and compared in constant time against all of them; every failure looks the same.
+The decision uses the path of the ASGI scope, which no header can change, and one place reads
+credentials: `Authorization: Bearer`, and for Anthropic's clients, on their own paths alone,
+`x-api-key`. Every failure looks the same. Behind this door the rights are the key's and nothing
+else's; the service learns them as `current_caller`.
 """
 
-import hashlib
-import hmac
 import re
-from collections.abc import Sequence
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline.core.errors import RequestError
 from sightline.server.context import context_of, header_values
+from sightline.server.keys import KeyHolder, KeyRing
+from sightline.service.caller import current_caller
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ready", "/version"})
 
 _BEARER = re.compile(rb"(?i:bearer) ([\x21-\x7e]+)")
+_TOKEN = re.compile(rb"[\x21-\x7e]+")
+_ANTHROPIC_PATH = re.compile(r"(?:/v1)?/messages(?:/.*)?")
 
 
 def unauthorized() -> RequestError:
@@ -24,29 +27,48 @@ def unauthorized() -> RequestError:
 
 
 class KeyGuard:
-    """Middleware: without a good key, nothing but `OPEN_PATHS` exists."""
+    """Middleware: without a good key, nothing but `OPEN_PATHS` exists; POSTs are paid for."""
 
-    def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
         self._app = app
-        self._digests = tuple(hashlib.sha256(key.encode()).digest() for key in api_keys)
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._digests and scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            digest = self._authenticate(scope)
-            if digest is None:
-                raise unauthorized()
-            context = context_of(scope)
-            context.key_id = digest.hex()[:8]
-            context.cache_salt = digest
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
+            await self._app(scope, receive, send)
+            return
+        holder = self._holder(scope)
+        context = context_of(scope)
+        if holder.key_id:
+            context.key_id = holder.key_id
+            context.log["key"] = holder.name
+        context.cache_salt = holder.digest
+        if scope["method"] == "POST":
+            context.header_sources.append(holder.budget.headers)
+            holder.budget.take_request()
+        token = current_caller.set(holder)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            current_caller.reset(token)
 
-    def _authenticate(self, scope: Scope) -> bytes | None:
-        """Return the digest of the caller's key, or None."""
-        values = header_values(scope, b"authorization")
-        match = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
-        given = hashlib.sha256(match[1] if match else b"").digest()
-        found: bytes | None = None
-        for digest in self._digests:  # all of them, so that time does not tell which one matched
-            if hmac.compare_digest(digest, given):
-                found = digest
-        return found if match else None
+    def _holder(self, scope: Scope) -> KeyHolder:
+        """Return who calls; raise `RequestError` (`invalid_api_key`) when that is not known."""
+        if not self._keys:
+            return self._keys.nobody
+        given = _credential(scope)
+        holder = self._keys.find(given or b"")
+        if given is None or holder is None:
+            raise unauthorized()
+        return holder
+
+
+def _credential(scope: Scope) -> bytes | None:
+    """Return the one key that the request carries, or None."""
+    values = header_values(scope, b"authorization")
+    if not values and _ANTHROPIC_PATH.fullmatch(scope["path"]):
+        values = header_values(scope, b"x-api-key")
+        match = _TOKEN.fullmatch(values[0]) if len(values) == 1 else None
+        return match[0] if match else None
+    match = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
+    return match[1] if match else None

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.types import Scope
@@ -13,12 +14,15 @@ from sightline.service.request_log import Facts
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SCOPE_KEY = "sightline"
 
+HeaderSource = Callable[[], Iterable[tuple[bytes, bytes]]]
+
 
 @dataclass(slots=True)
 class RequestContext:
     """`started` is a monotonic time. `cache_salt` and `key_id` belong to the caller's API key.
 
     `log` collects what the access line tells beyond the request line; never content.
+    `header_sources` are asked for further headers when the answer, whatever it is, begins.
     """
 
     request_id: str
@@ -27,6 +31,7 @@ class RequestContext:
     cache_salt: bytes = field(default=b"", repr=False)
     notices: list[Notice] = field(default_factory=list)
     log: Facts = field(default_factory=dict)
+    header_sources: list[HeaderSource] = field(default_factory=list)
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

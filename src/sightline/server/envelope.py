@@ -98,6 +98,8 @@ def _headers(context: RequestContext) -> list[tuple[bytes, bytes]]:
     if context.notices:
         value = warnings_header(context.notices).encode("ascii")
         headers.append((b"x-sightline-warnings", value))
+    for source in context.header_sources:
+        headers.extend(source())
     return headers
 
 

@@ -6,7 +6,7 @@ It cannot change the Host and Origin headers, so those decide.
 
 import ipaddress
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -35,15 +35,22 @@ class HostGuard:
     """Middleware: a well-formed Host always; on a loopback bind, a local Host and Origin only.
 
     With `check_origin` off (keys are required, and a page has none) the Origin is not looked at.
+    `allowed_origins`, in lower case, pass whatever their host.
     """
 
     def __init__(
-        self, app: ASGIApp, bind_host: str, allowed_hosts: Sequence[str], check_origin: bool
+        self,
+        app: ASGIApp,
+        bind_host: str,
+        allowed_hosts: Sequence[str],
+        check_origin: bool,
+        allowed_origins: Collection[str] = frozenset(),
     ) -> None:
         self._app = app
         self._local_only = is_loopback(bind_host)
         self._allowed = {host.lower().removesuffix(".") for host in allowed_hosts}
         self._check_origin = check_origin
+        self._allowed_origins = allowed_origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -72,6 +79,8 @@ class HostGuard:
         """Refuse other web sites. Apps with schemes of their own are no web sites."""
         for value in header_values(scope, b"origin"):
             origin = value.decode("latin-1")
+            if origin.lower() in self._allowed_origins:
+                continue
             scheme, _, rest = origin.partition("://")
             if rest and scheme.lower() not in ("http", "https"):
                 continue

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from sightline.core.limits import Limits
+from sightline.server.keys import KeyRing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -11,12 +12,15 @@ class ServerOptions:
 
     `bind_host` is the address the server listens on; a loopback address turns on the Host and
     Origin checks that keep web pages away from a server without keys. `allowed_hosts` are further
-    names that may stand in the Host header then. With `strict`, every request is judged as if it
-    carried `x-sightline-strict: 1`. Idle and clock values come from `limits`.
+    names that may stand in the Host header then; `allowed_origins` are web sites whose pages may
+    use the API. `api_keys` is short for a `key_ring` of them. With `strict`, every request is
+    judged as if it carried `x-sightline-strict: 1`. Idle and clock values come from `limits`.
     """
 
     bind_host: str = "127.0.0.1"
     api_keys: tuple[str, ...] = field(default=(), repr=False)
+    key_ring: KeyRing | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
     strict: bool = False
     limits: Limits = field(default_factory=Limits)

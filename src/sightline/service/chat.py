@@ -22,6 +22,7 @@ from sightline.service.admission import Admission
 from sightline.service.answer import ChatAnswer, read_deltas
 from sightline.service.answer_text import AnswerText
 from sightline.service.budget import TokenCounts, budget_answer, require_room
+from sightline.service.caller import current_caller
 from sightline.service.deadline import Deadline
 from sightline.service.formats.contract import Layout, Tokenizer
 from sightline.service.placement import ExtraImages, Placement, place_images
@@ -123,7 +124,7 @@ class ChatService:
         """
         limits = self.limits
         deadline = Deadline(limits.stream_timeout_s if streaming else limits.total_timeout_s)
-        log = RequestLog({} if facts is None else facts)
+        log = RequestLog({} if facts is None else facts, current_caller.get())
         async with AsyncExitStack() as resources:
             try:
                 async with deadline.enforce():
@@ -136,6 +137,7 @@ class ChatService:
         """Return what the prompt of `request` costs, without fetching an image."""
         model = self.model
         model.require_name(request.model)
+        current_caller.get().require_model(request.model)
         placement = self._place(request, model)
         layout = await self._lay_out(placement, model, require_fit=False)
         return _counts(layout)
@@ -162,11 +164,13 @@ class ChatService:
         model = self.model
         log.model(model.id)
         model.require_name(request.model)
+        current_caller.get().require_model(request.model)
         await resources.enter_async_context(self.admission.permit())
         log.lap("queue_s")
 
         placement = self._place(request, model)
         layout = await self._lay_out(placement, model, require_fit=True)
+        current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
         log.prompt(text_tokens=counts.text, image_tokens=counts.image)
         budget = budget_answer(

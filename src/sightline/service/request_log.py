@@ -11,6 +11,7 @@ from sightline.core.chat import Usage
 from sightline.core.engine import FinishReason, TokenDelta
 from sightline.core.errors import shorten
 from sightline.core.prompt import Image
+from sightline.service.caller import ANYONE, Caller
 
 DIGEST_PREFIX_BYTES = 4
 
@@ -18,15 +19,16 @@ Facts = MutableMapping[str, str | int | float | None]
 
 
 class RequestLog:
-    """Notes the facts of one request as they become known.
+    """Notes the facts of one request as they become known, and charges its caller.
 
     `_s` values are seconds: `queue_s` waiting for a permit, `layout_s` tokenising, `media_s`
     fetching and decoding, `ttft_s` until the engine's first token; `engine_*_s` are the engine's
     own account of its queue, the vision tower and the prefill.
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, caller: Caller = ANYONE) -> None:
         self._facts = facts
+        self._caller = caller
         self._started = self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
@@ -40,14 +42,17 @@ class RequestLog:
 
     def prompt(self, *, text_tokens: int, image_tokens: int) -> None:
         self._facts.update(text_tokens=text_tokens, image_tokens=image_tokens)
+        self._caller.charge(tokens=text_tokens + image_tokens)
 
     def images(self, images: Sequence[Image]) -> None:
         if images:
+            self._caller.charge(images=len(images))
             prefixes = (image.digest[:DIGEST_PREFIX_BYTES].hex() for image in images)
             self._facts.update(images=len(images), digests=",".join(prefixes))
 
     def tokens(self, delta: TokenDelta) -> None:
         """Note the timings that come with an engine's first tokens."""
+        self._caller.charge(tokens=len(delta.token_ids))
         if "ttft_s" in self._facts:
             return
         self._note_time("ttft_s", time.monotonic() - self._started)

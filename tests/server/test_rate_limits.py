@@ -1,0 +1,179 @@
+"""What a key may use in a minute: the arithmetic with a clock of our own, then over HTTP."""
+
+import json
+from dataclasses import dataclass, field
+
+import pytest
+from front import PICTURE, Front, chat, events_of, serving
+
+from sightline.backends.fake import Reply
+from sightline.core.errors import Overloaded
+from sightline.server.key_file import new_key, write_keys
+from sightline.server.keys import KeyRing
+from sightline.server.rate_limits import Budget, Rates
+
+KEY, OTHER_KEY = "sl-limited", "sl-other"
+
+
+@dataclass
+class Clock:
+    now: float = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Limited:
+    """A front whose keys have `rates`, and the clock of their budgets."""
+
+    rates: Rates
+    clock: Clock = field(default_factory=Clock)
+
+    def front(self, *keys: str) -> Front:
+        ring = KeyRing(keys, rates=self.rates, clock=self.clock)
+        return Front(server_options={"key_ring": ring})
+
+
+def headers_of(budget: Budget) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in budget.headers()}
+
+
+def test_a_minutes_worth_may_come_at_once_and_then_one_at_a_time():
+    clock = Clock()
+    budget = Budget(Rates(requests=10), clock)
+    for _ in range(10):
+        budget.take_request()
+    with pytest.raises(Overloaded) as refused:
+        budget.take_request()
+    assert (refused.value.code, refused.value.retry_after_s) == ("rate_limit_exceeded", 6)
+    clock.now += 6
+    budget.take_request()
+    with pytest.raises(Overloaded):
+        budget.take_request()
+
+
+def test_unused_time_is_not_saved_beyond_one_minute():
+    clock = Clock()
+    budget = Budget(Rates(requests=2), clock)
+    clock.now += 3600
+    budget.take_request()
+    budget.take_request()
+    with pytest.raises(Overloaded):
+        budget.take_request()
+
+
+def test_a_debt_is_paid_before_the_next_request():
+    clock = Clock()
+    budget = Budget(Rates(tokens=600), clock)
+    budget.take_request()
+    budget.take("tokens", 1800)
+    with pytest.raises(Overloaded) as refused:
+        budget.take_request()
+    assert refused.value.retry_after_s == 121  # 1200 owed and 1 to spend, at 10 a second
+    clock.now += 121
+    budget.take_request()
+
+
+def test_a_refused_request_costs_nothing():
+    clock = Clock()
+    budget = Budget(Rates(requests=10, tokens=10), clock)
+    budget.take("tokens", 10)
+    for _ in range(20):
+        with pytest.raises(Overloaded):
+            budget.take_request()
+    assert headers_of(budget)["x-ratelimit-remaining-requests"] == "10"
+
+
+def test_the_headers_tell_limit_rest_and_time_until_full():
+    clock = Clock()
+    budget = Budget(Rates(requests=60, images=2), clock)
+    budget.take_request()
+    budget.take("images", 5)
+    assert headers_of(budget) == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "59",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-limit-images": "2",
+        "x-ratelimit-remaining-images": "0",
+        "x-ratelimit-reset-images": "2m30s",
+    }
+    clock.now += 0.75
+    assert headers_of(budget)["x-ratelimit-reset-requests"] == "250ms"
+
+
+def test_a_rate_of_its_own_wins_over_the_servers():
+    assert Rates(requests=5).filled_up(Rates(requests=9, tokens=7)) == Rates(requests=5, tokens=7)
+
+
+def test_a09_the_11th_request_of_10_per_minute_is_429_and_other_keys_go_on():
+    limited = Limited(Rates(requests=10))
+    with serving(limited.front(KEY, OTHER_KEY)) as front:
+        good = [front.post(chat("x"), authorization=f"Bearer {KEY}") for _ in range(10)]
+        assert {answer.status_code for answer in good} == {200}
+        assert good[-1].headers["x-ratelimit-remaining-requests"] == "0"
+        refused = front.post(chat("x"), authorization=f"Bearer {KEY}")
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "6"
+        assert refused.headers["x-ratelimit-limit-requests"] == "10"
+        error = refused.json()["error"]
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+        assert front.post(chat("x"), authorization=f"Bearer {OTHER_KEY}").status_code == 200
+        assert front.get("/v1/models", headers={"authorization": f"Bearer {KEY}"}).is_success
+        limited.clock.now += 6
+        assert front.post(chat("x"), authorization=f"Bearer {KEY}").status_code == 200
+
+
+def test_a09_a_token_budget_spent_mid_stream_lets_it_end_and_refuses_the_next():
+    with serving(Limited(Rates(tokens=40)).front(KEY)) as front:
+        front.enqueue(Reply(["x" * 100]))
+        stream = front.post(chat("x", stream=True), authorization=f"Bearer {KEY}")
+        assert events_of(stream.text)[-1] == "[DONE]"
+        refused = front.post(chat("x"), authorization=f"Bearer {KEY}")
+        assert refused.status_code == 429
+        assert refused.headers["x-ratelimit-remaining-tokens"] == "0"
+        assert int(refused.headers["retry-after"]) > 60
+
+
+def test_a_client_that_leaves_has_paid_for_what_was_made():
+    limited = Limited(Rates(tokens=1000))
+    with serving(limited.front(KEY)) as front:
+        body = chat("x", stream=True, max_tokens=100)
+        with front.client.stream(
+            "POST",
+            f"{front.url}/v1/chat/completions",
+            content=json.dumps(body),
+            headers={"content-type": "application/json", "authorization": f"Bearer {KEY}"},
+        ) as stream:
+            before = int(stream.headers["x-ratelimit-remaining-tokens"])
+        assert before < 1000
+
+
+def test_images_are_counted_and_questions_without_one_go_on():
+    with serving(Limited(Rates(images=1)).front(KEY)) as front:
+        assert front.post(chat("x", PICTURE), authorization=f"Bearer {KEY}").status_code == 200
+        refused = front.post(chat("x", PICTURE), authorization=f"Bearer {KEY}")
+        assert refused.status_code == 429
+        assert "images per minute" in refused.json()["error"]["message"]
+        assert front.post(chat("x"), authorization=f"Bearer {KEY}").status_code == 200
+
+
+def test_without_keys_the_rates_bound_everybody_together():
+    with serving(Limited(Rates(requests=1)).front()) as front:
+        assert front.post(chat("x")).status_code == 200
+        assert front.post(chat("x")).status_code == 429
+
+
+def test_a_key_of_one_model_may_not_use_another(tmp_path):
+    text, key = new_key("narrow", models=["other"])
+    write_keys(tmp_path / "keys.json", [key])
+    ring = KeyRing(file=tmp_path / "keys.json")
+    with serving(Front(server_options={"key_ring": ring})) as front:
+        refused = front.post(chat("x"), authorization=f"Bearer {text}")
+        assert refused.status_code == 403
+        assert refused.json()["error"] == {
+            "message": "This key may not use model 'sightline-fake'.",
+            "type": "permission_error",
+            "param": None,
+            "code": "key_not_allowed",
+        }

@@ -90,6 +90,11 @@ def test_models_are_listed():
     assert [(card.id, card.max_model_len) for card in parse_models(body)] == [("a", 9), ("b", None)]
 
 
+def test_the_aliases_of_a_model_are_read_where_they_are_told():
+    body = b'{"data": [{"id": "a", "sightline": {"aliases": ["b", "c"]}}, {"id": "d"}]}'
+    assert [card.aliases for card in parse_models(body)] == [("b", "c"), ()]
+
+
 def test_a_file_becomes_a_data_uri_of_its_type():
     url = image_part(b"\x89PNG\r\n\x1a\nrest")["image_url"]["url"]
     head, _, data = url.partition(",")

@@ -311,13 +311,12 @@ def test_a_strict_request_is_refused_where_another_loses_an_old_image(kit) -> No
     world = kit.world()
     asyncio.run(world.ask(*turns))
     assert world.pictures.loaded == ["new"]
-    for refusing, strict in (
-        (kit.world(), True),
-        (kit.world(options=ChatOptions(extra_images="error")), False),
-    ):
-        error = refusal(refusing, *turns, strict=strict)
-        assert error.code == "too_many_images"
-        assert error.param == "messages[1].content[1].image_url"
+    dropped = refusal(kit.world(), *turns, strict=True)
+    assert dropped.code == "unsupported_parameter"
+    assert dropped.param == "messages[0].content[1].image_url"
+    too_many = refusal(kit.world(options=ChatOptions(extra_images="error")), *turns)
+    assert too_many.code == "too_many_images"
+    assert too_many.param == "messages[1].content[1].image_url"
 
 
 def test_a_text_only_model_answers_text_and_refuses_images(kit) -> None:
@@ -374,7 +373,8 @@ def test_a_huge_text_is_refused_without_being_encoded(kit, text) -> None:
 
 def test_counting_needs_no_picture_no_permit_and_no_room(kit) -> None:
     world = kit.world(FakeEngine(info=make_info(max_model_len=10)), max_running=0, max_waiting=0)
-    counts = asyncio.run(world.service.count_tokens(kit.request("hello", kit.image("bad"))))
+    request = kit.request("hello", kit.image("bad"))
+    counts = asyncio.run(world.service.measure(request)).counts
     assert (counts.text, counts.image) == (len("\nhello") + 4, IMAGE_TOKENS)
     assert counts.total == counts.text + counts.image
     assert world.pictures.loaded == []
@@ -382,7 +382,7 @@ def test_counting_needs_no_picture_no_permit_and_no_room(kit) -> None:
 
 def test_the_count_is_what_the_answer_reports(kit) -> None:
     world = kit.world()
-    counts = asyncio.run(world.service.count_tokens(kit.request("hello", kit.image())))
+    counts = asyncio.run(world.service.measure(kit.request("hello", kit.image()))).counts
     usage = asyncio.run(world.ask("hello", kit.image()))[-1].usage
     assert (counts.total, counts.image) == (usage.prompt_tokens, usage.image_tokens)
 

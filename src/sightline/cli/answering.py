@@ -114,7 +114,8 @@ def _model_of(client: Client) -> str:
 
 
 def _model_names(client: Client) -> list[str]:
-    return [card.id for card in client.models()]
+    """Return every name that the server answers to, each model's own before its aliases."""
+    return [name for card in client.models() for name in (card.id, *card.aliases)]
 
 
 @contextmanager

@@ -53,8 +53,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
+    """`aliases` are further names that the server answers to, if it tells them."""
+
     id: str
     max_model_len: int | None = None
+    aliases: tuple[str, ...] = ()
 
 
 def text_part(text: str) -> dict[str, Any]:
@@ -159,7 +162,11 @@ def parse_answer(body: bytes) -> Answer:
 def parse_models(body: bytes) -> list[ModelCard]:
     try:
         return [
-            ModelCard(id=card["id"], max_model_len=card.get("max_model_len"))
+            ModelCard(
+                id=card["id"],
+                max_model_len=card.get("max_model_len"),
+                aliases=tuple((card.get("sightline") or {}).get("aliases") or ()),
+            )
             for card in _json_object(body)["data"]
         ]
     except (KeyError, TypeError, AttributeError):

@@ -64,11 +64,14 @@ class ChatRequest:
     """A validated chat request. None means the model's or the server's default.
 
     `max_tokens_param` is the name under which the client gave `max_tokens`, used in notices.
+    `raw_prompt`, if there is one, is continued as it is, and there are no messages: a text, or
+    token ids that may be control tokens, too.
     """
 
     request_id: str
     model: str
-    messages: Sequence[Message]
+    messages: Sequence[Message] = ()
+    raw_prompt: str | tuple[int, ...] | None = field(default=None, repr=False)
     max_tokens: int | None = None
     max_tokens_param: str = "max_tokens"
     temperature: float | None = None

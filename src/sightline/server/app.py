@@ -22,6 +22,7 @@ from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
 from sightline.server.routes_chat import chat_router
 from sightline.server.routes_models import models_router
+from sightline.server.routes_tokens import tokens_router
 
 
 def create_app(
@@ -59,6 +60,7 @@ def create_app(
         exception_handlers={HTTPException: _routing_error},
         routes=[
             *chat_router(chat, options, lifecycle).routes,
+            *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,
         ],

@@ -15,7 +15,11 @@ from sightline.server.context import context_of, header_values
 from sightline.server.keys import KeyHolder, KeyRing
 from sightline.service.caller import current_caller
 
-OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ready", "/version"})
+OPEN_PATHS = frozenset(
+    prefix + path
+    for prefix in ("", "/v1")
+    for path in ("/health", "/health/live", "/health/ready", "/ready", "/version")
+)
 
 _BEARER = re.compile(rb"(?i:bearer) ([\x21-\x7e]+)")
 _TOKEN = re.compile(rb"[\x21-\x7e]+")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
+from sightline.service.chat import Measure
 from sightline.service.request_log import Facts
 from sightline.service.served_model import ServedModel
 
@@ -30,6 +31,8 @@ class Chat(Protocol):
 
     What a request costs is noted in `facts`, for the access line.
 
+    `measure` counts a prompt without working on it.
+
     `model` raises `Unavailable` (`model_loading`) until the model has been loaded once.
     """
 
@@ -42,3 +45,9 @@ class Chat(Protocol):
     async def start(
         self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
     ) -> Answer: ...
+
+    async def measure(self, request: ChatRequest) -> Measure: ...
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str: ...
+
+    async def token_strings(self, token_ids: Sequence[int]) -> list[str]: ...

@@ -37,6 +37,7 @@ from sightline.server.openai_schema import (
     parse_part,
     wrong_type,
 )
+from sightline.service.chat import Measure
 from sightline.service.served_model import ServedModel
 from sightline.service.strict_mode import refuse_warnings
 
@@ -382,6 +383,22 @@ def completion_object(
             }
         ],
         "usage": usage_object(usage),
+    }
+
+
+def count_object(measure: Measure) -> dict[str, object]:
+    """Return what the prompt of a chat would cost, image by image."""
+    counts = measure.counts
+    return {
+        "object": "chat.completion.input_tokens",
+        "model": measure.model.id,
+        "input_tokens": counts.total,
+        "text_tokens": counts.text,
+        "image_tokens": counts.image,
+        "max_model_len": measure.model.info.max_model_len,
+        "images": [
+            {"param": slots.part.param, "tokens": slots.length} for slots in measure.layout.images
+        ],
     }
 
 

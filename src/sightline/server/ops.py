@@ -13,12 +13,16 @@ from sightline.server.lifecycle import Lifecycle
 def ops_router(chat: Chat, lifecycle: Lifecycle) -> APIRouter:
     router = APIRouter()
 
+    @router.api_route("/v1/health/live", methods=["GET", "HEAD"])
     @router.api_route("/health/live", methods=["GET", "HEAD"])
     async def live() -> Response:
         return _json({"status": "live"})
 
+    @router.api_route("/v1/health", methods=["GET", "HEAD"])
     @router.api_route("/health", methods=["GET", "HEAD"])
+    @router.api_route("/v1/health/ready", methods=["GET", "HEAD"])
     @router.api_route("/health/ready", methods=["GET", "HEAD"])
+    @router.api_route("/v1/ready", methods=["GET", "HEAD"])
     @router.api_route("/ready", methods=["GET", "HEAD"])
     async def ready() -> Response:
         lifecycle.refuse_when_draining()
@@ -27,6 +31,7 @@ def ops_router(chat: Chat, lifecycle: Lifecycle) -> APIRouter:
             raise Unavailable("The engine is being restarted.", code="engine_restarting")
         return _json({"status": "ready", "model": model.id})
 
+    @router.api_route("/v1/version", methods=["GET", "HEAD"])
     @router.api_route("/version", methods=["GET", "HEAD"])
     async def version() -> Response:
         return _json({"name": "sightline", "version": sightline.__version__})

@@ -1,6 +1,5 @@
 """`POST /v1/chat/completions`: read, convert, ask the service, answer whole or as a stream."""
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -9,16 +8,14 @@ from contextlib import aclosing
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Scope
 
 from sightline.core.chat import ChatDelta
 from sightline.core.errors import InternalError
-from sightline.core.limits import Limits
 from sightline.server import ascii_json
-from sightline.server.body import read_body
-from sightline.server.context import RequestContext, context_of, header_values
+from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
+from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.openai_convert import (
     ChatCall,
@@ -32,25 +29,16 @@ from sightline.server.openai_schema import parse_chat_body
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
 
-# Up to here a body is parsed on the event loop, within a few milliseconds at the very worst.
-MAX_INLINE_BYTES = 16 * 1024
-
 
 def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
     router = APIRouter()
-    limits = options.limits
 
     @router.post("/v1/chat/completions")
     @router.post("/chat/completions")
     async def create_chat_completion(request: Request) -> Response:
         context = context_of(request.scope)
         lifecycle.refuse_when_draining()
-        call = await _understand(
-            await read_body(request.scope, request.receive, limits),
-            strict=options.strict or _asks_strict(request.scope),
-            cache_salt=context.cache_salt,
-            limits=limits,
-        )
+        call = await read_call(request, options, read_chat)
         context.notices.extend(call.notices)
         context.log["chat_id"] = call.request.request_id
         context.log["stream"] = call.stream
@@ -58,7 +46,7 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
             return EventStream(
                 _stream(chat, call, context, lifecycle),
                 lifecycle=lifecycle,
-                keep_alive_s=limits.keep_alive_comment_s,
+                keep_alive_s=options.limits.keep_alive_comment_s,
             )
         completion = await run_for_client(
             _complete(chat, call, context, lifecycle), request.receive, lifecycle
@@ -68,26 +56,14 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
     return router
 
 
-async def _understand(
-    body: bytearray, *, strict: bool, cache_salt: bytes, limits: Limits
-) -> ChatCall:
-    def understand() -> ChatCall:
-        return to_chat_call(
-            parse_chat_body(body, limits),
-            request_id=f"chatcmpl-{uuid.uuid4().hex}",
-            strict=strict,
-            cache_salt=cache_salt,
-            limits=limits,
-        )
-
-    if len(body) <= MAX_INLINE_BYTES:
-        return understand()
-    return await asyncio.to_thread(understand)
-
-
-def _asks_strict(scope: Scope) -> bool:
-    values = header_values(scope, b"x-sightline-strict")
-    return any(value.strip().lower() in (b"1", b"true") for value in values)
+def read_chat(body: bytearray, terms: Terms) -> ChatCall:
+    return to_chat_call(
+        parse_chat_body(body, terms.limits),
+        request_id=f"chatcmpl-{uuid.uuid4().hex}",
+        strict=terms.strict,
+        cache_salt=terms.cache_salt,
+        limits=terms.limits,
+    )
 
 
 async def _complete(

@@ -12,6 +12,13 @@ from sightline.service.formats.contract import AnswerFilter, Tokenizer
 from sightline.service.stop_strings import StopStrings
 
 
+class AsItIs:
+    """The `AnswerFilter` of a text that is continued outside any dialogue."""
+
+    def feed(self, text: str) -> str:
+        return text
+
+
 class AnswerText:
     """The text of one answer, and how many tokens it took.
 

@@ -13,14 +13,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
-from sightline.core.chat import ChatRequest, ImagePart, ImageReport
+from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
 from sightline.core.engine import Engine, SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.core.sampling import SamplingParams
 from sightline.service.admission import Admission
 from sightline.service.answer import ChatAnswer, read_deltas
-from sightline.service.answer_text import AnswerText
+from sightline.service.answer_text import AnswerText, AsItIs
 from sightline.service.budget import TokenCounts, budget_answer, require_room
 from sightline.service.caller import current_caller
 from sightline.service.deadline import Deadline
@@ -60,6 +60,19 @@ class ChatOptions:
     aliases: tuple[str, ...] = ()
     extra_images: ExtraImages = "latest"
     default_max_tokens: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A prompt without its pixels, and what was left out of it."""
+
+    model: ServedModel
+    layout: Layout
+    notices: tuple[Notice, ...]
+
+    @property
+    def counts(self) -> TokenCounts:
+        return _counts(self.layout)
 
 
 class ChatService:
@@ -133,14 +146,31 @@ class ChatService:
                 log.fail(error)
                 raise
 
-    async def count_tokens(self, request: ChatRequest) -> TokenCounts:
-        """Return what the prompt of `request` costs, without fetching an image."""
+    async def measure(self, request: ChatRequest) -> Measure:
+        """Return the prompt of `request` and what it costs, without fetching an image.
+
+        It may be longer than the window. Raises `RequestError` as `start` does.
+        """
         model = self.model
         model.require_name(request.model)
         current_caller.get().require_model(request.model)
         placement = self._place(request, model)
-        layout = await self._lay_out(placement, model, require_fit=False)
-        return _counts(layout)
+        if request.strict:
+            refuse_warnings(placement.notices)
+        layout = await self._lay_out(request, placement, model, require_fit=False)
+        return Measure(model=model, layout=layout, notices=placement.notices)
+
+    async def detokenize(self, token_ids: Sequence[int]) -> str:
+        """Return the text of `token_ids`; control tokens stand for none.
+
+        Raises `RequestError` for an id that the tokenizer does not have.
+        """
+        return await (await self._get_prompt_maker()).text_of(token_ids)
+
+    async def token_strings(self, token_ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself; half a character reads U+FFFD."""
+        token_bytes = (await self._get_prompt_maker()).tokenizer.token_bytes
+        return [token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids]
 
     def drain(self) -> None:
         """Refuse new requests from now on (`draining`); those that were let in are served."""
@@ -169,7 +199,7 @@ class ChatService:
         log.lap("queue_s")
 
         placement = self._place(request, model)
-        layout = await self._lay_out(placement, model, require_fit=True)
+        layout = await self._lay_out(request, placement, model, require_fit=True)
         current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
         log.prompt(text_tokens=counts.text, image_tokens=counts.image)
@@ -194,7 +224,7 @@ class ChatService:
         params = _sampling_params(request, model, maker, max_tokens=budget.max_tokens)
         text = AnswerText(
             maker.tokenizer,
-            maker.format.answer_filter(),
+            maker.format.answer_filter() if request.raw_prompt is None else AsItIs(),
             stop=request.stop,
             stop_token_ids=params.stop_token_ids,
         )
@@ -217,24 +247,36 @@ class ChatService:
         return place_images(
             request.messages,
             max_images=min(policy.max_images, self.limits.max_images) if policy else 0,
-            extra_images="error" if request.strict else self.options.extra_images,
+            extra_images=self.options.extra_images,
             model_id=model.id,
         )
 
     async def _lay_out(
-        self, placement: Placement, model: ServedModel, *, require_fit: bool
+        self,
+        request: ChatRequest,
+        placement: Placement,
+        model: ServedModel,
+        *,
+        require_fit: bool,
     ) -> Layout:
-        """Lay out the prompt; with `require_fit`, raise `context_length_exceeded` if need be."""
+        """Lay out the prompt; raise `context_length_exceeded` if it must fit and does not.
+
+        A text of megabytes must fit in any case: it is not worth encoding only to be counted.
+        """
+        raw = request.raw_prompt
         policy = model.info.image_policy
         tokens_per_image = policy.num_tokens if policy else 0
         window = model.info.max_model_len
         maker = await self._get_prompt_maker()
-        min_text_tokens = maker.min_text_tokens(placement.messages)
-        if require_fit and min_text_tokens:
+        min_text_tokens = maker.min_text_tokens(placement.messages if raw is None else raw)
+        if min_text_tokens:
             num_images = sum(len(message.images) for message in placement.messages)
             least = TokenCounts(text=min_text_tokens, image=num_images * tokens_per_image)
             require_room(least, window=window, at_least=True)
-        layout = await maker.layout(placement.messages, tokens_per_image=tokens_per_image)
+        if raw is None:
+            layout = await maker.layout(placement.messages, tokens_per_image=tokens_per_image)
+        else:
+            layout = await maker.layout_raw(raw)
         if require_fit:
             require_room(_counts(layout), window=window)
         return layout

@@ -7,9 +7,12 @@ from functools import partial
 
 from sightline.core.chat import Message, TextPart
 from sightline.core.engine import EngineInfo
+from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import KIB, MIB
 from sightline.service.formats.contract import Layout, PromptFormat, Tokenizer
 from sightline.service.formats.registry import open_format
+
+RawPrompt = str | tuple[int, ...]
 
 # A character is at most 4 bytes of UTF-8, so this is at most 64 KiB.
 MAX_LOOP_CHARS = 16 * KIB
@@ -46,9 +49,9 @@ class PromptMaker:
 
         return await asyncio.get_running_loop().run_in_executor(pool, build)
 
-    def min_text_tokens(self, messages: Sequence[Message]) -> int:
+    def min_text_tokens(self, prompt: Sequence[Message] | RawPrompt) -> int:
         """Return a number of tokens that the text surely needs; 0 unless the text is huge."""
-        num_chars = _num_chars(messages)
+        num_chars = _num_chars(prompt)
         if num_chars <= MAX_UNMEASURED_CHARS:
             return 0
         return -(-num_chars // self._max_token_bytes)
@@ -60,11 +63,60 @@ class PromptMaker:
             return render()
         return await asyncio.get_running_loop().run_in_executor(self._pool, render)
 
+    async def layout_raw(self, prompt: RawPrompt) -> Layout:
+        """Return a prompt that is to be continued as it is; ids are taken at their word.
 
-def _num_chars(messages: Sequence[Message]) -> int:
+        Raises `RequestError` for an id that the tokenizer does not have.
+        """
+        if not isinstance(prompt, str):
+            self._require_known(prompt)
+            return _not_empty(prompt)
+        encode = partial(self.tokenizer.encode, prompt)
+        if len(prompt) <= MAX_LOOP_CHARS:
+            ids = encode()
+        else:
+            ids = await asyncio.get_running_loop().run_in_executor(self._pool, encode)
+        return _not_empty((*self.format.text_prefix, *ids))
+
+    async def text_of(self, token_ids: Sequence[int]) -> str:
+        """Return the text that `token_ids` stand for; control tokens stand for none.
+
+        Raises `RequestError` for an id that the tokenizer does not have.
+        """
+        self._require_known(token_ids)
+
+        def join() -> str:
+            return b"".join(map(self.tokenizer.token_bytes, token_ids)).decode("utf-8", "replace")
+
+        if len(token_ids) <= MAX_LOOP_CHARS:
+            return join()
+        return await asyncio.get_running_loop().run_in_executor(self._pool, join)
+
+    def _require_known(self, token_ids: Sequence[int]) -> None:
+        num_tokens = self.tokenizer.num_tokens
+        for token_id in token_ids:
+            if not 0 <= token_id < num_tokens:
+                raise RequestError(
+                    f"prompt: token id {shorten(str(token_id))} is not one of this model's: "
+                    f"0 to {num_tokens - 1}.",
+                    code="invalid_value",
+                    param="prompt",
+                )
+
+
+def _not_empty(token_ids: tuple[int, ...]) -> Layout:
+    if not token_ids:
+        raise RequestError("prompt: is empty.", code="invalid_value", param="prompt")
+    return Layout(token_ids=token_ids)
+
+
+def _num_chars(prompt: Sequence[Message] | RawPrompt) -> int:
+    if isinstance(prompt, str):
+        return len(prompt)
     return sum(
         len(part.text)
-        for message in messages
+        for message in prompt
+        if isinstance(message, Message)
         for part in message.parts
         if isinstance(part, TextPart)
     )

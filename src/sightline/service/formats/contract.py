@@ -82,6 +82,11 @@ class PromptFormat(Protocol):
         """Ids that end an answer."""
         ...
 
+    @property
+    def text_prefix(self) -> tuple[int, ...]:
+        """Ids that stand before a text that is continued as it is, outside any dialogue."""
+        ...
+
     def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
         """Return the prompt that asks for the next assistant message.
 

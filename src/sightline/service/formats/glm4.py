@@ -48,6 +48,10 @@ class Glm4Format:
     def stop_token_ids(self) -> tuple[int, ...]:
         return self._stop_token_ids
 
+    @property
+    def text_prefix(self) -> tuple[int, ...]:
+        return self._prefix
+
     def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
         ids = list(self._prefix)
         images: list[ImageSlots] = []

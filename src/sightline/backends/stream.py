@@ -54,6 +54,7 @@ class TokenStream:
 def _merge(first: TokenDelta, second: TokenDelta) -> TokenDelta:
     return TokenDelta(
         token_ids=first.token_ids + second.token_ids,
+        logprobs=first.logprobs + second.logprobs,
         finish_reason=second.finish_reason,
         num_cached_tokens=first.num_cached_tokens,
         queue_s=first.queue_s,

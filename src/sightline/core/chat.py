@@ -3,14 +3,13 @@
 Every HTTP dialect is a pair of pure functions onto these types.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from sightline.core.engine import FinishReason
+from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Severity = Literal["info", "warn"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +31,30 @@ class ImagePart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call of a tool, complete. `arguments` is text, as a model wrote it; usually JSON.
+
+    In an answer the service has made up `id`; in the history it is the client's.
+    """
+
+    id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn. `parts` keep the order of text and images that the client chose."""
+    """One turn. `parts` keep the order of text and images that the client chose.
+
+    `reasoning` and `tool_calls` are an assistant's. `tool_call_id` names the call that a tool's
+    message answers; it may be missing where a dialect has none.
+    """
 
     role: Role
-    parts: tuple[TextPart | ImagePart, ...]
+    parts: tuple[TextPart | ImagePart, ...] = ()
+    reasoning: str = field(default="", repr=False)
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
     @property
     def text(self) -> str:
@@ -45,6 +63,46 @@ class Message:
     @property
     def images(self) -> tuple[ImagePart, ...]:
         return tuple(part for part in self.parts if isinstance(part, ImagePart))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the model may call. `parameters` is a JSON schema of an object.
+
+    `definition` is the function as the client described it, for prompts that quote it; `param` is
+    the path of the schema in the request, used in errors.
+    """
+
+    name: str
+    parameters: Mapping[str, Any] = field(repr=False)
+    definition: Mapping[str, Any] = field(repr=False)
+    param: str
+
+    @property
+    def description(self) -> str:
+        return str(self.definition.get("description") or "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """`auto`: the model decides; `none`: no call; `required`: at least one call.
+
+    With `name` the call must be of that tool; the mode is then `required`.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFormat:
+    """The answer's text must be JSON, of `schema` if there is one, else any object.
+
+    `param` is the path of the schema in the request, used in errors.
+    """
+
+    schema: Mapping[str, Any] | bool | None = field(default=None, repr=False)
+    param: str = "response_format"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +124,10 @@ class ChatRequest:
     `max_tokens_param` is the name under which the client gave `max_tokens`, used in notices.
     `raw_prompt`, if there is one, is continued as it is, and there are no messages: a text, or
     token ids that may be control tokens, too.
+    `n` answers are made of one prompt. `logprobs` is None when nobody asked, else the number of
+    alternatives beside each token. Without `parallel_tool_calls` there is at most one call.
+    `thinking` switches a thinking model; without `split_reasoning` its thoughts stay in the text.
+    `stream_tool_arguments` asks for calls piece by piece instead of whole.
     """
 
     request_id: str
@@ -76,20 +138,39 @@ class ChatRequest:
     max_tokens_param: str = "max_tokens"
     temperature: float | None = None
     top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
+    n: int = 1
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    stream_tool_arguments: bool = False
+    thinking: bool | None = None
+    split_reasoning: bool = True
     strict: bool = False
     cache_salt: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """`prompt_tokens` counts the images' tokens too; `image_tokens` says how many they are."""
+    """`prompt_tokens` counts the images' tokens too; `image_tokens` says how many they are.
+
+    `completion_tokens` are those of all choices together; the prompt counts once.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     image_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -109,12 +190,51 @@ class ImageReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatDelta:
-    """Text that an answer gained. The last delta, and only it, has `finish_reason` and `usage`.
+class Likelihood:
+    """What a token stands for, `raw` (it may be a part of a character), and how likely it was.
 
-    `text` never splits a character and never holds a part of a stop string.
+    A control token stands for no bytes.
     """
 
-    text: str = field(repr=False)
+    raw: bytes = field(repr=False)
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLikelihood(Likelihood):
+    """A token of the answer; `top` are the likeliest tokens in its place, best first."""
+
+    top: tuple[Likelihood, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """What the call number `index` of a choice gained.
+
+    The first delta of a call has `id` and `name`, later ones have neither. All `arguments` of a
+    call joined are the whole text.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatDelta:
+    """What the choice `index` of an answer gained.
+
+    `text` and `reasoning` never split a character, and `text` never holds a part of a stop
+    string. The last delta of a choice, and only it, has `finish_reason`; the last delta of the
+    answer, and only it, has `usage`. `logprobs`, if they were asked for, come with the text that
+    their tokens completed, or later.
+    """
+
+    index: int = 0
+    text: str = field(default="", repr=False)
+    reasoning: str = field(default="", repr=False)
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLikelihood, ...] = field(default=(), repr=False)
     finish_reason: FinishReason | None = None
     usage: Usage | None = None

@@ -8,6 +8,7 @@ from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length"]
+TokenLogprob = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +49,25 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLogprobs:
+    """The log-probability of a token of an answer, and the likeliest ids in its place."""
+
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDelta:
     """Tokens that a sequence gained in one step.
 
-    The last delta of a request, and only it, has a `finish_reason`. A stop token is part of the
-    last delta's `token_ids` (it is counted in usage, never shown). The timings are on the first
-    delta that carries tokens; None elsewhere.
+    `logprobs` has one entry for each of `token_ids` if they were asked for, else none. The last
+    delta of a request, and only it, has a `finish_reason`. A stop token is part of the last
+    delta's `token_ids` (it is counted in usage, never shown). The timings are on the first delta
+    that carries tokens; None elsewhere.
     """
 
     token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
     finish_reason: FinishReason | None = None
     num_cached_tokens: int = 0
     queue_s: float | None = None

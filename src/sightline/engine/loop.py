@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import Tensor
 
-from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
+from sightline.core.engine import EngineInfo, EngineStats, TokenDelta, TokenLogprobs
 from sightline.core.prompt import Image, ImageSpan
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner
@@ -225,7 +225,10 @@ class EngineLoop:
         finish_reason = sequence.finish_reason()
         if finish_reason is not None:
             self._drop(sequence.request_id)
-        delta = TokenDelta(token_ids=(token_id,), finish_reason=finish_reason)
+        logprobs: tuple[TokenLogprobs, ...] = ()
+        if sampled.logprob is not None:
+            logprobs = (TokenLogprobs(logprob=sampled.logprob, top=sampled.top_logprobs),)
+        delta = TokenDelta(token_ids=(token_id,), logprobs=logprobs, finish_reason=finish_reason)
         if position > 0:
             return delta
         assert sequence.admitted_at is not None

@@ -8,6 +8,7 @@ from typing import Any
 import sightline
 from sightline.core.chat import (
     ChatRequest,
+    FinishReason,
     ImagePart,
     ImageReport,
     Message,
@@ -16,7 +17,6 @@ from sightline.core.chat import (
     TextPart,
     Usage,
 )
-from sightline.core.engine import FinishReason
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.server.openai_fields import (

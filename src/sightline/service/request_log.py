@@ -7,8 +7,8 @@ import asyncio
 import time
 from collections.abc import MutableMapping, Sequence
 
-from sightline.core.chat import Usage
-from sightline.core.engine import FinishReason, TokenDelta
+from sightline.core.chat import FinishReason, Usage
+from sightline.core.engine import TokenDelta
 from sightline.core.errors import shorten
 from sightline.core.prompt import Image
 from sightline.service.caller import ANYONE, Caller

@@ -188,10 +188,14 @@ class House:
         from sightline.server.lifecycle import Lifecycle
         from sightline.server.options import ServerOptions
         from sightline.service.chat import ChatOptions, ChatService
+        from sightline.service.metrics import Metrics
 
         plan, settings = self._plan, self._plan.settings
         async with AsyncExitStack() as resources:
-            media = MediaLoader(settings.limits, _media_options(settings, plan.listener))
+            metrics = Metrics(plan.model_id)
+            media = MediaLoader(
+                settings.limits, _media_options(settings, plan.listener), meter=metrics
+            )
             engine, start_engine = _make_engine(plan, self._on_progress)
             resources.push_async_callback(engine.close)
             await media.start()
@@ -207,6 +211,7 @@ class House:
                     extra_images=settings.server.extra_images,
                     default_max_tokens=settings.server.max_output_tokens,
                 ),
+                metrics=metrics,
             )
             resources.push_async_callback(service.close)
             lifecycle = Lifecycle()

@@ -3,11 +3,12 @@
 import asyncio
 import hashlib
 import struct
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from sightline.core.chat import ImagePart
 from sightline.core.engine import SquareImagePolicy
@@ -48,6 +49,16 @@ class MediaOptions:
     forbidden_endpoints: tuple[tuple[str, int], ...] = ()
 
 
+class MediaMeter(Protocol):
+    """Is told what loading takes; times in seconds."""
+
+    def fetched(self, seconds: float, num_bytes: int) -> None: ...
+
+    def decoded(self, seconds: float) -> None: ...
+
+    def looked_up(self, *, hit: bool) -> None: ...
+
+
 class MediaLoader:
     """Fetches and decodes pictures. Every method runs on the event loop.
 
@@ -57,6 +68,7 @@ class MediaLoader:
         await loader.close()
 
     The constructor raises `StartupError` for options that cannot be right. `fetcher` is for tests.
+    `meter` is told what was fetched, decoded and found.
     """
 
     def __init__(
@@ -65,9 +77,11 @@ class MediaLoader:
         options: MediaOptions | None = None,
         *,
         fetcher: Fetcher | None = None,
+        meter: MediaMeter | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.options = options or MediaOptions()
+        self._meter = meter
         root = self.options.media_root
         self._root = None if root is None else MediaRoot(root)
         self._fetcher = fetcher or Fetcher(
@@ -145,7 +159,11 @@ class MediaLoader:
     async def _read(self, source: Source, request: "_Request") -> bytes:
         match source:
             case UrlSource(url):
-                return await self._fetcher.fetch(url, request.allowance)
+                began = time.monotonic()
+                data = await self._fetcher.fetch(url, request.allowance)
+                if self._meter is not None:
+                    self._meter.fetched(time.monotonic() - began, len(data))
+                return data
             case Base64Source(text, start):
                 size = len(text) - start
                 return await self._compute(size, _decode_base64_from, text, start, self.limits)
@@ -164,8 +182,13 @@ class MediaLoader:
         key = await self._compute(len(data), _cache_key, data, request.policy, request.cache_salt)
         async with request.locks.setdefault(key, asyncio.Lock()):
             image = request.images.get(key) or self._cache.get(key)
+            if self._meter is not None:
+                self._meter.looked_up(hit=image is not None)
             if image is None:
+                began = time.monotonic()
                 image = await self._decode(data, request.policy)
+                if self._meter is not None:
+                    self._meter.decoded(time.monotonic() - began)
                 self._cache.put(key, image)
             request.images[key] = image
         return image

@@ -17,6 +17,7 @@ from sightline.server.error_map import error_response
 from sightline.server.host_guard import HostGuard
 from sightline.server.keys import KeyRing
 from sightline.server.lifecycle import Lifecycle
+from sightline.server.metrics_route import metrics_router
 from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
@@ -45,7 +46,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Envelope),
+            Middleware(Envelope, metrics=chat.metrics),
             Middleware(CollapseSlashes),
             Middleware(
                 HostGuard,
@@ -63,6 +64,7 @@ def create_app(
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,
+            *metrics_router(chat).routes,
         ],
     )
 

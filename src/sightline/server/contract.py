@@ -4,7 +4,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
+from sightline.core.engine import EngineStats
 from sightline.service.chat import Measure
+from sightline.service.engine_metrics import QueueNumbers
+from sightline.service.metrics import Metrics
 from sightline.service.request_log import Facts
 from sightline.service.served_model import ServedModel
 
@@ -41,6 +44,14 @@ class Chat(Protocol):
 
     @property
     def is_ready(self) -> bool: ...
+
+    @property
+    def metrics(self) -> Metrics: ...
+
+    @property
+    def queue_numbers(self) -> QueueNumbers: ...
+
+    async def engine_stats(self) -> EngineStats: ...
 
     async def start(
         self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None

@@ -16,6 +16,7 @@ from sightline.server.access_log import log_access
 from sightline.server.context import RequestContext, header_values, open_context
 from sightline.server.error_map import error_response
 from sightline.server.hangup import ClientGone
+from sightline.service.metrics import Metrics
 
 MAX_WARNINGS_BYTES = 1024
 CLIENT_CLOSED_REQUEST = 499  # for the log only; nobody is there to read a status
@@ -50,8 +51,9 @@ def _safe(text: str) -> str:
 class Envelope:
     """Outermost middleware. Pure ASGI, so streams pass through it untouched."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
         self._app = app
+        self._metrics = metrics or Metrics()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,6 +82,7 @@ class Envelope:
                 await response(scope, receive, send_enveloped)
         finally:
             _log(scope, context, status)
+            self._metrics.responded(status or 0, str(context.log.get("error") or ""))
 
 
 def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineError:

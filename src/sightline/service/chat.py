@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
-from sightline.core.engine import Engine, SquareImagePolicy
+from sightline.core.engine import Engine, EngineStats, SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.core.sampling import SamplingParams
@@ -24,7 +24,9 @@ from sightline.service.answer_text import AnswerText, AsItIs
 from sightline.service.budget import TokenCounts, budget_answer, require_room
 from sightline.service.caller import current_caller
 from sightline.service.deadline import Deadline
+from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.formats.contract import Layout, Tokenizer
+from sightline.service.metrics import Metrics
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
@@ -89,8 +91,10 @@ class ChatService:
         load_tokenizer: Callable[[str], Tokenizer],
         limits: Limits | None = None,
         options: ChatOptions | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.limits = limits or Limits()
+        self.metrics = metrics or Metrics()
         self.options = options or ChatOptions()
         self.admission = Admission(
             max_running=self.limits.max_running,
@@ -118,6 +122,17 @@ class ChatService:
         """A chat request that comes now would be worked on."""
         return self._engine.is_ready and not self.admission.is_draining
 
+    @property
+    def queue_numbers(self) -> QueueNumbers:
+        """The books of admission."""
+        return QueueNumbers(
+            num_admitted=self.admission.num_running, num_waiting=self.admission.num_waiting
+        )
+
+    async def engine_stats(self) -> EngineStats:
+        """Raises `Unavailable` when the engine is not up."""
+        return await self._engine.stats()
+
     async def prepare(self) -> None:
         """Load the tokenizer, so that the first request need not wait for it.
 
@@ -137,7 +152,7 @@ class ChatService:
         """
         limits = self.limits
         deadline = Deadline(limits.stream_timeout_s if streaming else limits.total_timeout_s)
-        log = RequestLog({} if facts is None else facts, current_caller.get())
+        log = RequestLog({} if facts is None else facts, self.metrics, current_caller.get())
         async with AsyncExitStack() as resources:
             try:
                 async with deadline.enforce():

@@ -1,6 +1,7 @@
 """What one chat request cost and how long each part took, never what it said.
 
-The facts go into a mapping of the caller's, who writes the one line that a request gets.
+The facts go into a mapping of the caller's, who writes the one line that a request gets; the same
+numbers are counted in the server's metrics and charged to the key.
 """
 
 import asyncio
@@ -9,9 +10,10 @@ from collections.abc import MutableMapping, Sequence
 
 from sightline.core.chat import FinishReason, Usage
 from sightline.core.engine import TokenDelta
-from sightline.core.errors import shorten
+from sightline.core.errors import Overloaded, RequestError, shorten
 from sightline.core.prompt import Image
 from sightline.service.caller import ANYONE, Caller
+from sightline.service.metrics import Metrics
 
 DIGEST_PREFIX_BYTES = 4
 
@@ -19,48 +21,86 @@ Facts = MutableMapping[str, str | int | float | None]
 
 
 class RequestLog:
-    """Notes the facts of one request as they become known, and charges its caller.
+    """Notes the facts of one request as they become known, counts them, charges its caller.
 
     `_s` values are seconds: `queue_s` waiting for a permit, `layout_s` tokenising, `media_s`
     fetching and decoding, `ttft_s` until the engine's first token; `engine_*_s` are the engine's
     own account of its queue, the vision tower and the prefill.
     """
 
-    def __init__(self, facts: Facts, caller: Caller = ANYONE) -> None:
+    def __init__(self, facts: Facts, metrics: Metrics, caller: Caller = ANYONE) -> None:
         self._facts = facts
+        self._metrics = metrics
         self._caller = caller
         self._started = self._last = time.monotonic()
+        self._queue_s = self._media_s = 0.0
+        self._first_token = self._last_token = 0.0  # 0: there was none yet
+        metrics.used_by(caller.name, requests=1)
 
     def lap(self, name: str) -> None:
         """Note the time since the last lap as `name`."""
         now = time.monotonic()
-        self._note_time(name, now - self._last)
+        passed_s = now - self._last
+        self._note_time(name, passed_s)
         self._last = now
+        if name == "queue_s":
+            self._queue_s = passed_s
+        elif name == "media_s":
+            self._media_s = passed_s
 
     def model(self, model_id: str) -> None:
         self._facts["model"] = shorten(model_id)
 
     def prompt(self, *, text_tokens: int, image_tokens: int) -> None:
         self._facts.update(text_tokens=text_tokens, image_tokens=image_tokens)
-        self._caller.charge(tokens=text_tokens + image_tokens)
+        num_tokens = text_tokens + image_tokens
+        self._caller.charge(tokens=num_tokens)
+        metrics = self._metrics
+        metrics.prompt_tokens.inc(num_tokens)
+        metrics.image_tokens.inc(image_tokens)
+        metrics.request_prompt_tokens.observe(num_tokens)
+        metrics.used_by(self._caller.name, prompt_tokens=num_tokens)
 
     def images(self, images: Sequence[Image]) -> None:
         if images:
             self._caller.charge(images=len(images))
+            self._metrics.images.inc(len(images))
+            self._metrics.media_time.observe(self._media_s)
+            self._metrics.used_by(self._caller.name, images=len(images))
             prefixes = (image.digest[:DIGEST_PREFIX_BYTES].hex() for image in images)
             self._facts.update(images=len(images), digests=",".join(prefixes))
 
     def tokens(self, delta: TokenDelta) -> None:
-        """Note the timings that come with an engine's first tokens."""
-        self._caller.charge(tokens=len(delta.token_ids))
-        if "ttft_s" in self._facts:
+        """Count the tokens of a step; with the first ones come an engine's timings."""
+        num_tokens = len(delta.token_ids)
+        self._caller.charge(tokens=num_tokens)
+        metrics, now = self._metrics, time.monotonic()
+        metrics.generation_tokens.inc(num_tokens)
+        metrics.used_by(self._caller.name, generated_tokens=num_tokens)
+        if self._first_token:
+            metrics.inter_token_latency.observe(now - self._last_token)
+            self._last_token = now
             return
-        self._note_time("ttft_s", time.monotonic() - self._started)
+        self._first_token = self._last_token = now
+        self._note_time("ttft_s", now - self._started)
+        metrics.time_to_first_token.observe(now - self._started)
+        metrics.queue_time.observe(self._queue_s + (delta.queue_s or 0.0))
+        if delta.prefill_s is not None:
+            metrics.prefill_time.observe(delta.prefill_s)
+        if delta.encode_s:
+            metrics.image_encode.observe(delta.encode_s)
         for name in ("queue_s", "encode_s", "prefill_s"):
             if (value := getattr(delta, name)) is not None:
                 self._note_time(f"engine_{name}", value)
 
     def finish(self, finish_reason: FinishReason, usage: Usage) -> None:
+        now, metrics = time.monotonic(), self._metrics
+        metrics.finished(finish_reason)
+        metrics.e2e_latency.observe(now - self._started)
+        if self._first_token:
+            metrics.decode_time.observe(now - self._first_token)
+        metrics.request_generation_tokens.observe(usage.completion_tokens)
+        metrics.cached_tokens.inc(usage.cached_tokens)
         self._facts.update(
             finish_reason=finish_reason,
             completion_tokens=usage.completion_tokens,
@@ -70,13 +110,16 @@ class RequestLog:
     def fail(self, error: BaseException) -> None:
         """Note that nobody waited for the end, if that is what `error` means.
 
-        What else went wrong is raised to the caller, who can name it.
+        What else went wrong is raised to the caller, who can name it; a refusal is no answer.
         """
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.abandon()
+        elif not isinstance(error, RequestError | Overloaded):
+            self._metrics.finished("error")
 
     def abandon(self) -> None:
         self._facts["abandoned"] = True
+        self._metrics.finished("abort")
 
     def _note_time(self, name: str, seconds: float) -> None:
         self._facts[name] = round(seconds, 4)

@@ -1,0 +1,73 @@
+"""The engine's own numbers at the moment of a scrape, as Prometheus reads them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from sightline.core.engine import EngineStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueNumbers:
+    """The books of the front: requests that hold a permit, requests that wait for one."""
+
+    num_admitted: int = 0
+    num_waiting: int = 0
+
+
+class EngineCollector(Collector):
+    """Yields metrics of the snapshot that `update` was given last."""
+
+    def __init__(self, prefix: str, model_name: str) -> None:
+        self._prefix = prefix
+        self._model = model_name
+        self._stats: EngineStats | None = None
+        self._queue = QueueNumbers()
+
+    def update(self, stats: EngineStats | None, queue: QueueNumbers) -> None:
+        self._stats = stats
+        self._queue = queue
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield self._gauge(
+            "num_requests_admitted", "Requests that are worked on.", self._queue.num_admitted
+        )
+        stats = self._stats
+        num_queued = 0 if stats is None else stats.num_waiting
+        yield self._gauge(
+            "num_requests_waiting",
+            "Requests that wait, for admission or in the engine.",
+            self._queue.num_waiting + num_queued,
+        )
+        if stats is None:
+            return
+        yield self._gauge("num_requests_running", "Requests in the batch.", stats.num_running)
+        total = stats.kv_slots_total
+        yield self._gauge(
+            "kv_cache_usage_perc",
+            "Used share of the KV memory, 0 to 1.",
+            stats.kv_slots_used / total if total else 0.0,
+        )
+        yield self._gauge("kv_slots", "Token slots of the KV memory.", total)
+        yield self._counter("engine_steps", "Steps of the engine process.", stats.num_steps)
+        yield self._counter(
+            "engine_restarts", "Engines that had to be replaced.", stats.num_restarts
+        )
+        yield self._gauge(
+            "engine_resident_memory_bytes", "Resident memory of the engine.", stats.rss_bytes
+        )
+
+    def _gauge(self, name: str, what: str, value: float) -> Metric:
+        family = GaugeMetricFamily(f"{self._prefix}:{name}", what, labels=("model_name",))
+        family.add_metric((self._model,), value)
+        return family
+
+    def _counter(self, name: str, what: str, value: float) -> Metric:
+        family = CounterMetricFamily(f"{self._prefix}:{name}", what, labels=("model_name",))
+        family.add_metric((self._model,), value)
+        return family

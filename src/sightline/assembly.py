@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from sightline.core.engine import Engine, EngineInfo
 from sightline.core.engine_options import EngineOptions
 from sightline.core.errors import StartupError
+from sightline.core.held_bytes import HeldBytes
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
 from sightline.settings import Settings, cache_dir, default_key_file
@@ -193,8 +194,12 @@ class House:
         plan, settings = self._plan, self._plan.settings
         async with AsyncExitStack() as resources:
             metrics = Metrics(plan.model_id)
+            held_bytes = HeldBytes(settings.limits.max_held_bytes)
             media = MediaLoader(
-                settings.limits, _media_options(settings, plan.listener), meter=metrics
+                settings.limits,
+                _media_options(settings, plan.listener),
+                meter=metrics,
+                held_bytes=held_bytes,
             )
             engine, start_engine = _make_engine(plan, self._on_progress)
             resources.push_async_callback(engine.close)
@@ -222,6 +227,7 @@ class House:
                 key_ring=key_ring,
                 allowed_hosts=settings.server.allow_host,
                 allowed_origins=settings.server.allow_origin,
+                held_bytes=held_bytes,
                 strict=settings.server.strict,
                 limits=settings.limits,
             )

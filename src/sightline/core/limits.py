@@ -27,6 +27,9 @@ class Limits:
     keep_alive_timeout_s: float = _limit(75.0, "", "idle time after a good request")
     max_body_bytes: int = _limit(32 * MIB, "request_too_large", "body, counted while read")
     max_body_chunks: int = _limit(65_536, "request_too_large", "pieces of a chunked body")
+    max_held_bytes: int = _limit(
+        512 * MIB, "queue_full", "bodies and fetched images of all requests together"
+    )
     body_timeout_s: float = _limit(30.0, "request_timeout", "body slower than 1 KiB/s")
     max_json_depth: int = _limit(64, "invalid_json", "nesting of the JSON body")
     max_json_values: int = _limit(262_144, "invalid_value", "values and lists in the JSON body")
@@ -51,6 +54,9 @@ class Limits:
     max_fetches: int = _limit(64, "", "fetches at once, whole server")
     max_running: int = _limit(256, "", "running sequences")
     max_waiting: int = _limit(256, "queue_full", "waiting requests")
+    max_waiting_windows: int = _limit(
+        10, "queue_full", "prompt tokens that wait for a first token, in windows"
+    )
     queue_timeout_s: float = _limit(120.0, "overloaded", "time in the queue")
     total_timeout_s: float = _limit(280.0, "generation_timeout", "total time, plain")
     stream_timeout_s: float = _limit(600.0, "generation_timeout", "total time, streaming")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import truststore
 
 from sightline.core.errors import StartupError, shorten
+from sightline.core.held_bytes import Lease
 from sightline.core.limits import Limits
 from sightline.media import refusals
 from sightline.media.addresses import IPAddress, is_public, parse_address, plain
@@ -65,16 +66,22 @@ class AllowedHost:
 class Allowance:
     """How much one request may still fetch, and until when (in the event loop's time)."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, held: Lease | None = None) -> None:
         self.deadline = asyncio.get_running_loop().time() + limits.fetch_timeout_s
         self._limits = limits
         self._num_bytes_left = limits.max_fetch_bytes
+        self._held = held
 
     def spend(self, num_bytes: int) -> None:
-        """Raises `RequestError` (`image_file_too_large`) when it is used up."""
+        """Raises `RequestError` (`image_file_too_large`) when it is used up.
+
+        Raises `Overloaded` when all requests together hold too much.
+        """
         self._num_bytes_left -= num_bytes
         if self._num_bytes_left < 0:
             raise refusals.fetched_too_much(self._limits)
+        if self._held is not None:
+            self._held.take(num_bytes)
 
 
 class Fetcher:

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from sightline.core.chat import ImagePart
 from sightline.core.engine import SquareImagePolicy
 from sightline.core.errors import RequestError
+from sightline.core.held_bytes import HeldBytes
 from sightline.core.limits import KIB, MIB, Limits
 from sightline.core.prompt import Image
 from sightline.media import refusals
@@ -68,7 +69,7 @@ class MediaLoader:
         await loader.close()
 
     The constructor raises `StartupError` for options that cannot be right. `fetcher` is for tests.
-    `meter` is told what was fetched, decoded and found.
+    `meter` is told what was fetched, decoded and found; what is fetched stands in `held_bytes`.
     """
 
     def __init__(
@@ -78,10 +79,12 @@ class MediaLoader:
         *,
         fetcher: Fetcher | None = None,
         meter: MediaMeter | None = None,
+        held_bytes: HeldBytes | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.options = options or MediaOptions()
         self._meter = meter
+        self._held_bytes = held_bytes or HeldBytes(self.limits.max_held_bytes)
         root = self.options.media_root
         self._root = None if root is None else MediaRoot(root)
         self._fetcher = fetcher or Fetcher(
@@ -117,9 +120,9 @@ class MediaLoader:
         """Return one image per part, in order, as `policy` wants them.
 
         All are fetched at once under one deadline; what is equal is fetched and decoded once.
-        Raises `RequestError` with the `param` of the part to blame, and `Unavailable`
-        (`overloaded`) when no decode worker was free in time. With another `cache_salt` nothing
-        decoded earlier is used. Cancelling leaves nothing running.
+        Raises `RequestError` with the `param` of the part to blame, `Unavailable` (`overloaded`)
+        when no decode worker was free in time, and `Overloaded` when too much is held. With
+        another `cache_salt` nothing decoded earlier is used. Cancelling leaves nothing running.
         """
         if len(parts) > self.limits.max_images:
             error = refusals.too_many_images(len(parts), self.limits)
@@ -128,16 +131,17 @@ class MediaLoader:
         for part in parts:
             first_parts.setdefault(part.source, part)
         sources = {text: self._parse(part) for text, part in first_parts.items()}
-        request = _Request(policy, cache_salt, Allowance(self.limits))
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = {
-                    text: group.create_task(self._load_part(part, sources[text], request))
-                    for text, part in first_parts.items()
-                }
-        except BaseExceptionGroup as errors:
-            raise _first_leaf(errors) from None
-        return [tasks[part.source].result() for part in parts]
+        with self._held_bytes.lease() as held:
+            request = _Request(policy, cache_salt, Allowance(self.limits, held))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = {
+                        text: group.create_task(self._load_part(part, sources[text], request))
+                        for text, part in first_parts.items()
+                    }
+            except BaseExceptionGroup as errors:
+                raise _first_leaf(errors) from None
+            return [tasks[part.source].result() for part in parts]
 
     def _parse(self, part: ImagePart) -> Source:
         try:

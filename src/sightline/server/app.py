@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 import sightline
 from sightline.core.errors import RequestError, shorten
+from sightline.core.held_bytes import HeldBytes
 from sightline.server.auth import KeyGuard
 from sightline.server.context import context_of
 from sightline.server.contract import Chat
@@ -38,6 +39,7 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     keys = KeyRing(options.api_keys) if options.key_ring is None else options.key_ring
     origins = checked_origins(options.allowed_origins)
+    held_bytes = options.held_bytes or HeldBytes(options.limits.max_held_bytes)
     return FastAPI(
         title="sightline",
         version=sightline.__version__,
@@ -46,7 +48,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Envelope, metrics=chat.metrics),
+            Middleware(Envelope, metrics=chat.metrics, held_bytes=held_bytes),
             Middleware(CollapseSlashes),
             Middleware(
                 HostGuard,

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope
 
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import MIB, Limits
-from sightline.server.context import header_values
+from sightline.server.context import context_of, header_values
 from sightline.server.hangup import ClientGone
 
 MIN_BYTES_PER_S = 1024
@@ -42,15 +42,17 @@ def check_media_type(scope: Scope) -> None:
 async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray:
     """Return the whole body, without a byte-order mark.
 
-    Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`) and
-    `ClientGone`. A body that declares too much is refused before any of it is read. Every body
-    has `limits.body_timeout_s`, and a second more for each KiB that has arrived.
+    Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`),
+    `Overloaded` when all requests together hold too much, and `ClientGone`. A body that declares
+    too much is refused before any of it is read. Every body has `limits.body_timeout_s`, and a
+    second more for each KiB that has arrived.
     """
     check_media_type(scope)
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
     body = bytearray()
+    held = context_of(scope).held_bytes
     loop = asyncio.get_running_loop()
     deadline = loop.time() + limits.body_timeout_s
     try:
@@ -59,9 +61,12 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
-                body += message.get("body", b"")
+                piece = message.get("body", b"")
+                body += piece
                 if len(body) > limits.max_body_bytes:
                     raise _too_large(limits)
+                if held is not None:
+                    held.take(len(piece))
                 if not message.get("more_body", False):
                     break
                 clock.reschedule(deadline + len(body) / MIN_BYTES_PER_S)

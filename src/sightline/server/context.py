@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.types import Scope
 
 from sightline.core.chat import Notice
+from sightline.core.held_bytes import Lease
 from sightline.service.request_log import Facts
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -22,6 +23,7 @@ class RequestContext:
     """`started` is a monotonic time. `cache_salt` and `key_id` belong to the caller's API key.
 
     `log` collects what the access line tells beyond the request line; never content.
+    `held_bytes` is charged with what the request brings, until it has been answered.
     `header_sources` are asked for further headers when the answer, whatever it is, begins.
     """
 
@@ -32,6 +34,7 @@ class RequestContext:
     notices: list[Notice] = field(default_factory=list)
     log: Facts = field(default_factory=dict)
     header_sources: list[HeaderSource] = field(default_factory=list)
+    held_bytes: Lease | None = None
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sightline.core.chat import Notice
 from sightline.core.errors import InternalError, SightlineError, shorten
+from sightline.core.held_bytes import HeldBytes
 from sightline.server.access_log import log_access
-from sightline.server.context import RequestContext, header_values, open_context
+from sightline.server.context import RequestContext, context_of, header_values, open_context
 from sightline.server.error_map import error_response
 from sightline.server.hangup import ClientGone
 from sightline.service.metrics import Metrics
@@ -51,9 +52,12 @@ def _safe(text: str) -> str:
 class Envelope:
     """Outermost middleware. Pure ASGI, so streams pass through it untouched."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics | None = None, held_bytes: HeldBytes | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics or Metrics()
+        self._held_bytes = held_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,7 +75,7 @@ class Envelope:
 
         try:
             try:
-                await self._app(scope, receive, send_enveloped)
+                await self._serve(scope, receive, send_enveloped)
             except ClientGone:
                 status = status or CLIENT_CLOSED_REQUEST
             except Exception as error:
@@ -83,6 +87,14 @@ class Envelope:
         finally:
             _log(scope, context, status)
             self._metrics.responded(status or 0, str(context.log.get("error") or ""))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._held_bytes is None:
+            await self._app(scope, receive, send)
+            return
+        with self._held_bytes.lease() as lease:
+            context_of(scope).held_bytes = lease
+            await self._app(scope, receive, send)
 
 
 def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineError:

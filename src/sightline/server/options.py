@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from sightline.core.held_bytes import HeldBytes
 from sightline.core.limits import Limits
 from sightline.server.keys import KeyRing
 
@@ -14,7 +15,8 @@ class ServerOptions:
     Origin checks that keep web pages away from a server without keys. `allowed_hosts` are further
     names that may stand in the Host header then; `allowed_origins` are web sites whose pages may
     use the API. `api_keys` is short for a `key_ring` of them. With `strict`, every request is
-    judged as if it carried `x-sightline-strict: 1`. Idle and clock values come from `limits`.
+    judged as if it carried `x-sightline-strict: 1`. `held_bytes` is the book of what requests
+    bring, when others write into it too. Idle and clock values come from `limits`.
     """
 
     bind_host: str = "127.0.0.1"
@@ -23,4 +25,5 @@ class ServerOptions:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     strict: bool = False
+    held_bytes: HeldBytes | None = None
     limits: Limits = field(default_factory=Limits)

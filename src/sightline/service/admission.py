@@ -1,8 +1,9 @@
 """The gate: how many requests are worked on, how many wait, and who is turned away.
 
 A permit is taken before any work and covers the request until its answer has ended. Order is
-first come, first served. The books: `num_running` permits are out, `num_waiting` callers wait;
-both are exactly zero when the server is idle.
+first come, first served. The books: `num_running` permits are out, `num_waiting` callers wait,
+`num_tokens_in_line` prompt tokens are on their way to a first token; all are exactly zero when the
+server is idle.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from sightline.core.errors import Overloaded, Unavailable
 
@@ -47,6 +48,7 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._mean_held_s = 0.0
         self._draining = False
+        self.num_tokens_in_line = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -78,6 +80,26 @@ class Admission:
             held_s = self._clock() - since
             self._mean_held_s += (held_s - self._mean_held_s) * (RECENT if self._mean_held_s else 1)
             self._release()
+
+    @contextmanager
+    def line(self, num_tokens: int, *, max_tokens: int) -> Iterator["Place"]:
+        """Stand in line with a prompt until its first token, or to the end of the block.
+
+        Raises `Overloaded` (`queue_full`) at once when more than `max_tokens` would stand there:
+        what few long prompts cost, a number of requests does not tell.
+        """
+        if self.num_tokens_in_line and self.num_tokens_in_line + num_tokens > max_tokens:
+            retry_after_s = self._retry_after_s()
+            raise Overloaded(
+                f"Queue is full: {self.num_tokens_in_line} tokens waiting, limit {max_tokens}; "
+                f"retry in {retry_after_s} s.",
+                retry_after_s=retry_after_s,
+            )
+        place = Place(self, num_tokens)
+        try:
+            yield place
+        finally:
+            place.leave()
 
     def drain(self) -> None:
         """Turn new requests away from now on. Those that run or wait already are served."""
@@ -144,3 +166,16 @@ class Admission:
         drain_s = self._mean_held_s * (len(self._waiting) + 1) / self._max_running
         spread_s = drain_s * self._uniform(1 - JITTER, 1 + JITTER)
         return min(max(math.ceil(spread_s), MIN_RETRY_S), MAX_RETRY_S)
+
+
+class Place:
+    """A prompt's place in line; leaving twice is leaving once."""
+
+    def __init__(self, admission: Admission, num_tokens: int) -> None:
+        self._admission = admission
+        self._num_tokens = num_tokens
+        admission.num_tokens_in_line += num_tokens
+
+    def leave(self) -> None:
+        self._admission.num_tokens_in_line -= self._num_tokens
+        self._num_tokens = 0

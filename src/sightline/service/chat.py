@@ -34,6 +34,8 @@ from sightline.service.served_model import ServedModel
 from sightline.service.strict_mode import refuse_warnings
 
 NUM_TEXT_THREADS = 2
+# A small window does not mean that few prompts may wait.
+LEAST_WINDOW = 8192
 
 
 class ImageLoader(Protocol):
@@ -217,6 +219,13 @@ class ChatService:
         layout = await self._lay_out(request, placement, model, require_fit=True)
         current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
+        place = resources.enter_context(
+            self.admission.line(
+                counts.total,
+                max_tokens=self.limits.max_waiting_windows
+                * max(model.info.max_model_len, LEAST_WINDOW),
+            )
+        )
         log.prompt(text_tokens=counts.text, image_tokens=counts.image)
         budget = budget_answer(
             request.max_tokens,
@@ -245,12 +254,14 @@ class ChatService:
         )
         deltas = read_deltas(self._engine, prompt, params, request.request_id, text, log)
         resources.push_async_callback(deltas.aclose)
+        first = await anext(deltas)
+        place.leave()
         return ChatAnswer(
             model=model.id,
             counts=counts,
             images=_reports(prompt, layout),
             notices=notices,
-            first=await anext(deltas),
+            first=first,
             deltas=deltas,
             deadline=deadline,
             log=log,

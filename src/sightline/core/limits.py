@@ -35,6 +35,7 @@ class Limits:
     max_json_values: int = _limit(262_144, "invalid_value", "values and lists in the JSON body")
     max_messages: int = _limit(256, "invalid_value", "messages in a request")
     max_parts: int = _limit(256, "invalid_value", "parts in a message")
+    max_prompts: int = _limit(64, "invalid_value", "prompts of a text completion")
     max_metadata_bytes: int = _limit(64 * KIB, "invalid_value", "`user`, `metadata` and similar")
     max_stop_strings: int = _limit(4, "invalid_value", "stop strings")
     max_stop_chars: int = _limit(256, "invalid_value", "characters of a stop string")

@@ -23,6 +23,7 @@ from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
 from sightline.server.routes_chat import chat_router
+from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
 from sightline.server.routes_tokens import tokens_router
 
@@ -63,6 +64,7 @@ def create_app(
         exception_handlers={HTTPException: _routing_error},
         routes=[
             *chat_router(chat, options, lifecycle).routes,
+            *completions_router(chat, options, lifecycle).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,
@@ -86,7 +88,7 @@ async def _routing_error(request: Request, error: Exception) -> Response:
             f"Unknown request URL: {method} {path}. Try /v1/chat/completions.", code="unknown_url"
         )
     context.log["error"] = refusal.code
-    response = error_response(refusal, context.request_id)
+    response = error_response(refusal, context.request_id, request.scope["path"])
     if allowed:
         response.headers["allow"] = allowed
     return response

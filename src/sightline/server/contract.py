@@ -8,6 +8,7 @@ from sightline.core.engine import EngineStats
 from sightline.service.chat import Measure
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.metrics import Metrics
+from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts
 from sightline.service.served_model import ServedModel
 
@@ -29,12 +30,22 @@ class Answer(Protocol):
     async def aclose(self) -> None: ...
 
 
-class Chat(Protocol):
-    """The service. `start` returns once the first delta is there, so refusals come before it.
+class Asked(Protocol):
+    """What takes requests. `start` returns once the first delta is there, so refusals come before.
 
-    What a request costs is noted in `facts`, for the access line.
+    What a request costs is noted in `facts`, for the access line. `measure` counts a prompt
+    without working on it.
+    """
 
-    `measure` counts a prompt without working on it.
+    async def start(
+        self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
+    ) -> Answer: ...
+
+    async def measure(self, request: ChatRequest) -> Measure: ...
+
+
+class Chat(Asked, Protocol):
+    """The service.
 
     `model` raises `Unavailable` (`model_loading`) until the model has been loaded once.
     """
@@ -53,12 +64,4 @@ class Chat(Protocol):
 
     async def engine_stats(self) -> EngineStats: ...
 
-    async def start(
-        self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
-    ) -> Answer: ...
-
-    async def measure(self, request: ChatRequest) -> Measure: ...
-
-    async def detokenize(self, token_ids: Sequence[int]) -> str: ...
-
-    async def token_strings(self, token_ids: Sequence[int]) -> list[str]: ...
+    async def vocabulary(self) -> PromptMaker: ...

@@ -1,7 +1,7 @@
 """What surrounds every response: its id and time, its warnings, the access line, the last resort.
 
-The outermost layer of the app. Whatever is raised inside becomes an answer in OpenAI form here;
-a traceback goes to the log and nowhere else.
+The outermost layer of the app. Whatever is raised inside becomes an answer in its dialect's form
+here; a traceback goes to the log and nowhere else.
 """
 
 import logging
@@ -82,7 +82,8 @@ class Envelope:
                 if status is not None:
                     logger.error("answer of %s broke off", context.request_id, exc_info=error)
                     raise
-                response = error_response(_as_sightline_error(error, context), context.request_id)
+                error = _as_sightline_error(error, context)
+                response = error_response(error, context.request_id, scope["path"])
                 await response(scope, receive, send_enveloped)
         finally:
             _log(scope, context, status)

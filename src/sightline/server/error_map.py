@@ -1,8 +1,7 @@
-"""The one place where errors become HTTP: status, `type`, headers and the OpenAI body.
+"""The one place where errors become HTTP: status, headers, and the body in its dialect's form.
 
-Bodies are `{"error": {"message", "type", "param", "code"}}` with all four keys. A status that no
-retry can change says so with `x-should-retry: false`, because the OpenAI SDK would otherwise send
-the request three times.
+A status that no retry can change says so with `x-should-retry: false`, because the OpenAI SDK
+would otherwise send the request three times.
 """
 
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from sightline.core.errors import (
     Unavailable,
 )
 from sightline.server import ascii_json
+from sightline.server.error_forms import error_form
 
 # Codes of `RequestError` whose status is not 400.
 STATUS_OF_CODE = {
@@ -36,11 +36,6 @@ STATUS_OF_CODE = {
 }
 # What is not HTTP as we read it; the bytes that follow cannot be trusted either.
 BAD_REQUEST = "bad_request"
-_TYPE_OF_STATUS = {
-    401: "authentication_error",
-    403: "permission_error",
-    429: "rate_limit_error",
-}
 # The rest of such a request may still be on its way.
 _CLOSING_STATUS = frozenset({408, 411, 413, 414, 431})
 _WORTH_A_RETRY = frozenset({408, 429, 503})
@@ -69,24 +64,15 @@ def status_of(error: SightlineError) -> int:
             return 500
 
 
-def error_object(error: SightlineError, request_id: str) -> dict[str, object]:
-    """Return the `{"error": ...}` object, as bodies and error events carry it."""
-    status = status_of(error)
-    default_type = "invalid_request_error" if status < 500 else "server_error"
+def error_object(error: SightlineError, request_id: str, path: str = "") -> dict[str, object]:
+    """Return the error as bodies and error events of `path` carry it."""
     message = error.message
     if isinstance(error, InternalError):
         message = f"Internal error, request id {request_id}."
-    return {
-        "error": {
-            "message": message,
-            "type": _TYPE_OF_STATUS.get(status, default_type),
-            "param": error.param if isinstance(error, RequestError) else None,
-            "code": error.code,
-        }
-    }
+    return error_form(path)(error, status_of(error), message, request_id)
 
 
-def error_reply(error: SightlineError, request_id: str) -> ErrorReply:
+def error_reply(error: SightlineError, request_id: str, path: str = "") -> ErrorReply:
     status = status_of(error)
     headers = [("content-type", "application/json")]
     if status == 401:
@@ -99,9 +85,10 @@ def error_reply(error: SightlineError, request_id: str) -> ErrorReply:
         headers.append(("x-should-retry", "false"))
     if status in _CLOSING_STATUS or error.code == BAD_REQUEST:
         headers.append(("connection", "close"))
-    return ErrorReply(status, tuple(headers), ascii_json.encode(error_object(error, request_id)))
+    body = ascii_json.encode(error_object(error, request_id, path))
+    return ErrorReply(status, tuple(headers), body)
 
 
-def error_response(error: SightlineError, request_id: str) -> Response:
-    reply = error_reply(error, request_id)
+def error_response(error: SightlineError, request_id: str, path: str = "") -> Response:
+    reply = error_reply(error, request_id, path)
     return Response(reply.body, reply.status, dict(reply.headers))

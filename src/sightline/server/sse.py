@@ -8,8 +8,9 @@ further silence, so that proxies and clients with read time-outs stay.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -23,12 +24,36 @@ from sightline.server.lifecycle import Lifecycle
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+EVENTS = b"text/event-stream; charset=utf-8"
 
 logger = logging.getLogger("sightline.server")
 
 
 def block(value: object) -> bytes:
     return b"data: " + ascii_json.encode(value) + b"\n\n"
+
+
+def named_block(name: str, value: object) -> bytes:
+    """Return an event with an `event:` line, as some dialects want it; never in a chat stream."""
+    return b"event: " + name.encode("ascii") + b"\n" + block(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamForm:
+    """How a dialect frames a stream.
+
+    `keep_alive` fills silences; None where the dialect has nothing that says nothing. `end` comes
+    after the last block of a whole answer. `error` makes the last block of a broken one, of the
+    error and the request's id.
+    """
+
+    media_type: bytes = EVENTS
+    keep_alive: bytes | None = KEEP_ALIVE
+    end: bytes = DONE
+    error: Callable[[SightlineError, str], bytes]
+
+
+OPENAI = StreamForm(error=lambda error, request_id: block(error_object(error, request_id)))
 
 
 class EventStream(Response):
@@ -44,14 +69,16 @@ class EventStream(Response):
         *,
         lifecycle: Lifecycle,
         keep_alive_s: float,
+        form: StreamForm = OPENAI,
     ) -> None:
+        self._form = form
         self._blocks = blocks
         self._lifecycle = lifecycle
         self._keep_alive_s = keep_alive_s
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _Writer(send)
+        writer = _Writer(send, self._form)
         try:
             await run_for_client(self._stream(writer), receive, self._lifecycle)
         except ClientGone:
@@ -75,7 +102,7 @@ class EventStream(Response):
                     await asyncio.sleep(0)
         finally:
             comments.cancel()
-        await writer.write(DONE)
+        await writer.write(self._form.end)
         await writer.end()
 
     async def _end_with(self, error: SightlineError, writer: "_Writer", scope: Scope) -> None:
@@ -83,15 +110,16 @@ class EventStream(Response):
             raise error
         context = context_of(scope)
         context.log["error"] = error.code
-        await writer.write(block(error_object(error, context.request_id)))
+        await writer.write(self._form.error(error, context.request_id))
         await writer.end()
 
 
 class _Writer:
     """The response so far. Two tasks write to it; the lock keeps the status line first."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, form: StreamForm) -> None:
         self._send = send
+        self._form = form
         self._lock = asyncio.Lock()
         self._last_write = asyncio.get_running_loop().time()
         self.has_started = False
@@ -100,7 +128,7 @@ class _Writer:
         async with self._lock:
             if not self.has_started:
                 self.has_started = True
-                await self._send(_start())
+                await self._send(_start(self._form.media_type))
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
             self._last_write = asyncio.get_running_loop().time()
 
@@ -108,22 +136,24 @@ class _Writer:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def fill_silences(self, after_s: float) -> None:
-        """Write a comment whenever nothing was written for `after_s`. Never returns."""
+        """Write a comment whenever nothing was written for `after_s`. Ends by being cancelled."""
+        if self._form.keep_alive is None:
+            return
         clock = asyncio.get_running_loop()
         while True:
             wait_s = self._last_write + after_s - clock.time()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             else:
-                await self.write(KEEP_ALIVE)
+                await self.write(self._form.keep_alive)
 
 
-def _start() -> Message:
+def _start(media_type: bytes) -> Message:
     return {
         "type": "http.response.start",
         "status": 200,
         "headers": [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"content-type", media_type),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),
         ],

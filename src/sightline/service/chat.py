@@ -140,7 +140,7 @@ class ChatService:
 
         Raises `StartupError` when it cannot be used, `Unavailable` before the model is loaded.
         """
-        await self._get_prompt_maker()
+        await self.vocabulary()
 
     async def start(
         self, request: ChatRequest, *, streaming: bool = False, facts: Facts | None = None
@@ -177,17 +177,15 @@ class ChatService:
         layout = await self._lay_out(request, placement, model, require_fit=False)
         return Measure(model=model, layout=layout, notices=placement.notices)
 
-    async def detokenize(self, token_ids: Sequence[int]) -> str:
-        """Return the text of `token_ids`; control tokens stand for none.
-
-        Raises `RequestError` for an id that the tokenizer does not have.
-        """
-        return await (await self._get_prompt_maker()).text_of(token_ids)
-
-    async def token_strings(self, token_ids: Sequence[int]) -> list[str]:
-        """Return the text of each token by itself; half a character reads U+FFFD."""
-        token_bytes = (await self._get_prompt_maker()).tokenizer.token_bytes
-        return [token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids]
+    async def vocabulary(self) -> PromptMaker:
+        """Return the model's tokenizer and prompt format. Raises as `prepare` does."""
+        if self._prompt_maker is None:
+            async with self._preparing:
+                if self._prompt_maker is None:
+                    self._prompt_maker = await PromptMaker.load(
+                        self._engine.info, self._load_tokenizer, self._text_pool
+                    )
+        return self._prompt_maker
 
     def drain(self) -> None:
         """Refuse new requests from now on (`draining`); those that were let in are served."""
@@ -243,7 +241,7 @@ class ChatService:
         log.images(images)
         log.lap("media_s")
 
-        maker = await self._get_prompt_maker()
+        maker = await self.vocabulary()
         prompt = layout.fill(images, cache_salt=request.cache_salt)
         params = _sampling_params(request, model, maker, max_tokens=budget.max_tokens)
         text = AnswerText(
@@ -293,7 +291,7 @@ class ChatService:
         policy = model.info.image_policy
         tokens_per_image = policy.num_tokens if policy else 0
         window = model.info.max_model_len
-        maker = await self._get_prompt_maker()
+        maker = await self.vocabulary()
         min_text_tokens = maker.min_text_tokens(placement.messages if raw is None else raw)
         if min_text_tokens:
             num_images = sum(len(message.images) for message in placement.messages)
@@ -315,15 +313,6 @@ class ChatService:
             return ()
         parts = [slots.part for slots in layout.images]
         return await self._images.load(parts, policy, cache_salt=cache_salt)
-
-    async def _get_prompt_maker(self) -> PromptMaker:
-        if self._prompt_maker is None:
-            async with self._preparing:
-                if self._prompt_maker is None:
-                    self._prompt_maker = await PromptMaker.load(
-                        self._engine.info, self._load_tokenizer, self._text_pool
-                    )
-        return self._prompt_maker
 
 
 def _counts(layout: Layout) -> TokenCounts:

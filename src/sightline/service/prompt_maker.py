@@ -9,6 +9,7 @@ from sightline.core.chat import Message, TextPart
 from sightline.core.engine import EngineInfo
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import KIB, MIB
+from sightline.service.budget import TokenCounts, require_room
 from sightline.service.formats.contract import Layout, PromptFormat, Tokenizer
 from sightline.service.formats.registry import open_format
 
@@ -69,21 +70,33 @@ class PromptMaker:
         Raises `RequestError` for an id that the tokenizer does not have.
         """
         if not isinstance(prompt, str):
-            self._require_known(prompt)
+            self._require_known(prompt, "prompt")
             return _not_empty(prompt)
-        encode = partial(self.tokenizer.encode, prompt)
-        if len(prompt) <= MAX_LOOP_CHARS:
-            ids = encode()
-        else:
-            ids = await asyncio.get_running_loop().run_in_executor(self._pool, encode)
-        return _not_empty((*self.format.text_prefix, *ids))
+        return _not_empty((*self.format.text_prefix, *await self.encode(prompt)))
 
-    async def text_of(self, token_ids: Sequence[int]) -> str:
-        """Return the text that `token_ids` stand for; control tokens stand for none.
+    async def encode(self, text: str) -> Sequence[int]:
+        """Return the ids of ordinary text; none of them is a control token."""
+        if len(text) <= MAX_LOOP_CHARS:
+            return self.tokenizer.encode(text)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self.tokenizer.encode, text)
+
+    async def tokenize(self, text: str, *, with_prefix: bool, window: int) -> tuple[int, ...]:
+        """Return the ids of `text`; `with_prefix` those that open a raw prompt, too.
+
+        Raises `RequestError` for a text of megabytes that surely is beyond `window`.
+        """
+        if least := self.min_text_tokens(text):
+            require_room(TokenCounts(text=least), window=window, at_least=True)
+        prefix = self.format.text_prefix if with_prefix else ()
+        return (*prefix, *await self.encode(text))
+
+    async def text_of(self, token_ids: Sequence[int], *, param: str) -> str:
+        """Return the text that `token_ids`, which stand at `param`, mean; control tokens say none.
 
         Raises `RequestError` for an id that the tokenizer does not have.
         """
-        self._require_known(token_ids)
+        self._require_known(token_ids, param)
 
         def join() -> str:
             return b"".join(map(self.tokenizer.token_bytes, token_ids)).decode("utf-8", "replace")
@@ -92,15 +105,20 @@ class PromptMaker:
             return join()
         return await asyncio.get_running_loop().run_in_executor(self._pool, join)
 
-    def _require_known(self, token_ids: Sequence[int]) -> None:
+    def token_strings(self, token_ids: Sequence[int]) -> list[str]:
+        """Return the text of each token by itself; half a character reads U+FFFD."""
+        token_bytes = self.tokenizer.token_bytes
+        return [token_bytes(token_id).decode("utf-8", "replace") for token_id in token_ids]
+
+    def _require_known(self, token_ids: Sequence[int], param: str) -> None:
         num_tokens = self.tokenizer.num_tokens
         for token_id in token_ids:
             if not 0 <= token_id < num_tokens:
                 raise RequestError(
-                    f"prompt: token id {shorten(str(token_id))} is not one of this model's: "
+                    f"{param}: token id {shorten(str(token_id))} is not one of this model's: "
                     f"0 to {num_tokens - 1}.",
                     code="invalid_value",
-                    param="prompt",
+                    param=param,
                 )
 
 

@@ -1,0 +1,142 @@
+"""`POST /v1/completions`: one request per prompt, all at once, told as one answer."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sightline.core.chat import ChatDelta, ChatRequest, Usage
+from sightline.core.errors import InternalError
+from sightline.server import ascii_json
+from sightline.server.completions_convert import (
+    CompletionCall,
+    CompletionWriter,
+    LegacyLogprobs,
+    to_completion_call,
+)
+from sightline.server.completions_schema import CompletionBody
+from sightline.server.context import RequestContext, context_of
+from sightline.server.contract import Asked, Chat
+from sightline.server.hangup import run_for_client
+from sightline.server.intake import Terms, read_call
+from sightline.server.lifecycle import Lifecycle
+from sightline.server.openai_convert import system_fingerprint
+from sightline.server.options import ServerOptions
+from sightline.server.sse import EventStream, block
+from sightline.server.via_chat import Renamed, parse_body
+from sightline.server.whole_answer import side_by_side, whole_answer
+from sightline.service.request_log import Facts
+
+
+def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/completions")
+    @router.post("/completions")
+    async def create_completion(request: Request) -> Response:
+        context = context_of(request.scope)
+        lifecycle.refuse_when_draining()
+        call = await read_call(request, options, _understand)
+        context.notices.extend(call.notices)
+        context.log["chat_id"] = call.completion_id
+        context.log["stream"] = call.stream
+        model = chat.model
+        writer = CompletionWriter(
+            completion_id=call.completion_id,
+            created=int(time.time()),
+            model=model.id,
+            fingerprint=system_fingerprint(model),
+            include_usage=call.include_usage,
+        )
+        asked = [Renamed(chat, renames) for renames in call.renames]
+        if call.stream:
+            return EventStream(
+                _stream(asked, call, writer, context, lifecycle),
+                lifecycle=lifecycle,
+                keep_alive_s=options.limits.keep_alive_comment_s,
+            )
+        works = [
+            whole_answer(one, request, context, lifecycle, facts=_facts(number, context))
+            for number, (one, request) in enumerate(zip(asked, call.requests, strict=True))
+        ]
+        answers = await run_for_client(side_by_side(works), request.receive, lifecycle)
+        return Response(ascii_json.encode(writer.whole(answers)), media_type="application/json")
+
+    return router
+
+
+def _understand(body: bytearray, terms: Terms) -> CompletionCall:
+    return to_completion_call(
+        parse_body(CompletionBody, body, terms), terms, completion_id=f"cmpl-{uuid.uuid4().hex}"
+    )
+
+
+def _facts(number: int, context: RequestContext) -> Facts:
+    """Return where the facts of a prompt go: the access line tells those of the first."""
+    return context.log if number == 0 else {}
+
+
+async def _stream(
+    asked: Sequence[Asked],
+    call: CompletionCall,
+    writer: CompletionWriter,
+    context: RequestContext,
+    lifecycle: Lifecycle,
+) -> AsyncGenerator[bytes, None]:
+    """Yield the blocks of the stream up to `[DONE]`, each as soon as its text is there."""
+    usages: list[Usage] = []
+    logprobs: dict[int, LegacyLogprobs] = {}
+    with lifecycle.running_answer():
+        async with aclosing(_merged(asked, call.requests, context)) as deltas:
+            async for prompt, delta in deltas:
+                index = prompt * call.requests[prompt].n + delta.index
+                told = logprobs.setdefault(index, LegacyLogprobs()).of(delta.logprobs)
+                if delta.text or told:
+                    yield block(writer.chunk(index, delta.text, logprobs=told))
+                if delta.finish_reason is not None:
+                    yield block(writer.chunk(index, "", finish_reason=delta.finish_reason))
+                if delta.usage is not None:
+                    usages.append(delta.usage)
+    if len(usages) != len(call.requests):
+        raise InternalError
+    if call.include_usage:
+        yield block(writer.usage(usages))
+
+
+async def _merged(
+    asked: Sequence[Asked], requests: Sequence[ChatRequest], context: RequestContext
+) -> AsyncGenerator[tuple[int, ChatDelta], None]:
+    """Yield the deltas of all requests as they come, each with its request's number."""
+    # Each answer is read by a task of its own; one place in the queue keeps them at the client's
+    # pace.
+    queue: asyncio.Queue[tuple[int, ChatDelta]] = asyncio.Queue(maxsize=1)
+
+    async def read(number: int, request: ChatRequest) -> None:
+        facts = _facts(number, context)
+        answer = await asked[number].start(request, streaming=True, facts=facts)
+        async with aclosing(answer):
+            context.notices.extend(answer.notices)
+            async for delta in answer:
+                await queue.put((number, delta))
+
+    reading = asyncio.ensure_future(side_by_side([read(*pair) for pair in enumerate(requests)]))
+    try:
+        while True:
+            getting = asyncio.ensure_future(queue.get())
+            await asyncio.wait((getting, reading), return_when=asyncio.FIRST_COMPLETED)
+            if getting.done():
+                yield getting.result()
+                continue
+            getting.cancel()
+            if not queue.empty():
+                continue
+            reading.result()
+            return
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)

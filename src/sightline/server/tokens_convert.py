@@ -1,0 +1,96 @@
+"""From `/tokenize` and `/detokenize` to what the service knows, and back: pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.core.chat import ChatRequest, Notice
+from sightline.core.errors import shorten
+from sightline.server.intake import Terms
+from sightline.server.openai_fields import invalid_value, unsupported
+from sightline.server.openai_schema import missing_parameter
+from sightline.server.renames import Renames
+from sightline.server.tokens_schema import DetokenizeBody, TokenizeBody
+from sightline.server.via_chat import judge_chat
+from sightline.service.strict_mode import refuse_warnings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizeCall:
+    """What to tokenize: `text`, or the prompt of `request`. `model` None is the one there is."""
+
+    model: str | None
+    text: str | None
+    request: ChatRequest | None
+    with_prefix: bool
+    return_strings: bool
+    notices: tuple[Notice, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetokenizeCall:
+    model: str | None
+    token_ids: Sequence[int]
+    notices: tuple[Notice, ...]
+
+
+def to_tokenize_call(
+    body: TokenizeBody, terms: Terms, *, default_model: str, request_id: str
+) -> TokenizeCall:
+    """Convert a typed request. Raises `RequestError` with the exact path of what is wrong."""
+    if body.prompt is not None and body.messages is not None:
+        raise invalid_value("prompt", "send either prompt or messages.")
+    # The prompt of a conversation always ends with the header of the answer.
+    if body.add_generation_prompt is False:
+        raise unsupported("add_generation_prompt", "add_generation_prompt: false is not supported.")
+    if body.continue_final_message:
+        raise unsupported("continue_final_message")
+    request: ChatRequest | None = None
+    if body.prompt is not None:
+        notices = _unknown(body.unknown, terms)
+    elif body.messages is not None:
+        call = judge_chat(
+            {"model": body.model or default_model, "messages": body.messages, **body.unknown},
+            Renames(),
+            terms,
+            request_id=request_id,
+        )
+        request, notices = call.request, call.notices
+    else:
+        raise missing_parameter("prompt")
+    return TokenizeCall(
+        model=body.model,
+        text=body.prompt,
+        request=request,
+        with_prefix=body.add_special_tokens is not False,
+        return_strings=bool(body.return_token_strs),
+        notices=notices,
+    )
+
+
+def to_detokenize_call(body: DetokenizeBody, terms: Terms) -> DetokenizeCall:
+    return DetokenizeCall(
+        model=body.model, token_ids=body.tokens, notices=_unknown(body.unknown, terms)
+    )
+
+
+def tokens_object(
+    token_ids: Sequence[int], strings: Sequence[str] | None, *, max_model_len: int
+) -> dict[str, object]:
+    return {
+        "count": len(token_ids),
+        "max_model_len": max_model_len,
+        "tokens": list(token_ids),
+        "token_strs": None if strings is None else list(strings),
+    }
+
+
+def _unknown(fields: dict[str, Any], terms: Terms) -> tuple[Notice, ...]:
+    notices = tuple(
+        Notice(field=shorten(name), reason="unknown-field")
+        for name, value in fields.items()
+        if value is not None
+    )
+    if terms.strict:
+        refuse_warnings(notices)
+    return notices

@@ -185,6 +185,7 @@ class House:
         """
         from sightline.media.loader import MediaLoader
         from sightline.models.tokenizers import TiktokenTokenizer
+        from sightline.playground.site import Site
         from sightline.server.app import create_app
         from sightline.server.lifecycle import Lifecycle
         from sightline.server.options import ServerOptions
@@ -231,7 +232,7 @@ class House:
                 strict=settings.server.strict,
                 limits=settings.limits,
             )
-            app = create_app(service, options=options, lifecycle=lifecycle)
+            app = create_app(service, options=options, lifecycle=lifecycle, site=Site())
             self._server = _server(app, lifecycle, options, on_stopping)
             self._loop = asyncio.get_running_loop()
             if self._is_stopping.is_set():

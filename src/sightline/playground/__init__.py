@@ -1,0 +1,1 @@
+"""The pages that a person sees: plain files, and how they are handed to the server."""

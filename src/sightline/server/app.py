@@ -9,7 +9,7 @@ from starlette.responses import Response
 import sightline
 from sightline.core.errors import RequestError, shorten
 from sightline.core.held_bytes import HeldBytes
-from sightline.server.auth import KeyGuard
+from sightline.server.auth import OPEN_PATHS, KeyGuard
 from sightline.server.context import context_of
 from sightline.server.contract import Chat
 from sightline.server.cors import Cors, checked_origins
@@ -25,13 +25,20 @@ from sightline.server.paths import CollapseSlashes
 from sightline.server.routes_chat import chat_router
 from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
+from sightline.server.routes_site import Site, site_router
 from sightline.server.routes_tokens import tokens_router
 
 
 def create_app(
-    chat: Chat, *, options: ServerOptions | None = None, lifecycle: Lifecycle | None = None
+    chat: Chat,
+    *,
+    options: ServerOptions | None = None,
+    lifecycle: Lifecycle | None = None,
+    site: Site | None = None,
 ) -> FastAPI:
     """Return the app that serves `chat`. `lifecycle` is shared with the server that runs it.
+
+    `site` are the pages for people; without them there is only the API.
 
     The layers, outermost first: ids, times, logs and errors; one spelling of paths; the Host and
     Origin of web pages; pages of named origins; keys; routes.
@@ -41,6 +48,10 @@ def create_app(
     keys = KeyRing(options.api_keys) if options.key_ring is None else options.key_ring
     origins = checked_origins(options.allowed_origins)
     held_bytes = options.held_bytes or HeldBytes(options.limits.max_held_bytes)
+
+    def is_open(path: str) -> bool:
+        return path in OPEN_PATHS or (site is not None and site.is_open(path))
+
     return FastAPI(
         title="sightline",
         version=sightline.__version__,
@@ -59,7 +70,7 @@ def create_app(
                 allowed_origins=origins,
             ),
             Middleware(Cors, allowed_origins=origins),
-            Middleware(KeyGuard, keys=keys),
+            Middleware(KeyGuard, keys=keys, is_open=is_open),
         ],
         exception_handlers={HTTPException: _routing_error},
         routes=[
@@ -69,6 +80,7 @@ def create_app(
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,
             *metrics_router(chat).routes,
+            *(site_router(site).routes if site is not None else ()),
         ],
     )
 

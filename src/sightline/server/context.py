@@ -25,6 +25,7 @@ class RequestContext:
     `log` collects what the access line tells beyond the request line; never content.
     `held_bytes` is charged with what the request brings, until it has been answered.
     `header_sources` are asked for further headers when the answer, whatever it is, begins.
+    `is_quiet`: no access line, because nobody would want to read it.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class RequestContext:
     log: Facts = field(default_factory=dict)
     header_sources: list[HeaderSource] = field(default_factory=list)
     held_bytes: Lease | None = None
+    is_quiet: bool = False
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)

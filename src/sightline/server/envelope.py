@@ -86,7 +86,8 @@ class Envelope:
                 response = error_response(error, context.request_id, scope["path"])
                 await response(scope, receive, send_enveloped)
         finally:
-            _log(scope, context, status)
+            if not context.is_quiet:
+                _log(scope, context, status)
             self._metrics.responded(status or 0, str(context.log.get("error") or ""))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ from sightline.core.engine import EngineStats, SquareImagePolicy
 from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image
+from sightline.playground.site import Site
 from sightline.server.app import create_app
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.options import ServerOptions
@@ -93,6 +94,7 @@ class Front:
     engine_options: Mapping[str, Any] = field(default_factory=dict)
     max_connections: int | None = None
     app: ASGIApp | None = None  # served instead of ours
+    site: Site | None = None
 
     port: int = 0
     client: httpx2.Client = field(init=False)
@@ -253,7 +255,9 @@ def serving(front: Front) -> Iterator[Front]:
         )
         front.lifecycle = Lifecycle()
         options = ServerOptions(limits=front.limits, **front.server_options)
-        app = front.app or create_app(front.service, options=options, lifecycle=front.lifecycle)
+        app = front.app or create_app(
+            front.service, options=options, lifecycle=front.lifecycle, site=front.site
+        )
         front.server = Server(app, lifecycle=front.lifecycle, options=options)
         if front.max_connections is not None:
             front.server.config.http.max_connections = front.max_connections

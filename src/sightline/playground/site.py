@@ -75,7 +75,7 @@ class Site:
         files = {
             path.relative_to(folder).as_posix(): path.read_bytes()
             for path in sorted(folder.rglob("*"))
-            if path.suffix in MEDIA_TYPES
+            if path.suffix in MEDIA_TYPES and path.is_file()
         }
         self.version = _digest(files)
         self._parts = {

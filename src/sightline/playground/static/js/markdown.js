@@ -80,7 +80,7 @@ function dress(code) {
 
 /** Colour the text of `code` in place; text in an unknown language stays as it is. */
 export async function colour(code, language) {
-  const { default: highlighter } = await import("../vendor/highlight.js/highlight.min.js");
+  const { default: highlighter } = await import("../vendor/highlight/highlight.min.js");
   if (!highlighter.getLanguage(language)) return;
   const { value } = highlighter.highlight(code.textContent, { language, ignoreIllegals: true });
   code.replaceChildren(DOMPurify.sanitize(value, SAFE));

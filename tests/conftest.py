@@ -13,6 +13,14 @@ from sightline.assembly import ThreadServer, server_in_thread
 from sightline.settings import resolve
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tier out unless `-m` asks for it."""
+    if "long" not in config.getoption("markexpr"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        items[:] = [item for item in items if item not in long]
+        config.hook.pytest_deselected(items=long)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     status: int

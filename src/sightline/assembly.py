@@ -357,8 +357,13 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         dtype=chosen.dtype,
         num_threads=chosen.threads,
         max_model_len=chosen.max_model_len,
-        max_num_seqs=plan.settings.limits.max_running,
-        kv_cache_bytes=chosen.kv_cache_bytes,
+        max_num_seqs=chosen.max_num_seqs or plan.settings.limits.max_running,
+        max_num_batched_tokens=chosen.max_num_batched_tokens,
+        block_size=chosen.block_size,
+        kv_cache_memory=chosen.kv_cache_memory,
+        prefix_caching=chosen.prefix_caching,
+        overlap_steps=chosen.overlap_steps,
+        debug_engine=chosen.debug_engine,
     )
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import math
 import os
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -104,9 +105,25 @@ class ModelSettings:
         None, "Longest conversation in tokens, pictures and answer included.", least=1
     )
     threads: int | None = _row(None, "CPU threads of the engine; unset: one per core.", least=1)
-    kv_cache_bytes: int | None = _row(
-        None, "Memory for the keys and values of running answers; unset: chosen.", least=MIB
+    kv_cache_memory: int | None = _row(
+        None,
+        "Memory for keys and values, in bytes or like 2GiB; unset: what suits the machine.",
+        least=MIB,
     )
+    max_num_seqs: int | None = _row(
+        None, "Answers that are computed at once; unset: as many as `max_running`.", least=1
+    )
+    max_num_batched_tokens: int | None = _row(
+        None, "Tokens computed in one step; more is faster for prompts, slower for others.", least=1
+    )
+    block_size: int = _row(
+        16, "Tokens of one block of the KV memory, the unit that prompts share.", least=1, most=1024
+    )
+    prefix_caching: bool = _row(True, "Compute what prompts have in common only once.")
+    overlap_steps: bool | None = _row(
+        None, "Plan a step while the one before is computed; unset: on a GPU only."
+    )
+    debug_engine: bool = _row(False, "Log a line for every step of the engine: what and why.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +182,11 @@ class Row:
     least: float | None = None
     most: float | None = None
     in_file: bool = True
+
+    @property
+    def is_size(self) -> bool:
+        """It counts bytes, and may be written with a unit."""
+        return self.name.endswith(("_bytes", "_memory"))
 
     @property
     def env(self) -> str:
@@ -338,6 +360,8 @@ def _checked(row: Row, value: Any, origin: str) -> Any:
     """Return `value` in the row's type. Text is read as that type; nothing else is converted."""
     accepted = [kind for kind in _alternatives(row.type) if kind is not types.NoneType]
     try:
+        if row.is_size and isinstance(value, str):
+            value = _size(value)
         result = _converted(accepted[0], value)
     except ValueError as error:
         shown = "" if row.secret else f" {shorten(str(value))!r}"
@@ -388,6 +412,14 @@ def _converted(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         return value
     raise ValueError("a text")
+
+
+def _size(text: str) -> str:
+    """Return `text` in bytes: `2GiB`, `512 MiB`, `64k`; whatever else is left as it is."""
+    match = re.fullmatch(r"(\d+)\s*([KMG])(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        return text
+    return str(int(match[1]) * 1024 ** ("KMG".index(match[2].upper()) + 1))
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:

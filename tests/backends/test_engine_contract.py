@@ -29,7 +29,7 @@ async def started(kind: str, folder: Path | None) -> AsyncIterator[Engine]:
     if kind == "fake":
         engine = FakeEngine()
     else:
-        options = EngineOptions(model=str(folder), num_threads=1, prefill_chunk=16)
+        options = EngineOptions(model=str(folder), num_threads=1, max_num_batched_tokens=16)
         if kind == "process":
             engine = ProcessEngine(options)
         else:

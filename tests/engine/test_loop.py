@@ -95,7 +95,7 @@ class Bench:
 
 
 def bench(loaded: LoadedModel, **options: object) -> Bench:
-    settings = EngineOptions(model="tiny", **{"prefill_chunk": 16, **options})  # type: ignore[arg-type]
+    settings = EngineOptions(model="tiny", **{"max_num_batched_tokens": 16, **options})  # type: ignore[arg-type]
     return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS))
 
 
@@ -176,7 +176,7 @@ def test_greedy_answers_are_those_of_the_whole_model_without_a_cache(loaded: Loa
 @pytest.mark.parametrize("chunk", [1, 7, 16, 512])
 def test_chunks_of_any_size_give_the_same_answer(loaded: LoadedModel, chunk: int) -> None:
     image, pixels = ask_about("image", 50)
-    with bench(loaded, prefill_chunk=chunk) as desk:
+    with bench(loaded, max_num_batched_tokens=chunk) as desk:
         desk.loop.submit(image, pixels)
         assert desk.wait("image") == [oracle(loaded, image, pixels)]
 
@@ -261,7 +261,7 @@ def test_an_answer_ends_where_the_context_ends(loaded: LoadedModel) -> None:
 
 def test_a_full_cache_makes_requests_wait_and_fails_none(loaded: LoadedModel) -> None:
     slot_bytes = loaded.model.allocate_cache(1).size_bytes
-    with bench(loaded, kv_cache_bytes=64 * slot_bytes) as desk:
+    with bench(loaded, kv_cache_memory=64 * slot_bytes) as desk:
         names = [str(n) for n in range(10)]
         for name in names:
             desk.loop.submit(ask(name, *range(20), max_tokens=10))
@@ -385,7 +385,7 @@ def test_the_random_state_of_torch_is_left_alone(loaded: LoadedModel) -> None:
 def test_what_cannot_be_built_says_why(tiny_folder: Path, loaded: LoadedModel) -> None:
     for options, words in (
         ({"max_model_len": 100_000}, "at most 512"),
-        ({"kv_cache_bytes": 1024}, "kv_cache_bytes"),
+        ({"kv_cache_memory": 1024}, "kv_cache_memory"),
     ):
         settings = EngineOptions(model="tiny", **options)  # type: ignore[arg-type]
         with pytest.raises(StartupError, match=words):

@@ -76,15 +76,60 @@ class TokenDelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """How often values fell where: `counts[i]` of them were at most `bounds[i]`, and no less.
+
+    The last count is of those above every bound. `total` is the sum of the values.
+    """
+
+    bounds: tuple[float, ...] = ()
+    counts: tuple[int, ...] = ()
+    total: float = 0.0
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """A snapshot of an engine's books. `num_steps` only grows while the process lives."""
+    """A snapshot of an engine's books; counters and histograms only grow while it lives.
+
+    Times are in seconds. `kv_slots_cached` hold keys and values of the past that nobody uses now:
+    they are given up when there is need. `prefix_*` count prompt tokens, `embedding_*` images,
+    looked for and found in the caches. `idle_gap_s` is the time between the end of a step and
+    the beginning of the next when there was work: what planning costs. `batch_seqs` and
+    `batch_tokens` are what one step computed.
+    """
 
     num_running: int = 0
     num_waiting: int = 0
     num_steps: int = 0
     num_restarts: int = 0
     kv_slots_used: int = 0
+    kv_slots_cached: int = 0
     kv_slots_total: int = 0
+    embedding_bytes_used: int = 0
+    embedding_bytes_total: int = 0
+    num_embedding_leases: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    embedding_queries: int = 0
+    embedding_hits: int = 0
+    num_preemptions: int = 0
+    num_prompt_tokens: int = 0
+    num_output_tokens: int = 0
+    num_stopped: int = 0
+    num_cut: int = 0
+    num_aborted: int = 0
+    num_failed: int = 0
+    step_time_s: Histogram = Histogram()
+    idle_gap_s: Histogram = Histogram()
+    batch_seqs: Histogram = Histogram()
+    batch_tokens: Histogram = Histogram()
+    queue_time_s: Histogram = Histogram()
+    time_to_first_token_s: Histogram = Histogram()
+    inter_token_s: Histogram = Histogram()
     pid: int | None = None
     rss_bytes: int = 0
 

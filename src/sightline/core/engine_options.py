@@ -24,9 +24,10 @@ class EngineOptions:
     """One model on one device.
 
     `model` is a folder in hub layout. None means: the model's own value, or what suits the
-    machine. `max_model_len` and `kv_cache_bytes` both bound the context: a request reserves its
-    whole length when it is admitted, so memory cannot run out in flight. `prefill_chunk` is the
-    most prompt tokens computed between two decode steps.
+    machine. `kv_cache_memory` is in bytes; it and `max_model_len` both bound the context, so that
+    whatever is admitted can be finished. A step computes at most `max_num_batched_tokens` tokens
+    of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is
+    computed; `debug_engine` logs a line for every step.
     """
 
     model: str
@@ -37,8 +38,12 @@ class EngineOptions:
     num_threads: int | None = None
     max_model_len: int | None = None
     max_num_seqs: int = 256
-    kv_cache_bytes: int | None = None
+    max_num_batched_tokens: int | None = None
+    block_size: int = 16
+    kv_cache_memory: int | None = None
     embedding_cache_bytes: int = 128 * MIB
-    prefill_chunk: int = 512
+    prefix_caching: bool = True
+    overlap_steps: bool | None = None
+    debug_engine: bool = False
     allow_faults: bool = False
     faults: FaultOptions | None = None

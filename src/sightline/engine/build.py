@@ -13,12 +13,12 @@ from sightline.core.errors import StartupError
 from sightline.core.sampling import SamplingParams
 from sightline.engine.contract import Runner
 from sightline.engine.cpus import count_cpus
-from sightline.engine.embedding_cache import EmbeddingCache
 from sightline.engine.faults import FaultyRunner
 from sightline.engine.loop import EngineLoop
+from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
 from sightline.engine.runner import ModelRunner
-from sightline.engine.sampler import SamplingRow, sample_rows
+from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
@@ -32,6 +32,9 @@ GIB = 1024**3
 ONE_THREAD_PARAMETERS = 50_000_000
 # A context shorter than this answers nothing.
 MIN_SLOTS = 64
+# Tokens of one step: enough to keep the cores busy, few enough that a chunk of somebody's long
+# prompt does not hold up the answers of the others for long.
+CPU_TOKENS, GPU_TOKENS = 512, 4096
 
 Progress = Callable[[int, int], None]
 
@@ -57,13 +60,14 @@ def assemble_engine(options: EngineOptions, loaded: LoadedModel, *, num_tokens: 
     """
     if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
-    description = loaded.description
-    num_slots = _count_slots(options, loaded)
+    description, is_gpu = loaded.description, loaded.device.type != "cpu"
+    num_blocks = _count_blocks(options, loaded)
+    num_slots = num_blocks * options.block_size
     pulse = Pulse()
     pulse.follow(loaded.model)
-    embeddings = EmbeddingCache[torch.Tensor](options.embedding_cache_bytes)
-    runner: Runner = ModelRunner(loaded.model, embeddings, loaded.device)
-    _make_first_step(runner, num_tokens)
+    pool = loaded.model.allocate_pool(num_blocks, options.block_size)
+    runner: Runner = ModelRunner(loaded.model, pool, loaded.device, num_tokens=num_tokens)
+    _make_first_step(runner, options.block_size)
     if options.faults is not None:
         runner = FaultyRunner(runner, options.faults)
     folder = Path(options.model)
@@ -82,38 +86,53 @@ def assemble_engine(options: EngineOptions, loaded: LoadedModel, *, num_tokens: 
         dtype=str(loaded.dtype).removeprefix("torch."),
         num_parameters=loaded.num_parameters,
     )
+    row_bytes = _row_bytes(loaded)
+    largest = 0 if description.image_policy is None else description.image_policy.num_tokens
     scheduler = Scheduler(
+        num_blocks=num_blocks,
+        block_size=options.block_size,
         max_num_seqs=options.max_num_seqs,
-        num_slots=num_slots,
-        prefill_chunk=options.prefill_chunk,
+        max_num_batched_tokens=options.max_num_batched_tokens
+        or (GPU_TOKENS if is_gpu else CPU_TOKENS),
+        # At least one picture must have room, or none could ever be answered.
+        embedding_cache_bytes=max(options.embedding_cache_bytes, largest * row_bytes),
+        row_bytes=row_bytes,
+        prefix_caching=options.prefix_caching,
     )
     return EngineLoop(
-        info=info, runner=runner, scheduler=scheduler, num_tokens=num_tokens, pulse=pulse
+        info=info,
+        runner=runner,
+        scheduler=scheduler,
+        pulse=pulse,
+        overlap=is_gpu if options.overlap_steps is None else options.overlap_steps,
+        log_steps=options.debug_engine,
     )
 
 
-def _count_slots(options: EngineOptions, loaded: LoadedModel) -> int:
-    """Return how many KV slots the memory budget holds.
+def _count_blocks(options: EngineOptions, loaded: LoadedModel) -> int:
+    """Return how many KV blocks the memory budget holds.
 
     Without a budget of the operator's: on a GPU four fifths of what the weights left free, on a
     CPU 1 GiB, or one full context if that is more, but never over a quarter of the machine.
     """
-    slot_bytes = loaded.model.allocate_cache(1).size_bytes
-    budget = options.kv_cache_bytes
+    block_bytes = loaded.model.allocate_pool(1, options.block_size).size_bytes
+    budget = options.kv_cache_memory
     if budget is None and loaded.device.type == "cuda":
         budget = torch.cuda.mem_get_info(loaded.device)[0] * 4 // 5
     elif budget is None:
         context = options.max_model_len or loaded.description.max_model_len
-        context_bytes = context * slot_bytes
+        context_bytes = -(-context // options.block_size) * block_bytes
         machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         budget = min(max(GIB, context_bytes), machine_bytes // 4)
-    num_slots = budget // slot_bytes
-    if num_slots < MIN_SLOTS:
+    num_blocks = budget // block_bytes
+    least = -(-MIN_SLOTS // options.block_size)
+    if num_blocks < least:
         raise StartupError(
-            f"The KV cache has {budget} bytes, room for {num_slots} tokens; "
-            f"at least {MIN_SLOTS * slot_bytes} bytes are needed (kv_cache_bytes)."
+            f"The KV cache has {budget} bytes, room for {num_blocks} blocks of "
+            f"{options.block_size} tokens; at least {least * block_bytes} bytes are needed "
+            "(kv_cache_memory)."
         )
-    return num_slots
+    return num_blocks
 
 
 def _context_length(options: EngineOptions, description: ModelDescription, num_slots: int) -> int:
@@ -132,31 +151,33 @@ def _context_length(options: EngineOptions, description: ModelDescription, num_s
     return min(wanted, num_slots)
 
 
-def _make_first_step(runner: Runner, num_tokens: int) -> None:
+def _row_bytes(loaded: LoadedModel) -> int:
+    """Return the memory of one row of embeddings."""
+    row = loaded.model.embed(torch.zeros(1, dtype=torch.int64, device=loaded.device))
+    return row.nbytes
+
+
+def _make_first_step(runner: Runner, block_size: int) -> None:
     """Prefill and decode once, so that `ready` means that a step has happened."""
-    params = SamplingParams(max_tokens=2, temperature=0)
     sequence = Sequence(
         request_id="first step",
         prompt=(0, 0),
         images=(),
-        params=params,
+        params=SamplingParams(max_tokens=2, temperature=0),
         seed=0,
         max_model_len=4,
         arrived_at=0.0,
     )
-    runner.start(sequence)
-    logits = runner.prefill(sequence, 0, 2)
-    assert logits is not None
-    row = SamplingRow(params=params, seed=0, prompt=sequence.prompt, answer=sequence.answer)
+    blocks = list(range(-(-4 // block_size)))
     try:
-        for _ in range(2):
-            sampled = sample_rows(logits[None], [row], num_tokens=num_tokens)[0]
-            if isinstance(sampled, Exception):
+        for start, end in ((0, 2), (2, 3)):
+            chunk = Chunk(sequence, start, end, blocks, True, 0)
+            sampled = runner.compute(Plan(chunks=(chunk,))).outcomes[sequence]
+            if not isinstance(sampled, Sampled):
                 raise StartupError(
                     "The model's first step gave NaN or infinity: the weights are damaged, or "
                     "the number format cannot hold this model (try another dtype)."
                 ) from sampled
             sequence.answer.append(sampled.token_id)
-            logits = runner.decode(sequence)
     finally:
         runner.release(sequence)

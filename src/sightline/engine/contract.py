@@ -1,9 +1,10 @@
 """What the loop needs of whatever computes."""
 
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from torch import Tensor
-
+from sightline.engine.plan import Plan
+from sightline.engine.sampler import Sampled
 from sightline.engine.sequence import Sequence
 
 
@@ -11,31 +12,35 @@ class DeviceLost(Exception):
     """The device cannot be used any more; only a new process can help."""
 
 
+@dataclass(slots=True)
+class StepResult:
+    """What came of a plan: for every sequence in it a token, nothing yet, or why it failed."""
+
+    outcomes: dict[Sequence, Sampled | Exception | None] = field(default_factory=dict)
+    num_encoded: int = 0
+    encode_s: float = 0.0
+
+    def __or__(self, other: "StepResult") -> "StepResult":
+        return StepResult(
+            self.outcomes | other.outcomes,
+            self.num_encoded + other.num_encoded,
+            self.encode_s + other.encode_s,
+        )
+
+
 class Runner(Protocol):
-    """Owns the tensors of running sequences. Every method runs on the loop's thread.
+    """Owns the tensors. Every method runs on the thread that owns the device."""
 
-    A method that raises has spoiled at most the sequence it was called for, unless the device
-    itself is lost; `check_device` tells.
-    """
+    def compute(self, plan: Plan) -> StepResult:
+        """Compute every chunk of `plan`, and sample where one ends at the newest token.
 
-    def start(self, sequence: Sequence) -> None:
-        """Reserve the memory of `sequence`, for as many slots as it says."""
-        ...
-
-    def encode(self, sequence: Sequence, start: int, end: int) -> None:
-        """Compute the embeddings of the images that overlap prompt slots [start, end)."""
-        ...
-
-    def prefill(self, sequence: Sequence, start: int, end: int) -> Tensor | None:
-        """Compute prompt slots [start, end); at the prompt's end, return the logits [V]."""
-        ...
-
-    def decode(self, sequence: Sequence) -> Tensor:
-        """Compute the newest token of the answer; return the logits [V] after it."""
+        A plan, or a part of it, may be computed again: nothing changes by that. If this raises,
+        any sequence of the plan may be to blame, but none of the others is harmed.
+        """
         ...
 
     def release(self, sequence: Sequence) -> None:
-        """Free everything that `sequence` holds; harmless if it holds nothing."""
+        """Free what is kept for `sequence` beside its blocks; harmless if there is nothing."""
         ...
 
     def check_device(self) -> None:

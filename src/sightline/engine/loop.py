@@ -1,29 +1,34 @@
-"""The engine's one loop: take commands, plan a turn, compute it, say what came of it.
+"""The engine's loop: take commands, plan a step, compute it, say what came of it.
 
 The thread that calls `run` owns the device; `submit`, `abort` and `stop` may be called from any
-thread and never wait. A turn gives every running sequence its step, so a long answer blocks
-nobody, and what was aborted is gone when the turn ends. A sequence whose computation raises fails
-alone.
+thread and never wait. What was aborted is gone when the step ends. A step that raises is computed
+again by halves, so that only the guilty sequence fails.
+
+There are two loops with one result. The plain one does one thing after another. The overlapped
+one delivers the last step, takes commands and plans the next step on a second thread while a step
+is being computed; when that ends, only the sequences that ended with it are struck from the next
+plan. Tests compare the two.
 """
 
 import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-from torch import Tensor
-
-from sightline.core.engine import EngineInfo, EngineStats, TokenDelta, TokenLogprobs
-from sightline.core.prompt import Image, ImageSpan
+from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
-from sightline.engine.contract import Runner
+from sightline.engine.contract import Runner, StepResult
+from sightline.engine.intake import refusal, sequence_of
+from sightline.engine.isolate import compute_isolated
+from sightline.engine.meter import Meter
+from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
-from sightline.engine.sampler import SamplingRow, sample_rows
-from sightline.engine.scheduler import PrefillChunk, Scheduler, Turn
+from sightline.engine.sampler import Sampled
+from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence as EngineSequence
-from sightline.engine.uniform import fresh_seed
+from sightline.engine.step_log import log_step
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +46,7 @@ class _Submission:
 
 
 class EngineLoop:
-    """See the module. `num_tokens` is how many ids the tokenizer knows; others are never said."""
+    """See the module. `log_steps` writes a line for every step."""
 
     def __init__(
         self,
@@ -49,54 +54,92 @@ class EngineLoop:
         info: EngineInfo,
         runner: Runner,
         scheduler: Scheduler,
-        num_tokens: int,
         pulse: Pulse,
+        overlap: bool = False,
+        log_steps: bool = False,
     ) -> None:
         self.info = info
         self.pulse = pulse
-        self.stats = EngineStats(kv_slots_total=scheduler.num_slots)
+        self.meter = Meter()
+        self.stats = self.meter.stats(scheduler)
         self._runner = runner
         self._scheduler = scheduler
-        self._num_tokens = num_tokens
+        self._overlap = overlap
+        self._log_steps = log_steps
         self._inbox: queue.SimpleQueue[_Submission | Abort | None] = queue.SimpleQueue()
-        self._num_steps = 0
         self._failed: list[RequestFailed] = []
+        self._ended: list[EngineSequence] = []
+        self._noted: tuple[str, ...] = ()
+        self._step_ended_at: float | None = None
 
     def submit(self, message: Generate, pixels: Sequence[bytes | memoryview] = ()) -> None:
         """Take a request; its first output comes through `deliver`, be it a failure."""
         self._inbox.put(_Submission(message, tuple(pixels), time.monotonic()))
 
     def abort(self, request_id: str) -> None:
-        """Drop a request at the end of this turn at the latest; unknown ids are ignored."""
+        """Drop a request at the end of this step at the latest; unknown ids are ignored."""
         self._inbox.put(Abort(request_id=request_id))
 
     def stop(self) -> None:
-        """Let `run` return at the end of this turn."""
+        """Let `run` return at the end of this step."""
         self._inbox.put(None)
 
     def run(self, deliver: Deliver, note: Note = lambda running: None) -> None:
         """Work until `stop`. Raises `DeviceLost` when no work is possible any more.
 
-        Before a turn whose running requests are not those of the turn before, `note` gets their
+        Before a step whose running requests are not those of the step before, `note` gets their
         ids: should the process die, they are who was on the device.
         """
-        noted: tuple[str, ...] = ()
-        turn = Turn((), (), ())
         deliver(self._output({}))
+        if self._overlap:
+            with ThreadPoolExecutor(1, thread_name_prefix="planner") as planner:
+                self._run_overlapped(deliver, note, planner)
+        else:
+            self._run_plain(deliver, note)
+
+    def _run_plain(self, deliver: Deliver, note: Note) -> None:
+        plan = Plan()
         while True:
-            stopped, changed = self._receive(wait=not turn)
+            stopped, changed = self._receive(wait=not plan)
             if stopped:
                 return
-            self.pulse.beat()
-            turn = self._scheduler.plan()
-            if self._scheduler.running != noted:
-                noted = self._scheduler.running
-                note(noted)
-            if turn:
-                self._compute(turn, deliver)
-            elif changed:
-                self._audit()
-                deliver(self._output({}))
+            plan = self._scheduler.plan()
+            self._release_ended()
+            if plan:
+                result = self._compute(plan, note)
+                deliver(self._output(self._settle(plan, result)))
+            else:
+                self._rest(deliver, note, changed=changed)
+
+    def _run_overlapped(self, deliver: Deliver, note: Note, planner: ThreadPoolExecutor) -> None:
+        plan, output = Plan(), None
+        while True:
+            if not plan:
+                stopped, changed = self._receive(wait=True)
+                if stopped:
+                    return
+                plan = self._scheduler.plan()
+            self._release_ended()
+            if not plan:
+                self._rest(deliver, note, changed=changed)
+                continue
+            ahead = planner.submit(self._prepare, deliver, output)
+            result = self._compute(plan, note)
+            stopped, following = ahead.result()
+            output = self._output(self._settle(plan, result))
+            plan = following.without_ended()
+            if stopped or not plan:
+                deliver(output)
+                output = None
+            if stopped:
+                return
+
+    def _prepare(self, deliver: Deliver, output: StepOutput | None) -> tuple[bool, Plan]:
+        """On the second thread: deliver the step before, take commands, plan the step after."""
+        if output is not None:
+            deliver(output)
+        stopped, _ = self._receive(wait=False)
+        return stopped, self._scheduler.plan()
 
     def _receive(self, *, wait: bool) -> tuple[bool, bool]:
         """Take in all commands; return whether to stop and whether there were any.
@@ -113,140 +156,137 @@ class EngineLoop:
                 return True, changed
             wait, changed = False, True
             if isinstance(command, Abort):
-                self._drop(command.request_id)
+                if self._end(command.request_id):
+                    self.meter.num_aborted += 1
             else:
                 self._accept(command)
 
     def _accept(self, submission: _Submission) -> None:
         message = submission.message
-        if code := self._refusal(submission):
-            self._failed.append(RequestFailed(request_id=message.request_id, code=code))
-            return
-        seed = message.params.seed
-        self._scheduler.add(
-            EngineSequence(
-                request_id=message.request_id,
-                prompt=message.token_ids,
-                images=_images(submission),
-                params=message.params,
-                seed=fresh_seed() if seed is None else seed,
-                max_model_len=self.info.max_model_len,
-                arrived_at=submission.arrived_at,
-                cache_salt=message.cache_salt,
+        code = refusal(message, submission.pixels, self.info)
+        if code is None:
+            sequence = sequence_of(
+                message, submission.pixels, self.info.max_model_len, submission.arrived_at
             )
-        )
+            if self._scheduler.fits(sequence):
+                self._scheduler.add(sequence)
+                return
+            code = "context_length_exceeded"
+        self._fail(message.request_id, code)
 
-    def _refusal(self, submission: _Submission) -> str | None:
-        """Return the code for a request that must not reach the device, or None.
-
-        The front has checked all this; the engine does not depend on it.
-        """
-        message, policy = submission.message, self.info.image_policy
-        if not 0 < len(message.token_ids) < self.info.max_model_len:
-            return "context_length_exceeded"
-        if not all(0 <= token_id < self.info.vocab_size for token_id in message.token_ids):
-            return "internal_error"
-        if message.params.max_tokens < 1 or len(submission.pixels) != len(message.spans):
-            return "internal_error"
-        end = 0
-        for span, pixels in zip(message.spans, submission.pixels, strict=True):
-            if policy is None or span.length != policy.num_tokens or span.start < end:
-                return "internal_error"
-            end = span.start + span.length
-            sizes = (span.width, span.height, len(pixels))
-            if sizes != (policy.size, policy.size, 3 * policy.size**2):
-                return "internal_error"
-        return None if end <= len(message.token_ids) else "internal_error"
-
-    def _drop(self, request_id: str) -> None:
-        if sequence := self._scheduler.remove(request_id):
-            self._runner.release(sequence)
-
-    def _compute(self, turn: Turn, deliver: Deliver) -> None:
-        now = time.monotonic()
-        for sequence in turn.admitted:
-            sequence.admitted_at = now
-        deltas: dict[str, TokenDelta] = {}
-        for sequence in turn.decodes:
-            self._attempt(sequence, partial(self._runner.decode, sequence), deltas)
-        for chunk in turn.prefills:
-            self._attempt(chunk.sequence, partial(self._prefill, chunk), deltas)
-        self._num_steps += 1
-        deliver(self._output(deltas))
-
-    def _attempt(
-        self,
-        sequence: EngineSequence,
-        compute: Callable[[], Tensor | None],
-        deltas: dict[str, TokenDelta],
-    ) -> None:
-        """Compute for one sequence and sample; whatever goes wrong ends this sequence only."""
-        try:
-            logits = compute()
-            if logits is not None:
-                deltas[sequence.request_id] = self._extend(sequence, logits)
-        except Exception:
-            logger.exception("request %s failed in a step", sequence.request_id)
-            self._drop(sequence.request_id)
-            self._failed.append(
-                RequestFailed(request_id=sequence.request_id, code="internal_error")
-            )
-            self._runner.check_device()
+    def _compute(self, plan: Plan, note: Note) -> StepResult:
         self.pulse.beat()
-
-    def _prefill(self, chunk: PrefillChunk) -> Tensor | None:
-        sequence = chunk.sequence
-        if chunk.start == 0:
-            self._runner.start(sequence)
+        running = tuple(chunk.sequence.request_id for chunk in plan.chunks)
+        if running != self._noted:
+            self._noted = running
+            note(running)
         began = time.monotonic()
-        self._runner.encode(sequence, chunk.start, chunk.end)
-        encoded = time.monotonic()
-        logits = self._runner.prefill(sequence, chunk.start, chunk.end)
-        sequence.num_computed = chunk.end
-        if sequence.is_prefilled:
-            sequence.images = ()  # megabytes of pixels that nobody needs any more
-        sequence.encode_s += encoded - began
-        sequence.prefill_s += time.monotonic() - encoded
-        return logits
+        if self._step_ended_at is not None:
+            self.meter.idle_gap_s.add(began - self._step_ended_at)
+        for sequence in plan.admitted:
+            if sequence.admitted_at is None:
+                sequence.admitted_at = began
+                self.meter.queue_time_s.add(began - sequence.arrived_at)
+        result = compute_isolated(self._runner, plan)
+        self._step_ended_at = time.monotonic()
+        self.pulse.beat()
+        self.meter.num_steps += 1
+        self.meter.step_time_s.add(self._step_ended_at - began)
+        self.meter.batch_seqs.add(len(plan.chunks))
+        self.meter.batch_tokens.add(plan.num_slots)
+        if self._log_steps:
+            log_step(
+                self.meter.num_steps, plan, result, self._step_ended_at - began, self._scheduler
+            )
+        return result
 
-    def _extend(self, sequence: EngineSequence, logits: Tensor) -> TokenDelta:
-        position = len(sequence.answer)
-        row = SamplingRow(
-            params=sequence.params,
-            seed=sequence.seed,
-            prompt=sequence.prompt,
-            answer=sequence.answer,
-        )
-        sampled = sample_rows(logits[None], [row], num_tokens=self._num_tokens)[0]
-        if isinstance(sampled, Exception):
-            raise sampled
-        token_id = sampled.token_id
-        sequence.answer.append(token_id)
+    def _settle(self, plan: Plan, result: StepResult) -> dict[str, TokenDelta]:
+        """Take the results into the books; return what every sequence gained."""
+        now = time.monotonic()
+        deltas: dict[str, TokenDelta] = {}
+        for chunk in plan.chunks:
+            sequence = chunk.sequence
+            if sequence.is_ended:
+                continue
+            outcome = result.outcomes[sequence]
+            if isinstance(outcome, Exception):
+                logger.error("request %s failed: %s", sequence.request_id, type(outcome).__name__)
+                self._end(sequence.request_id, is_damaged=True)
+                self._fail(sequence.request_id, "internal_error")
+                continue
+            if chunk.images:
+                sequence.encode_s += result.encode_s
+            if outcome is None:
+                self._scheduler.settle(chunk)
+            else:
+                deltas[sequence.request_id] = self._extend(chunk, outcome, now)
+        return deltas
+
+    def _extend(self, chunk: Chunk, sampled: Sampled, now: float) -> TokenDelta:
+        sequence = chunk.sequence
+        sequence.answer.append(sampled.token_id)
+        sequence.num_promised -= 1
+        self._scheduler.settle(chunk)
         finish_reason = sequence.finish_reason()
         if finish_reason is not None:
-            self._drop(sequence.request_id)
+            self._end(sequence.request_id)
+            self.meter.count_end(finish_reason)
+        self.meter.num_output_tokens += 1
         logprobs: tuple[TokenLogprobs, ...] = ()
         if sampled.logprob is not None:
             logprobs = (TokenLogprobs(logprob=sampled.logprob, top=sampled.top_logprobs),)
-        delta = TokenDelta(token_ids=(token_id,), logprobs=logprobs, finish_reason=finish_reason)
-        if position > 0:
-            return delta
+        last_token_at, sequence.last_token_at = sequence.last_token_at, now
+        if last_token_at is not None:
+            self.meter.inter_token_s.add(now - last_token_at)
+            return TokenDelta(
+                token_ids=(sampled.token_id,), logprobs=logprobs, finish_reason=finish_reason
+            )
         assert sequence.admitted_at is not None
-        return replace(
-            delta,
+        self.meter.time_to_first_token_s.add(now - sequence.arrived_at)
+        self.meter.num_prompt_tokens += len(sequence.prompt)
+        return TokenDelta(
+            token_ids=(sampled.token_id,),
+            logprobs=logprobs,
+            finish_reason=finish_reason,
+            num_cached_tokens=sequence.num_cached or 0,
             queue_s=sequence.admitted_at - sequence.arrived_at,
             encode_s=sequence.encode_s,
-            prefill_s=sequence.prefill_s,
+            prefill_s=max(0.0, now - sequence.admitted_at - sequence.encode_s),
         )
 
+    def _end(self, request_id: str, *, is_damaged: bool = False) -> bool:
+        """Take a sequence out of the books; say whether it was in them."""
+        sequence = self._scheduler.remove(request_id, is_damaged=is_damaged)
+        if sequence is None:
+            return False
+        sequence.is_ended = True
+        self._ended.append(sequence)
+        return True
+
+    def _release_ended(self) -> None:
+        """On the thread that owns the device, and never while it computes."""
+        for sequence in self._ended:
+            self._runner.release(sequence)
+        self._ended.clear()
+
+    def _fail(self, request_id: str, code: str) -> None:
+        self.meter.num_failed += 1
+        self._failed.append(RequestFailed(request_id=request_id, code=code))
+
+    def _rest(self, deliver: Deliver, note: Note, *, changed: bool) -> None:
+        """There is nothing to compute: look after the books."""
+        self.pulse.beat()
+        self._step_ended_at = None
+        if self._noted:
+            self._noted = ()
+            note(())
+            changed = True
+        if changed:
+            self._audit()
+            deliver(self._output({}))
+
     def _output(self, deltas: dict[str, TokenDelta]) -> StepOutput:
-        self.stats = EngineStats(
-            num_running=self._scheduler.num_running,
-            num_waiting=self._scheduler.num_waiting,
-            num_steps=self._num_steps,
-            kv_slots_used=self._scheduler.num_slots_used,
-            kv_slots_total=self._scheduler.num_slots,
-        )
+        self.stats = self.meter.stats(self._scheduler)
         failed, self._failed = tuple(self._failed), []
         return StepOutput(deltas=deltas, failed=failed, stats=self.stats)
 
@@ -254,22 +294,4 @@ class EngineLoop:
         try:
             self._scheduler.check_integrity()
         except AssertionError:
-            logger.exception("the books of reserved slots do not add up")
-
-
-def _images(submission: _Submission) -> tuple[ImageSpan, ...]:
-    return tuple(
-        ImageSpan(
-            image=Image(
-                pixels=bytes(pixels),
-                width=span.width,
-                height=span.height,
-                digest=span.digest,
-                original_width=span.original_width,
-                original_height=span.original_height,
-            ),
-            start=span.start,
-            length=span.length,
-        )
-        for span, pixels in zip(submission.message.spans, submission.pixels, strict=True)
-    )
+            logger.exception("the books of blocks and leases do not add up")

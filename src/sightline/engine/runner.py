@@ -1,19 +1,23 @@
-"""The model's calls, for one sequence at a time: encode its images, prefill, decode.
+"""The model's calls for one flattened batch: encode images, compute the rows, sample.
 
-Legend: V vocabulary, D model width, S slots.
+Legend: T rows of the batch, V vocabulary, D model width, S slots of a sequence.
 """
 
-from dataclasses import dataclass, field
+import time
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sightline.core.prompt import Image, ImageSpan
-from sightline.engine.contract import DeviceLost
-from sightline.engine.embedding_cache import EmbeddingCache
+from sightline.core.prompt import Image
+from sightline.engine.contract import DeviceLost, StepResult
+from sightline.engine.inputs import BatchInputs, flatten, overlay_images
+from sightline.engine.plan import Plan
+from sightline.engine.sampler import BadLogits, Sampled, SamplingRow, sample_rows
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
-from sightline.models.kv_pool import KVCache
+from sightline.models.kv_pool import KVPool
 
 
 class BadEmbeddings(Exception):
@@ -21,68 +25,49 @@ class BadEmbeddings(Exception):
 
 
 @dataclass(slots=True)
-class _Tensors:
-    """What one running sequence holds on the device.
+class _Kept:
+    """What is kept of one sequence from step to step: the positions [S] of all its slots."""
 
-    `positions` are those of all its slots, the answer's too. `rows` are the embeddings of the
-    images that the prefill has not passed yet, by digest.
-    """
-
-    cache: KVCache
-    positions: Tensor  # [S] int64
-    rows: dict[bytes, Tensor] = field(default_factory=dict)  # each [num_tokens, D]
+    positions: Tensor
+    sampling: SamplingRow
 
 
 class ModelRunner:
-    """Implements `contract.Runner` for any `VisionLanguageModel`, on the model's own device."""
+    """Implements `contract.Runner` for any `VisionLanguageModel`, on the model's own device.
+
+    `num_tokens` is how many ids the tokenizer knows; others are never said.
+    """
 
     def __init__(
-        self, model: VisionLanguageModel, embeddings: EmbeddingCache[Tensor], device: torch.device
+        self, model: VisionLanguageModel, pool: KVPool, device: torch.device, *, num_tokens: int
     ) -> None:
         self._model = model
-        self._embeddings = embeddings
+        self._pool = pool
         self._device = device
-        self._tensors: dict[str, _Tensors] = {}
+        self._num_tokens = num_tokens
+        self._kept: dict[Sequence, _Kept] = {}
+        self._rows: dict[bytes, Tensor] = {}  # each [rows, D]
 
     @torch.inference_mode()
-    def start(self, sequence: Sequence) -> None:
-        spans = [(span.start, span.length) for span in sequence.images]
-        self._tensors[sequence.request_id] = _Tensors(
-            cache=self._model.allocate_cache(sequence.slots),
-            positions=self._model.positions(sequence.slots, spans).to(self._device),
-        )
-
-    @torch.inference_mode()
-    def encode(self, sequence: Sequence, start: int, end: int) -> None:
-        rows = self._tensors[sequence.request_id].rows
-        for span in _overlapping(sequence.images, start, end):
-            if span.image.digest not in rows:
-                rows[span.image.digest] = self._encoded(span.image, sequence.cache_salt)
-
-    @torch.inference_mode()
-    def prefill(self, sequence: Sequence, start: int, end: int) -> Tensor | None:
-        tensors = self._tensors[sequence.request_id]
-        embeds = self._model.embed(self._ids(sequence.prompt[start:end]))
-        for span in _overlapping(sequence.images, start, end):
-            first, last = max(start, span.start), min(end, span.start + span.length)
-            rows = tensors.rows[span.image.digest]
-            embeds[first - start : last - start] = rows[first - span.start : last - span.start]
-        hidden = self._model.forward(embeds, tensors.positions[start:end], tensors.cache)
-        for span in _overlapping(sequence.images, start, end):
-            if not any(later.start + later.length > end for later in _same(sequence, span)):
-                tensors.rows.pop(span.image.digest, None)
-        return self._model.logits(hidden[-1]) if end == len(sequence.prompt) else None
-
-    @torch.inference_mode()
-    def decode(self, sequence: Sequence) -> Tensor:
-        tensors = self._tensors[sequence.request_id]
-        slot = len(sequence.prompt) + len(sequence.answer) - 1
-        embeds = self._model.embed(self._ids(sequence.answer[-1:]))
-        hidden = self._model.forward(embeds, tensors.positions[slot : slot + 1], tensors.cache)
-        return self._model.logits(hidden[-1])
+    def compute(self, plan: Plan) -> StepResult:
+        for key in plan.evicted:
+            self._rows.pop(key, None)
+        result = StepResult()
+        self._encode(plan, result)
+        kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
+        inputs = flatten(plan.chunks, [own.positions for own in kept], self._device)
+        embeds = self._model.embed(inputs.ids)
+        overlay_images(embeds, plan.chunks, self._rows)
+        hidden = self._model.forward_batch(embeds, inputs.positions, self._pool, inputs.segments)
+        rows = [own.sampling for own, chunk in zip(kept, plan.chunks, strict=True) if chunk.samples]
+        sampled = iter(self._sample(hidden, inputs, rows))
+        for chunk, is_good in zip(plan.chunks, _are_finite(hidden, inputs), strict=True):
+            outcome = next(sampled) if chunk.samples else None
+            result.outcomes[chunk.sequence] = outcome if is_good else BadLogits()
+        return result
 
     def release(self, sequence: Sequence) -> None:
-        self._tensors.pop(sequence.request_id, None)
+        self._kept.pop(sequence, None)
 
     def check_device(self) -> None:
         try:
@@ -90,25 +75,64 @@ class ModelRunner:
         except RuntimeError as error:
             raise DeviceLost from error
 
-    def _encoded(self, image: Image, cache_salt: bytes) -> Tensor:
-        key = cache_salt + image.digest
-        rows = self._embeddings.get(key)
-        if rows is None:
-            pixels = torch.frombuffer(bytearray(image.pixels), dtype=torch.uint8)
-            square = pixels.view(1, image.height, image.width, 3).to(self._device)
-            rows = self._model.encode_images(square)[0]
-            if not torch.isfinite(rows.float().sum()):
-                raise BadEmbeddings
-            self._embeddings.put(key, rows, rows.numel() * rows.element_size())
-        return rows
+    def _keep(self, sequence: Sequence) -> _Kept:
+        kept = self._kept.get(sequence)
+        if kept is None:
+            spans = [(span.start, span.length) for span in sequence.images]
+            kept = self._kept[sequence] = _Kept(
+                positions=self._model.positions(sequence.max_slots, spans),
+                sampling=SamplingRow(
+                    params=sequence.params,
+                    seed=sequence.seed,
+                    prompt=sequence.prompt,
+                    answer=sequence.answer,
+                ),
+            )
+        return kept
 
-    def _ids(self, token_ids: tuple[int, ...] | list[int]) -> Tensor:
-        return torch.tensor(token_ids, dtype=torch.int64, device=self._device)
+    def _sample(
+        self, hidden: Tensor, inputs: BatchInputs, rows: list[SamplingRow]
+    ) -> list[Sampled | Exception]:
+        if not rows:
+            return []
+        logits = self._model.logits(hidden[inputs.sampled_rows])
+        return sample_rows(logits, rows, num_tokens=self._num_tokens)
+
+    def _encode(self, plan: Plan, result: StepResult) -> None:
+        """Compute the embeddings that are not there yet, pictures of one size together."""
+        missing: dict[bytes, Image] = {}
+        for chunk in plan.chunks:
+            for needed in chunk.images:
+                if needed.key not in self._rows:
+                    missing[needed.key] = needed.span.image
+        if not missing:
+            return
+        began = time.monotonic()
+        by_size: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+        for key, image in missing.items():
+            by_size[image.height, image.width].append(key)
+        for (height, width), keys in by_size.items():
+            pixels = [_pixels(missing[key]).view(height, width, 3) for key in keys]
+            encoded = self._model.encode_images(torch.stack(pixels).to(self._device))
+            for key, rows in zip(keys, encoded, strict=True):
+                if not torch.isfinite(rows.float().sum()):
+                    raise BadEmbeddings
+                self._rows[key] = rows.clone()  # no view: the others of the batch may go first
+        result.num_encoded = len(missing)
+        result.encode_s = time.monotonic() - began
 
 
-def _overlapping(spans: tuple[ImageSpan, ...], start: int, end: int) -> list[ImageSpan]:
-    return [s for s in spans if s.start < end and start < s.start + s.length]
+def _pixels(image: Image) -> Tensor:
+    return torch.frombuffer(bytearray(image.pixels), dtype=torch.uint8)
 
 
-def _same(sequence: Sequence, span: ImageSpan) -> list[ImageSpan]:
-    return [s for s in sequence.images if s.image.digest == span.image.digest]
+def _are_finite(hidden: Tensor, inputs: BatchInputs) -> list[bool]:
+    """Say for each segment whether all its rows are free of NaN and infinity.
+
+    Keys and values that are not finite show here, in the row that they belong to.
+    """
+    sums = hidden.sum(-1, dtype=torch.float32)
+    if bool(torch.isfinite(sums.sum())):
+        return [True] * len(inputs.segments)
+    parts = torch.split(torch.isfinite(sums), [segment.num_new for segment in inputs.segments])
+    return [bool(part.all()) for part in parts]

@@ -1,55 +1,77 @@
 """Who is computed next. No torch here: decisions are tested without a model.
 
-Requests wait in order of arrival. One is admitted when a place is free and the slots of its whole
-length can be reserved, so what runs cannot run out of memory; nobody overtakes the head of the
-line, so a long request is not starved by short ones. Each turn gives every prefilled sequence one
-decode step and spends about `prefill_chunk` prompt tokens on the others, oldest first. Chunks are
-cut where they would be cut if the request were alone, so company cannot change a rounding.
+Requests wait in order of arrival, and nobody overtakes the head of the line. A request is
+admitted when there is a place and blocks for all its known tokens; what its prompt shares with
+blocks in the cache is not computed again. Each step takes every prefilled sequence one token
+further and spends what is left of the token budget on prompts, oldest first. Images are encoded
+when the next chunk first needs them.
+
+When a growing answer finds no block, the youngest sequence gives up its own and waits again; what
+it has said stays said and is computed again with the prompt. A sequence that this happened to
+three times is admitted only together with all the blocks it can ever need, and left alone then.
+So the oldest always gets on, and everything ends: a request that does not fit the pool when it is
+alone is refused before it comes here.
+
+A plan may be made while the step before is still being computed: its tokens are then promised,
+not known. `settle` says that the step has ended.
 """
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 
+from sightline.core.prompt import ImageSpan
+from sightline.engine.block_keys import extend_keys
+from sightline.engine.block_pool import BlockPool
+from sightline.engine.embedding_cache import EmbeddingCache
+from sightline.engine.plan import Chunk, NeededImage, Plan
 from sightline.engine.sequence import Sequence
 
-
-@dataclass(frozen=True, slots=True)
-class PrefillChunk:
-    """Prompt slots [start, end) of one sequence, to be computed now."""
-
-    sequence: Sequence
-    start: int
-    end: int
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The work of one turn. `admitted` sequences are new on the device."""
-
-    admitted: tuple[Sequence, ...]
-    decodes: tuple[Sequence, ...]
-    prefills: tuple[PrefillChunk, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.decodes or self.prefills)
+MAX_PREEMPTIONS = 3
 
 
 class Scheduler:
-    """Keeps the waiting line, the running sequences, and the books of reserved slots."""
+    """Keeps the waiting line, the running sequences, and the books of blocks and embeddings.
 
-    def __init__(self, *, max_num_seqs: int, num_slots: int, prefill_chunk: int) -> None:
-        self.num_slots = num_slots
-        self.num_slots_used = 0
-        self._max_num_seqs = max_num_seqs
-        self._prefill_chunk = prefill_chunk
+    `row_bytes` is what one row of an image's embeddings takes on the device. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_num_seqs: int,
+        max_num_batched_tokens: int,
+        embedding_cache_bytes: int = 0,
+        row_bytes: int = 1,
+        prefix_caching: bool = True,
+    ) -> None:
+        self.pool = BlockPool(num_blocks)
+        self.embeddings = EmbeddingCache(embedding_cache_bytes)
+        self.block_size = block_size
+        self.num_preemptions = 0
+        self.num_prefix_hits = 0  # tokens
+        self.num_prefix_queries = 0  # tokens
+        self._max_running = min(max_num_seqs, max_num_batched_tokens)
+        self._budget = max_num_batched_tokens
+        self._row_bytes = row_bytes
+        self._prefix_caching = prefix_caching
         self._waiting: deque[Sequence] = deque()
-        self._running: dict[str, Sequence] = {}
+        self._running: dict[str, Sequence] = {}  # in order of admission
+        # Keys of blocks that running sequences are about to fill: whoever needs the same waits.
+        self._claims: dict[bytes, Sequence] = {}
 
     @property
     def running(self) -> tuple[str, ...]:
         """The ids of the running sequences, in order of admission."""
         return tuple(self._running)
+
+    @property
+    def num_slots(self) -> int:
+        return self.pool.num_blocks * self.block_size
+
+    @property
+    def num_slots_used(self) -> int:
+        return self.pool.num_used * self.block_size
 
     @property
     def num_waiting(self) -> int:
@@ -59,21 +81,48 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self._running)
 
+    def fits(self, sequence: Sequence) -> bool:
+        """Say whether `sequence` can be computed to its end when it is alone."""
+        largest = max((span.length for span in sequence.images), default=0)
+        return (
+            self._blocks_for(sequence.max_slots) <= self.pool.num_blocks
+            and largest * self._row_bytes <= self.embeddings.max_bytes
+        )
+
     def add(self, sequence: Sequence) -> None:
-        """Put `sequence` at the end of the line. It must fit the slots when it is alone."""
-        assert sequence.slots <= self.num_slots, "refused before it came here"
+        """Put `sequence` at the end of the line."""
+        assert self.fits(sequence), "refused before it came here"
         self._waiting.append(sequence)
 
-    def plan(self) -> Turn:
-        """Admit whoever fits and say what to compute now."""
-        decodes = tuple(s for s in self._running.values() if s.is_prefilled)
-        admitted = tuple(self._admit())
-        return Turn(admitted=admitted, decodes=decodes, prefills=tuple(self._chunks()))
+    def plan(self) -> Plan:
+        """Decide the next step; what is in it counts as computed from now on."""
+        return _Step(self).decide()
 
-    def remove(self, request_id: str) -> Sequence | None:
-        """Take a finished, failed or aborted sequence out; None if it is not known."""
+    def settle(self, chunk: Chunk) -> None:
+        """Note that `chunk` has been computed and its token, if it promised one, is known."""
+        sequence = chunk.sequence
+        if sequence.generation != chunk.generation:
+            return  # its blocks are no longer its own
+        num_full = chunk.end // self.block_size
+        extend_keys(sequence, self.block_size, num_full)
+        for number in range(sequence.num_settled, num_full):
+            key = sequence.block_keys[number]
+            if self._prefix_caching:
+                self.pool.publish(sequence.blocks[number], key)
+            if self._claims.get(key) is sequence:
+                del self._claims[key]
+        sequence.num_settled = max(sequence.num_settled, num_full)
+        self._release_passed(chunk)
+
+    def remove(self, request_id: str, *, is_damaged: bool = False) -> Sequence | None:
+        """Take a finished, failed or aborted sequence out; None if it is not known.
+
+        Of a damaged one nothing stays in the prefix cache.
+        """
         if sequence := self._running.pop(request_id, None):
-            self.num_slots_used -= sequence.slots
+            if is_damaged:
+                self.pool.unpublish(sequence.blocks)
+            self._give_up(sequence)
             return sequence
         for sequence in self._waiting:
             if sequence.request_id == request_id:
@@ -82,28 +131,206 @@ class Scheduler:
         return None
 
     def check_integrity(self) -> None:
-        """Raise `AssertionError` if the reserved slots are not those of the running sequences."""
-        assert self.num_slots_used == sum(s.slots for s in self._running.values())
-        assert 0 <= self.num_slots_used <= self.num_slots
-        assert len(self._running) <= self._max_num_seqs
+        """Raise `AssertionError` if blocks and leases are not those of the running sequences."""
+        running = list(self._running.values())
+        self.pool.check_integrity([sequence.blocks for sequence in running])
+        self.embeddings.check_integrity([key for s in running for key in s.leases])
+        assert len(running) <= self._max_running
+        assert all(not s.blocks and not s.leases for s in self._waiting)
+        assert all(s.request_id in self._running for s in self._claims.values())
 
-    def _admit(self) -> Iterator[Sequence]:
-        while self._waiting and len(self._running) < self._max_num_seqs:
-            head = self._waiting[0]
-            if self.num_slots_used + head.slots > self.num_slots:
+    def _release_passed(self, chunk: Chunk) -> None:
+        """Give back the leases of images that no later chunk of the sequence needs."""
+        sequence = chunk.sequence
+        if not sequence.leases:
+            return
+        needed = {
+            sequence.cache_salt + span.image.digest
+            for span in sequence.images
+            if span.start + span.length > chunk.end
+        }
+        for key in sequence.leases - needed:
+            sequence.leases.remove(key)
+            self.embeddings.release(key)
+
+    def _give_up(self, sequence: Sequence) -> None:
+        """Take everything from `sequence` that it holds."""
+        self.pool.release(sequence.blocks)
+        for key in sequence.leases:
+            self.embeddings.release(key)
+        for key in sequence.block_keys[sequence.num_settled :]:
+            if self._claims.get(key) is sequence:
+                del self._claims[key]
+        sequence.blocks, sequence.leases = [], set()
+        sequence.num_computed = sequence.num_settled = 0
+        sequence.generation += 1
+
+    def _blocks_for(self, num_slots: int) -> int:
+        return -(-num_slots // self.block_size)
+
+
+class _Step:
+    """One planning: what of the token budget is left, and what has been decided so far."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._pool = scheduler.pool
+        self._embeddings = scheduler.embeddings
+        self._block_size = scheduler.block_size
+        self._running = scheduler._running
+        self._waiting = scheduler._waiting
+        self._budget = scheduler._budget
+        self._encode_budget = scheduler._budget
+        self._chunks: list[Chunk] = []
+        self._admitted: list[Sequence] = []
+        self._preempted: list[Sequence] = []
+        self._encoded: list[bytes] = []
+        self._held_back = ""
+
+    def decide(self) -> Plan:
+        prefilling = []
+        for sequence in tuple(self._running.values()):
+            if sequence.request_id not in self._running:
+                continue  # it gave way to an older one, a moment ago
+            if sequence.num_uncomputed > 1:
+                prefilling.append(sequence)
+            elif not sequence.is_full and self._find_room(sequence):
+                self._take(sequence)
+        for sequence in prefilling:
+            if self._budget and sequence.request_id in self._running:
+                self._take(sequence)
+        while self._budget and (head := self._admit()) is not None:
+            self._take(head)
+        return Plan(
+            chunks=tuple(self._chunks),
+            admitted=tuple(self._admitted),
+            preempted=tuple(self._preempted),
+            encoded=tuple(self._encoded),
+            evicted=self._scheduler.embeddings.take_evicted(),
+            held_back=self._held_back,
+        )
+
+    def _find_room(self, sequence: Sequence) -> bool:
+        """Make sure of a block for the next slot; False if `sequence` itself had to give way."""
+        if sequence.num_computed < len(sequence.blocks) * self._block_size:
+            return True
+        while not self._pool.num_available:
+            victim = next(s for s in reversed(self._running.values()) if not _is_pinned(s))
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        sequence.blocks += self._pool.allocate(1)
+        return True
+
+    def _preempt(self, victim: Sequence) -> None:
+        """Send `victim` back to the head of the line, in front of those who came after it.
+
+        It is not in the plan yet: victims are the youngest, and the oldest are planned first.
+        """
+        del self._running[victim.request_id]
+        self._scheduler._give_up(victim)
+        self._scheduler.num_preemptions += 1
+        victim.num_preemptions += 1
+        self._waiting.appendleft(victim)
+        self._preempted.append(victim)
+
+    def _admit(self) -> Sequence | None:
+        """Let the head of the line in, if there is a place and it finds its blocks."""
+        if not self._waiting or self._preempted:  # who has just given way is the head
+            return None
+        if len(self._running) >= self._scheduler._max_running:
+            self._held_back = f"a place: {len(self._running)} are running"
+            return None
+        head = self._waiting[0]
+        assert not head.num_promised
+        shared = self._find_shared(head)
+        if shared is None:
+            self._held_back = "a beginning that another one is computing"
+            return None
+        num_slots = head.max_slots if _is_pinned(head) else head.num_tokens
+        num_new = self._scheduler._blocks_for(num_slots) - len(shared)
+        # Those who run already may each want a block soon.
+        num_wanted = num_new + len(shared) - self._pool.count_held(shared) + len(self._running)
+        if num_wanted > self._pool.num_available:
+            available = self._pool.num_available
+            self._held_back = f"blocks: {num_wanted} wanted, {available} there"
+            return None
+        self._waiting.popleft()
+        self._pool.hold(shared)
+        head.blocks = shared + self._pool.allocate(num_new)
+        head.num_settled = len(shared)
+        head.num_computed = len(shared) * self._block_size
+        if head.num_cached is None:
+            head.num_cached = head.num_computed
+            self._scheduler.num_prefix_hits += head.num_computed
+            self._scheduler.num_prefix_queries += len(head.prompt)
+        for key in head.block_keys[len(shared) :]:
+            self._scheduler._claims.setdefault(key, head)
+        self._running[head.request_id] = head
+        self._admitted.append(head)
+        return head
+
+    def _find_shared(self, head: Sequence) -> list[int] | None:
+        """Return the known blocks that `head` begins with; None if waiting will give it more.
+
+        At least one token is left to compute: the logits behind it are wanted.
+        """
+        if not self._scheduler._prefix_caching:
+            return []
+        extend_keys(head, self._block_size, (head.num_tokens - 1) // self._block_size)
+        shared = self._pool.match(head.block_keys)
+        missing = head.block_keys[len(shared) : len(shared) + 1]
+        return None if missing and missing[0] in self._scheduler._claims else shared
+
+    def _take(self, sequence: Sequence) -> None:
+        """Plan as much of `sequence` as budget and embeddings allow."""
+        start = sequence.num_computed
+        end = min(sequence.num_tokens, start + self._budget)
+        images: tuple[NeededImage, ...] = ()
+        if sequence.images and start < len(sequence.prompt):
+            end, images = self._lease_images(sequence, start, end)
+            if end == start:
                 return
-            self._running[head.request_id] = self._waiting.popleft()
-            self.num_slots_used += head.slots
-            yield head
+        samples = end == sequence.num_tokens
+        generation = sequence.generation
+        chunk = Chunk(sequence, start, end, sequence.blocks, samples, generation, images)
+        self._chunks.append(chunk)
+        sequence.num_computed = end
+        sequence.num_promised += samples
+        self._budget -= end - start
 
-    def _chunks(self) -> Iterator[PrefillChunk]:
-        spent = 0
-        for sequence in self._running.values():  # a dict keeps the order of admission
-            if sequence.is_prefilled:
+    def _lease_images(
+        self, sequence: Sequence, start: int, end: int
+    ) -> tuple[int, tuple[NeededImage, ...]]:
+        """Lease what slots [start, end) need; cut them before the first image that has to wait."""
+        needed = []
+        for span in sequence.images:
+            if span.start >= end:
+                break
+            if span.start + span.length <= start:
                 continue
-            start = sequence.num_computed
-            end = min(len(sequence.prompt), start + self._prefill_chunk)
-            if spent and spent + end - start > self._prefill_chunk:
-                return
-            spent += end - start
-            yield PrefillChunk(sequence, start, end)
+            key = sequence.cache_salt + span.image.digest
+            if key not in sequence.leases:
+                if not self._lease(key, span):
+                    end = max(start, span.start)
+                    break
+                sequence.leases.add(key)
+            needed.append(NeededImage(key, span))
+        return end, tuple(needed)
+
+    def _lease(self, key: bytes, span: ImageSpan) -> bool:
+        is_new = key not in self._embeddings
+        # One image at least may be encoded in a step, be it larger than the budget.
+        if is_new and self._encoded and span.length > self._encode_budget:
+            return False
+        if not self._embeddings.lease(key, span.length * self._scheduler._row_bytes):
+            return False
+        if is_new:
+            self._encode_budget -= span.length
+            self._encoded.append(key)
+        return True
+
+
+def _is_pinned(sequence: Sequence) -> bool:
+    """After so many preemptions it gets all the blocks that it can ever need, and keeps them."""
+    return sequence.num_preemptions >= MAX_PREEMPTIONS

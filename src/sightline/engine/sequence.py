@@ -11,10 +11,14 @@ from sightline.core.sampling import SamplingParams
 class Sequence:
     """A prompt and the answer that grows behind it.
 
-    `slots` is what was reserved for it: the prompt and the longest possible answer.
-    `num_computed` counts the prompt slots whose keys and values are in the cache; `answer` holds
-    the sampled ids, of which all but the last are in the cache too. Times are of
-    `time.monotonic`.
+    Slots are places in the KV cache, one per token. `blocks` hold the first slots in order;
+    `num_computed` of them have been computed or are being computed by a step that was planned.
+    `num_promised` tokens (0 or 1) come out of a step that has been planned but has not ended.
+    `block_keys` are those of the full blocks of known tokens, as far as they were asked for;
+    `num_settled` blocks have been offered to the prefix cache or come from it. `generation`
+    changes when the blocks are given up, so that an old step's work is not mistaken for new;
+    `is_ended` tells the same of the whole sequence.
+    Times are of `time.monotonic`.
     """
 
     request_id: str
@@ -25,22 +29,57 @@ class Sequence:
     max_model_len: int
     arrived_at: float
     cache_salt: bytes = field(default=b"", repr=False)
-    admitted_at: float | None = None
-    encode_s: float = 0.0
-    prefill_s: float = 0.0
-    num_computed: int = 0
+
     answer: list[int] = field(default_factory=list, repr=False)
+    num_promised: int = 0
+    num_computed: int = 0
+    blocks: list[int] = field(default_factory=list, repr=False)
+    block_keys: list[bytes] = field(default_factory=list, repr=False)
+    num_settled: int = 0
+    generation: int = 0
+    num_preemptions: int = 0
+    leases: set[bytes] = field(default_factory=set, repr=False)
+    # Prompt tokens that were found in the prefix cache at the first admission; None before it.
+    num_cached: int | None = None
+    admitted_at: float | None = None
+    last_token_at: float | None = None
+    encode_s: float = 0.0
+    is_ended: bool = False
 
     @property
-    def slots(self) -> int:
+    def max_slots(self) -> int:
+        """The longest that prompt and answer can become."""
         return min(len(self.prompt) + self.params.max_tokens, self.max_model_len)
 
     @property
-    def is_prefilled(self) -> bool:
-        return self.num_computed == len(self.prompt)
+    def num_tokens(self) -> int:
+        """Tokens of prompt and answer, the promised one included."""
+        return len(self.prompt) + len(self.answer) + self.num_promised
+
+    @property
+    def num_uncomputed(self) -> int:
+        return self.num_tokens - self.num_computed
+
+    @property
+    def is_full(self) -> bool:
+        """With the promised token the answer is as long as it may be."""
+        return self.num_tokens >= self.max_slots
+
+    def token(self, slot: int) -> int:
+        """Return the id in `slot`; it must be known."""
+        num_prompt = len(self.prompt)
+        return self.prompt[slot] if slot < num_prompt else self.answer[slot - num_prompt]
+
+    def tokens(self, start: int, end: int) -> list[int]:
+        """Return the ids of slots [start, end); all must be known."""
+        num_prompt = len(self.prompt)
+        if end <= num_prompt:
+            return list(self.prompt[start:end])
+        known = self.answer[max(0, start - num_prompt) : end - num_prompt]
+        return [*self.prompt[start:], *known]
 
     def finish_reason(self) -> FinishReason | None:
         """Say why the answer ends with its newest token, or None if it goes on."""
         if self.answer[-1] in self.params.stop_token_ids:
             return "stop"
-        return "length" if len(self.answer) == self.slots - len(self.prompt) else None
+        return "length" if len(self.prompt) + len(self.answer) >= self.max_slots else None

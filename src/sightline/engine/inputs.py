@@ -1,0 +1,66 @@
+"""From a plan to the tensors of one flattened batch.
+
+Legend: T rows of the batch, D model width, N sequences, S slots of a sequence.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sightline.engine.plan import Chunk
+from sightline.models.kv_pool import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class BatchInputs:
+    """`ids` [T] and `positions` [T] (or [axes, T]) of all rows; a segment for each sequence.
+
+    `sampled_rows` are the rows behind which a token is wanted.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    segments: list[Segment]
+    sampled_rows: list[int]
+
+
+def flatten(
+    chunks: tuple[Chunk, ...], positions: list[Tensor], device: torch.device
+) -> BatchInputs:
+    """Put the rows of all chunks one after another; `positions` [..., S] are each sequence's."""
+    ids: list[int] = []
+    segments, sampled_rows = [], []
+    for chunk in chunks:
+        if chunk.end - chunk.start == 1:
+            ids.append(chunk.sequence.token(chunk.start))
+        else:
+            ids += chunk.sequence.tokens(chunk.start, chunk.end)
+        segments.append(Segment(chunk.end - chunk.start, chunk.start, chunk.blocks))
+        if chunk.samples:
+            sampled_rows.append(len(ids) - 1)
+    rows = [own[..., chunk.start : chunk.end] for chunk, own in zip(chunks, positions, strict=True)]
+    return BatchInputs(
+        ids=torch.tensor(ids, dtype=torch.int64, device=device),
+        positions=torch.cat(rows, dim=-1).to(device),
+        segments=segments,
+        sampled_rows=sampled_rows,
+    )
+
+
+def overlay_images(embeds: Tensor, chunks: tuple[Chunk, ...], rows: dict[bytes, Tensor]) -> None:
+    """Write the embeddings of pictures over those of their placeholders, in `embeds` [T, D].
+
+    `rows` has the embeddings of every needed image by its key.
+    """
+    base = 0
+    for chunk in chunks:
+        for needed in chunk.images:
+            span = needed.span
+            first = max(chunk.start, span.start)
+            last = min(chunk.end, span.start + span.length)
+            place = base - chunk.start
+            embeds[place + first : place + last] = rows[needed.key][
+                first - span.start : last - span.start
+            ]
+        base += chunk.end - chunk.start

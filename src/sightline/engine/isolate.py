@@ -1,0 +1,33 @@
+"""A step that fails must fail for the guilty one only."""
+
+import logging
+
+from sightline.engine.contract import DeviceLost, Runner, StepResult
+from sightline.engine.plan import Plan
+
+logger = logging.getLogger(__name__)
+
+
+def compute_isolated(runner: Runner, plan: Plan) -> StepResult:
+    """Compute `plan`; if that raises, compute it by halves until the guilty sequence is alone.
+
+    The others get what they would have got: a result does not depend on company. Raises
+    `DeviceLost` when it is the device that does not work any more.
+    """
+    try:
+        return runner.compute(plan)
+    except DeviceLost:
+        raise
+    except Exception as error:
+        runner.check_device()
+        if len(plan.chunks) == 1:
+            sequence = plan.chunks[0].sequence
+            logger.exception("request %s failed in a step", sequence.request_id)
+            return StepResult({sequence: error})
+        logger.warning(
+            "a step of %d sequences failed (%s); trying halves",
+            len(plan.chunks),
+            type(error).__name__,
+        )
+    first, second = plan.halves()
+    return compute_isolated(runner, first) | compute_isolated(runner, second)

@@ -1,0 +1,78 @@
+"""The work of one step, as the scheduler decided it. No torch here."""
+
+from dataclasses import dataclass, replace
+
+from sightline.core.prompt import ImageSpan
+from sightline.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class NeededImage:
+    """An image that overlaps a chunk; `key` names its embeddings on the device."""
+
+    key: bytes
+    span: ImageSpan
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """Slots [start, end) of one sequence, to be computed now: one for a decode, more for a prefill.
+
+    `blocks` hold slots [0, end) and perhaps more. `samples` says that a token follows the last
+    slot; `generation` is the sequence's when this was planned. `images` overlap the slots.
+    """
+
+    sequence: Sequence
+    start: int
+    end: int
+    blocks: list[int]
+    samples: bool
+    generation: int
+    images: tuple[NeededImage, ...] = ()
+
+    @property
+    def num_slots(self) -> int:
+        return self.end - self.start
+
+    @property
+    def is_decode(self) -> bool:
+        return self.end - self.start == 1 and self.start >= len(self.sequence.prompt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One flattened batch: decodes first, then chunks of prefill, each in order of admission.
+
+    `admitted` sequences run from this step on, `preempted` ones gave up their blocks for it.
+    `encoded` are the images whose embeddings have to be computed; `evicted` keys of embeddings
+    are to be dropped before that. `held_back` says what the head of the waiting line waits for.
+    """
+
+    chunks: tuple[Chunk, ...] = ()
+    admitted: tuple[Sequence, ...] = ()
+    preempted: tuple[Sequence, ...] = ()
+    encoded: tuple[bytes, ...] = ()
+    evicted: tuple[bytes, ...] = ()
+    held_back: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.chunks)
+
+    @property
+    def num_slots(self) -> int:
+        return sum(chunk.num_slots for chunk in self.chunks)
+
+    @property
+    def num_decodes(self) -> int:
+        return sum(chunk.is_decode for chunk in self.chunks)
+
+    def without_ended(self) -> "Plan":
+        """Return the plan without the chunks of sequences that have ended since it was made."""
+        if not any(chunk.sequence.is_ended for chunk in self.chunks):
+            return self
+        return replace(self, chunks=tuple(c for c in self.chunks if not c.sequence.is_ended))
+
+    def halves(self) -> "tuple[Plan, Plan]":
+        """Split the work in two. What was evicted has been dropped already."""
+        middle = len(self.chunks) // 2
+        return Plan(chunks=self.chunks[:middle]), Plan(chunks=self.chunks[middle:])

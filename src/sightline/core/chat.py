@@ -228,7 +228,7 @@ class ChatDelta:
     `text` and `reasoning` never split a character, and `text` never holds a part of a stop
     string. The last delta of a choice, and only it, has `finish_reason`; the last delta of the
     answer, and only it, has `usage`. `logprobs`, if they were asked for, come with the text that
-    their tokens completed, or later.
+    their tokens completed, or later. `stop_string` is what ended the choice, if one of them did.
     """
 
     index: int = 0
@@ -237,4 +237,5 @@ class ChatDelta:
     tool_calls: tuple[ToolCallDelta, ...] = ()
     logprobs: tuple[TokenLikelihood, ...] = field(default=(), repr=False)
     finish_reason: FinishReason | None = None
+    stop_string: str | None = field(default=None, repr=False)
     usage: Usage | None = None

@@ -22,6 +22,7 @@ from sightline.server.metrics_route import metrics_router
 from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
+from sightline.server.routes_anthropic import anthropic_router
 from sightline.server.routes_chat import chat_router
 from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
@@ -76,6 +77,7 @@ def create_app(
         routes=[
             *chat_router(chat, options, lifecycle).routes,
             *completions_router(chat, options, lifecycle).routes,
+            *anthropic_router(chat, options, lifecycle).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
 from sightline.core.engine import EngineStats
+from sightline.service.budget import TokenCounts
 from sightline.service.chat import Measure
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.metrics import Metrics
@@ -18,6 +19,9 @@ class Answer(Protocol):
 
     @property
     def model(self) -> str: ...
+
+    @property
+    def counts(self) -> TokenCounts: ...
 
     @property
     def notices(self) -> Sequence[Notice]: ...

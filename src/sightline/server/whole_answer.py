@@ -33,6 +33,7 @@ class WholeChoice:
     tool_calls: tuple[ToolCall, ...]
     logprobs: tuple[TokenLikelihood, ...] = field(repr=False)
     finish_reason: FinishReason
+    stop_string: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class ChoiceParts:
         self._logprobs: list[TokenLikelihood] = []
         self._calls: dict[int, tuple[str, str, list[str]]] = {}
         self.finish_reason: FinishReason | None = None
+        self.stop_string: str | None = None
 
     def add(self, delta: ChatDelta) -> None:
         self._text.append(delta.text)
@@ -64,6 +66,7 @@ class ChoiceParts:
                 self._calls[call.index] = (call.id or "", call.name or "", [])
             self._calls[call.index][2].append(call.arguments)
         self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop_string = delta.stop_string or self.stop_string
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
@@ -91,6 +94,7 @@ class ChoiceParts:
             tool_calls=self.tool_calls,
             logprobs=tuple(self._logprobs),
             finish_reason=self.finish_reason,
+            stop_string=self.stop_string,
         )
 
 

@@ -53,7 +53,9 @@ async def read_deltas(
         image_tokens=image_tokens,
         cached_tokens=cached_tokens,
     )
-    yield ChatDelta(text=shown, finish_reason=finish_reason, usage=usage)
+    yield ChatDelta(
+        text=shown, finish_reason=finish_reason, stop_string=text.stop_string, usage=usage
+    )
 
 
 class ChatAnswer:

@@ -46,6 +46,11 @@ class AnswerText:
         """A stop string is complete; the answer has ended."""
         return self._stops.matched is not None
 
+    @property
+    def stop_string(self) -> str | None:
+        """The stop string that ended the answer."""
+        return self._stops.matched
+
     def feed(self, token_ids: Sequence[int]) -> str:
         """Return the text that can be shown after these tokens."""
         pieces = []

@@ -11,7 +11,7 @@ ERROR_KEYS = {"message", "type", "param", "code"}
 MAX_MESSAGE = 300
 # Things that only the inside of a server knows.
 LEAKS = re.compile(
-    rb"0x[0-9a-f]{6}|Traceback|site-packages|\.py\b|/(?:root|home|usr|etc|tmp|var)/[\w./-]+"
+    rb"(?<![0-9])0x[0-9a-f]{6}|Traceback|site-packages|\.py\b|/(?:root|home|usr|etc|tmp|var)/[\w./-]+"
 )
 
 

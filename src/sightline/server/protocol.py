@@ -27,7 +27,8 @@ from sightline.server.outlet import LINGER_S, Outlet
 from sightline.server.strict_http import StrictConnection, malformed
 
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
-MAX_SLICE_BYTES = 16 * KIB
+# Each of them costs the parser some 20 µs.
+MAX_SLICE_BYTES = 4 * KIB
 SEND_BUFFER_BYTES = 128 * KIB
 
 

@@ -26,6 +26,7 @@ from sightline.server.routes_anthropic import anthropic_router
 from sightline.server.routes_chat import chat_router
 from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
+from sightline.server.routes_ollama import ollama_router
 from sightline.server.routes_site import Site, site_router
 from sightline.server.routes_tokens import tokens_router
 
@@ -78,6 +79,7 @@ def create_app(
             *chat_router(chat, options, lifecycle).routes,
             *completions_router(chat, options, lifecycle).routes,
             *anthropic_router(chat, options, lifecycle).routes,
+            *ollama_router(chat, options, lifecycle).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,

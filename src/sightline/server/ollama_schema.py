@@ -1,0 +1,48 @@
+"""The JSON of Ollama's API, as types. `stream` is true unless it is false."""
+
+from typing import Annotated, Any
+
+from pydantic import FailFast, Field
+
+from sightline.server.openai_schema import Body
+
+
+class OllamaMessageBody(Body):
+    role: str
+    content: str | None = None
+    images: list[str] | None = None
+    thinking: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_name: str | None = None
+
+
+class OllamaSettings(Body):
+    """What `chat` and `generate` have in common."""
+
+    model: str
+    stream: bool | None = None
+    format: Any = None
+    options: dict[str, Any] | None = None
+    think: Any = None
+    keep_alive: Any = None
+
+
+class OllamaChatBody(OllamaSettings):
+    messages: Annotated[list[OllamaMessageBody], FailFast()] = Field(default_factory=list)
+    tools: Any = None
+
+
+class OllamaGenerateBody(OllamaSettings):
+    prompt: str | None = None
+    system: str | None = None
+    images: list[str] | None = None
+    raw: bool | None = None
+    suffix: str | None = None
+    template: str | None = None
+    context: list[int] | None = None
+
+
+class OllamaShowBody(Body):
+    model: str | None = None
+    name: str | None = None
+    verbose: bool | None = None

@@ -190,6 +190,7 @@ class House:
         from sightline.server.lifecycle import Lifecycle
         from sightline.server.options import ServerOptions
         from sightline.service.chat import ChatOptions, ChatService
+        from sightline.service.media_times import RequestMeter
         from sightline.service.metrics import Metrics
 
         plan, settings = self._plan, self._plan.settings
@@ -199,7 +200,7 @@ class House:
             media = MediaLoader(
                 settings.limits,
                 _media_options(settings, plan.listener),
-                meter=metrics,
+                meter=RequestMeter(metrics),
                 held_bytes=held_bytes,
             )
             engine, start_engine = _make_engine(plan, self._on_progress)

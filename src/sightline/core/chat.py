@@ -179,7 +179,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageReport:
-    """What became of one image: where it stood, its sizes, its cost."""
+    """What became of one image: where it stood, its sizes, its cost.
+
+    `cached`: it had been decoded before.
+    """
 
     param: str
     original_width: int
@@ -187,6 +190,7 @@ class ImageReport:
     width: int
     height: int
     num_tokens: int
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,7 +57,9 @@ class MediaMeter(Protocol):
 
     def decoded(self, seconds: float) -> None: ...
 
-    def looked_up(self, *, hit: bool) -> None: ...
+    def looked_up(self, found: bytes | None) -> None:
+        """`found` is the digest of a picture that was decoded already; None: it was not."""
+        ...
 
 
 class MediaLoader:
@@ -187,7 +189,7 @@ class MediaLoader:
         async with request.locks.setdefault(key, asyncio.Lock()):
             image = request.images.get(key) or self._cache.get(key)
             if self._meter is not None:
-                self._meter.looked_up(hit=image is not None)
+                self._meter.looked_up(None if image is None else image.digest)
             if image is None:
                 began = time.monotonic()
                 image = await self._decode(data, request.policy)

@@ -38,6 +38,7 @@ from sightline.server.openai_schema import (
     wrong_type,
 )
 from sightline.service.chat import Measure
+from sightline.service.request_log import timings
 from sightline.service.served_model import ServedModel
 from sightline.service.strict_mode import refuse_warnings
 
@@ -330,10 +331,13 @@ def usage_object(usage: Usage) -> dict[str, object]:
     }
 
 
-def report_object(notices: Sequence[Notice], images: Sequence[ImageReport]) -> dict[str, object]:
+def report_object(
+    notices: Sequence[Notice], images: Sequence[ImageReport], facts: Mapping[str, object]
+) -> dict[str, object]:
     """Return the `sightline` object that a request gets for `sightline: {"report": true}`.
 
-    `scale` maps coordinates in the picture that the model saw back to the original.
+    `scale` maps coordinates in the picture that the model saw back to the original. `facts` are
+    those of the request, for its times.
     """
     return {
         "images": [
@@ -348,9 +352,11 @@ def report_object(notices: Sequence[Notice], images: Sequence[ImageReport]) -> d
                     round(image.original_height / image.height, 6),
                 ],
                 "tokens": image.num_tokens,
+                "cached": image.cached,
             }
             for image in images
         ],
+        "timings": timings(facts),
         "warnings": [
             {"field": notice.field, "reason": notice.reason, "severity": notice.severity}
             for notice in notices

@@ -90,7 +90,9 @@ async def _complete(
             usage=last.usage,
         )
         if call.report:
-            completion["sightline"] = report_object(context.notices, answer.images)
+            completion["sightline"] = report_object(
+                context.notices, answer.images, context.log
+            )
         return completion
 
 
@@ -121,7 +123,9 @@ async def _stream(
             raise InternalError
         finish = chunks.finish(last.finish_reason)
         if call.report:
-            finish["sightline"] = report_object(context.notices, answer.images)
+            finish["sightline"] = report_object(
+                context.notices, answer.images, context.log
+            )
         yield head + block(finish)
         if call.include_usage:
             yield block(chunks.usage(last.usage))

@@ -27,6 +27,7 @@ from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.formats.contract import Layout, Tokenizer
 from sightline.service.metrics import Metrics
+from sightline.service.media_times import MediaTimes, measured_media
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
@@ -237,9 +238,10 @@ class ChatService:
             refuse_warnings(notices)
         log.lap("layout_s")
 
-        images = await self._load_images(layout, model, request.cache_salt)
-        log.images(images)
+        with measured_media() as times:
+            images = await self._load_images(layout, model, request.cache_salt)
         log.lap("media_s")
+        log.images(images, times)
 
         maker = await self.vocabulary()
         prompt = layout.fill(images, cache_salt=request.cache_salt)
@@ -257,7 +259,7 @@ class ChatService:
         return ChatAnswer(
             model=model.id,
             counts=counts,
-            images=_reports(prompt, layout),
+            images=_reports(prompt, layout, times),
             notices=notices,
             first=first,
             deltas=deltas,
@@ -335,7 +337,7 @@ def _sampling_params(
     )
 
 
-def _reports(prompt: Prompt, layout: Layout) -> tuple[ImageReport, ...]:
+def _reports(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:
     return tuple(
         ImageReport(
             param=slots.part.param,
@@ -344,6 +346,7 @@ def _reports(prompt: Prompt, layout: Layout) -> tuple[ImageReport, ...]:
             width=span.image.width,
             height=span.image.height,
             num_tokens=span.length,
+            cached=span.image.digest in times.cached,
         )
         for slots, span in zip(layout.images, prompt.images, strict=True)
     )

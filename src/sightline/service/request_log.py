@@ -6,26 +6,47 @@ numbers are counted in the server's metrics and charged to the key.
 
 import asyncio
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from sightline.core.chat import FinishReason, Usage
 from sightline.core.engine import TokenDelta
 from sightline.core.errors import Overloaded, RequestError, shorten
 from sightline.core.prompt import Image
 from sightline.service.caller import ANYONE, Caller
+from sightline.service.media_times import MediaTimes
 from sightline.service.metrics import Metrics
 
 DIGEST_PREFIX_BYTES = 4
 
 Facts = MutableMapping[str, str | int | float | None]
 
+# What callers are told of the times of a request, and under which name it is noted.
+_TIMINGS = {
+    "queue_s": "queue_s",
+    "layout_s": "layout_s",
+    "fetch_s": "fetch_s",
+    "decode_image_s": "decode_image_s",
+    "engine_queue_s": "engine_queue_s",
+    "encode_s": "engine_encode_s",
+    "prefill_s": "engine_prefill_s",
+    "decode_s": "decode_s",
+    "first_token_s": "ttft_s",
+    "total_s": "total_s",
+}
+
+
+def timings(facts: Mapping[str, object]) -> dict[str, object]:
+    """Return the seconds that each part of a request took, as far as they were noted."""
+    return {name: facts[noted] for name, noted in _TIMINGS.items() if noted in facts}
+
 
 class RequestLog:
     """Notes the facts of one request as they become known, counts them, charges its caller.
 
     `_s` values are seconds: `queue_s` waiting for a permit, `layout_s` tokenising, `media_s`
-    fetching and decoding, `ttft_s` until the engine's first token; `engine_*_s` are the engine's
-    own account of its queue, the vision tower and the prefill.
+    fetching and decoding, which `fetch_s` and `decode_image_s` tell apart, `ttft_s` until the
+    engine's first token, `decode_s` from there to the last one; `engine_*_s` are the engine's own
+    account of its queue, the vision tower and the prefill.
     """
 
     def __init__(self, facts: Facts, metrics: Metrics, caller: Caller = ANYONE) -> None:
@@ -61,8 +82,10 @@ class RequestLog:
         metrics.request_prompt_tokens.observe(num_tokens)
         metrics.used_by(self._caller.name, prompt_tokens=num_tokens)
 
-    def images(self, images: Sequence[Image]) -> None:
+    def images(self, images: Sequence[Image], times: MediaTimes) -> None:
         if images:
+            self._note_time("fetch_s", times.fetch_s)
+            self._note_time("decode_image_s", max(0.0, self._media_s - times.fetch_s))
             self._caller.charge(images=len(images))
             self._metrics.images.inc(len(images))
             self._metrics.media_time.observe(self._media_s)
@@ -99,6 +122,8 @@ class RequestLog:
         metrics.e2e_latency.observe(now - self._started)
         if self._first_token:
             metrics.decode_time.observe(now - self._first_token)
+            self._note_time("decode_s", now - self._first_token)
+        self._note_time("total_s", now - self._started)
         metrics.request_generation_tokens.observe(usage.completion_tokens)
         metrics.cached_tokens.inc(usage.cached_tokens)
         self._facts.update(

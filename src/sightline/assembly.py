@@ -231,6 +231,7 @@ class House:
                 allowed_origins=settings.server.allow_origin,
                 held_bytes=held_bytes,
                 strict=settings.server.strict,
+                inspect_content=settings.server.inspect_content,
                 limits=settings.limits,
             )
             app = create_app(service, options=options, lifecycle=lifecycle, site=Site())

@@ -81,6 +81,9 @@ class ServerSettings:
         (), "Further names a browser may use for a server that listens on loopback."
     )
     strict: bool = _row(False, "Refuse requests with fields that would be ignored.")
+    inspect_content: bool = _row(
+        False, "Keep the text of the last requests in memory, and show it on the page /status."
+    )
     max_output_tokens: int = _row(
         1024, "Tokens of an answer when the request sets no max_tokens.", least=1
     )

@@ -278,6 +278,7 @@ SETTINGS_ZH: dict[str, str] = {
     "images_per_minute": "此类密钥每分钟的图片数；默认不限。",
     "allow_origin": "允许其网页使用接口的网站，例如 https://chat.example.org。",
     "allow_host": "服务监听本机回环地址时，浏览器还可使用的主机名。",
+    "inspect_content": "在内存中保留最近请求的文本，并显示在 /status 页面。",
     "strict": "拒绝含有将被忽略的字段的请求。",
     "max_output_tokens": "请求未设置 max_tokens 时回答的最大 token 数。",
     "extra_images": "单图模型遇到之前轮次的图片：latest 只保留最新一张，error 拒绝请求。",

@@ -22,12 +22,15 @@ from sightline.server.metrics_route import metrics_router
 from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
+from sightline.server.recent import RecentRequests
 from sightline.server.routes_anthropic import anthropic_router
 from sightline.server.routes_chat import chat_router
 from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
 from sightline.server.routes_ollama import ollama_router
+from sightline.server.routes_pictures import pictures_router
 from sightline.server.routes_site import Site, site_router
+from sightline.server.routes_status import status_router
 from sightline.server.routes_tokens import tokens_router
 
 
@@ -51,6 +54,8 @@ def create_app(
     origins = checked_origins(options.allowed_origins)
     held_bytes = options.held_bytes or HeldBytes(options.limits.max_held_bytes)
 
+    recent = RecentRequests(keeps_content=options.inspect_content)
+
     def is_open(path: str) -> bool:
         return path in OPEN_PATHS or (site is not None and site.is_open(path))
 
@@ -62,7 +67,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         middleware=[
-            Middleware(Envelope, metrics=chat.metrics, held_bytes=held_bytes),
+            Middleware(Envelope, metrics=chat.metrics, held_bytes=held_bytes, recent=recent),
             Middleware(CollapseSlashes),
             Middleware(
                 HostGuard,
@@ -84,6 +89,8 @@ def create_app(
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,
             *metrics_router(chat).routes,
+            *pictures_router(chat, options, lifecycle).routes,
+            *status_router(chat, recent).routes,
             *(site_router(site).routes if site is not None else ()),
         ],
     )

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from sightline.core.chat import ChatDelta, ChatRequest, ImageReport, Notice
 from sightline.core.engine import EngineStats
+from sightline.core.prompt import Image
 from sightline.service.budget import TokenCounts
 from sightline.service.chat import Measure
 from sightline.service.engine_metrics import QueueNumbers
@@ -51,7 +52,8 @@ class Asked(Protocol):
 class Chat(Asked, Protocol):
     """The service.
 
-    `model` raises `Unavailable` (`model_loading`) until the model has been loaded once.
+    `model` raises `Unavailable` (`model_loading`) until the model has been loaded once. `preview`
+    returns the pictures of a request as the model would see them.
     """
 
     @property
@@ -67,5 +69,7 @@ class Chat(Asked, Protocol):
     def queue_numbers(self) -> QueueNumbers: ...
 
     async def engine_stats(self) -> EngineStats: ...
+
+    async def preview(self, request: ChatRequest) -> Sequence[tuple[Image, ImageReport]]: ...
 
     async def vocabulary(self) -> PromptMaker: ...

@@ -17,7 +17,9 @@ from sightline.server.access_log import log_access
 from sightline.server.context import RequestContext, context_of, header_values, open_context
 from sightline.server.error_map import error_response
 from sightline.server.hangup import ClientGone
+from sightline.server.recent import RecentRequests
 from sightline.service.metrics import Metrics
+from sightline.service.transcript import current_transcript
 
 MAX_WARNINGS_BYTES = 1024
 CLIENT_CLOSED_REQUEST = 499  # for the log only; nobody is there to read a status
@@ -53,9 +55,14 @@ class Envelope:
     """Outermost middleware. Pure ASGI, so streams pass through it untouched."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics | None = None, held_bytes: HeldBytes | None = None
+        self,
+        app: ASGIApp,
+        metrics: Metrics | None = None,
+        held_bytes: HeldBytes | None = None,
+        recent: RecentRequests | None = None,
     ) -> None:
         self._app = app
+        self._recent = recent or RecentRequests()
         self._metrics = metrics or Metrics()
         self._held_bytes = held_bytes
 
@@ -65,6 +72,8 @@ class Envelope:
             return
         context = open_context(scope)
         status: int | None = None
+        seen = self._recent.open(context, scope["method"], scope["path"])
+        token = current_transcript.set(seen.transcript)
 
         async def send_enveloped(message: Message) -> None:
             nonlocal status
@@ -88,6 +97,8 @@ class Envelope:
         finally:
             if not context.is_quiet:
                 _log(scope, context, status)
+            current_transcript.reset(token)
+            self._recent.close(seen, status or CLIENT_CLOSED_REQUEST)
             self._metrics.responded(status or 0, str(context.log.get("error") or ""))
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:

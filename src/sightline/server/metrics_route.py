@@ -19,14 +19,14 @@ def metrics_router(chat: Chat) -> APIRouter:
     @router.api_route("/metrics", methods=["GET", "HEAD"])
     async def metrics(request: Request) -> Response:
         page, media_type = chat.metrics.render(
-            request.headers.get("accept", ""), await _stats(chat), chat.queue_numbers
+            request.headers.get("accept", ""), await engine_stats(chat), chat.queue_numbers
         )
         return Response(page, headers={"content-type": media_type})
 
     return router
 
 
-async def _stats(chat: Chat) -> EngineStats | None:
+async def engine_stats(chat: Chat) -> EngineStats | None:
     """Return the engine's numbers; None when it is not up, or too busy to say."""
     try:
         async with asyncio.timeout(STATS_TIMEOUT_S):

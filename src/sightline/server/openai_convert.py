@@ -331,31 +331,32 @@ def usage_object(usage: Usage) -> dict[str, object]:
     }
 
 
+def image_object(image: ImageReport) -> dict[str, object]:
+    """Return what became of an image. `scale` leads from the picture that the model saw back."""
+    return {
+        "param": image.param,
+        "original_width": image.original_width,
+        "original_height": image.original_height,
+        "width": image.width,
+        "height": image.height,
+        "scale": [
+            round(image.original_width / image.width, 6),
+            round(image.original_height / image.height, 6),
+        ],
+        "tokens": image.num_tokens,
+        "cached": image.cached,
+    }
+
+
 def report_object(
     notices: Sequence[Notice], images: Sequence[ImageReport], facts: Mapping[str, object]
 ) -> dict[str, object]:
     """Return the `sightline` object that a request gets for `sightline: {"report": true}`.
 
-    `scale` maps coordinates in the picture that the model saw back to the original. `facts` are
-    those of the request, for its times.
+    `facts` are those of the request, for its times.
     """
     return {
-        "images": [
-            {
-                "param": image.param,
-                "original_width": image.original_width,
-                "original_height": image.original_height,
-                "width": image.width,
-                "height": image.height,
-                "scale": [
-                    round(image.original_width / image.width, 6),
-                    round(image.original_height / image.height, 6),
-                ],
-                "tokens": image.num_tokens,
-                "cached": image.cached,
-            }
-            for image in images
-        ],
+        "images": [image_object(image) for image in images],
         "timings": timings(facts),
         "warnings": [
             {"field": notice.field, "reason": notice.reason, "severity": notice.severity}

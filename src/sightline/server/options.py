@@ -16,7 +16,8 @@ class ServerOptions:
     names that may stand in the Host header then; `allowed_origins` are web sites whose pages may
     use the API. `api_keys` is short for a `key_ring` of them. With `strict`, every request is
     judged as if it carried `x-sightline-strict: 1`. `held_bytes` is the book of what requests
-    bring, when others write into it too. Idle and clock values come from `limits`.
+    bring, when others write into it too. `inspect_content` keeps what the last requests said, for
+    the page that shows them. Idle and clock values come from `limits`.
     """
 
     bind_host: str = "127.0.0.1"
@@ -26,4 +27,5 @@ class ServerOptions:
     allowed_origins: tuple[str, ...] = ()
     strict: bool = False
     held_bytes: HeldBytes | None = None
+    inspect_content: bool = False
     limits: Limits = field(default_factory=Limits)

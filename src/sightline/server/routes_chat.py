@@ -90,9 +90,7 @@ async def _complete(
             usage=last.usage,
         )
         if call.report:
-            completion["sightline"] = report_object(
-                context.notices, answer.images, context.log
-            )
+            completion["sightline"] = report_object(context.notices, answer.images, context.log)
         return completion
 
 
@@ -123,9 +121,7 @@ async def _stream(
             raise InternalError
         finish = chunks.finish(last.finish_reason)
         if call.report:
-            finish["sightline"] = report_object(
-                context.notices, answer.images, context.log
-            )
+            finish["sightline"] = report_object(context.notices, answer.images, context.log)
         yield head + block(finish)
         if call.include_usage:
             yield block(chunks.usage(last.usage))

@@ -108,6 +108,7 @@ class ChatAnswer:
             self._log.fail(error)
             await self._end()
             raise
+        self._log.said(delta)
         if delta.finish_reason is not None and delta.usage is not None:
             self._log.finish(delta.finish_reason, delta.usage)
             await self._end()

@@ -26,8 +26,8 @@ from sightline.service.caller import current_caller
 from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.formats.contract import Layout, Tokenizer
-from sightline.service.metrics import Metrics
 from sightline.service.media_times import MediaTimes, measured_media
+from sightline.service.metrics import Metrics
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
@@ -156,6 +156,7 @@ class ChatService:
         limits = self.limits
         deadline = Deadline(limits.stream_timeout_s if streaming else limits.total_timeout_s)
         log = RequestLog({} if facts is None else facts, self.metrics, current_caller.get())
+        log.asked(request)
         async with AsyncExitStack() as resources:
             try:
                 async with deadline.enforce():
@@ -187,6 +188,20 @@ class ChatService:
                         self._engine.info, self._load_tokenizer, self._text_pool
                     )
         return self._prompt_maker
+
+    async def preview(self, request: ChatRequest) -> tuple[tuple[Image, ImageReport], ...]:
+        """Return the images of `request` as the model would see them, in order.
+
+        Raises what `start` raises for an image. Asking for an answer soon does not decode again.
+        """
+        measure = await self.measure(request)
+        current_caller.get().require_images(len(measure.layout.images))
+        async with self.admission.permit():
+            with measured_media() as times:
+                images = await self._load_images(measure.layout, measure.model, request.cache_salt)
+        prompt = measure.layout.fill(images, cache_salt=request.cache_salt)
+        reports = _reports(prompt, measure.layout, times)
+        return tuple(zip(images, reports, strict=True))
 
     def drain(self) -> None:
         """Refuse new requests from now on (`draining`); those that were let in are served."""

@@ -15,7 +15,8 @@ from sightline.service.metrics import Metrics
 @dataclass(slots=True)
 class MediaTimes:
     """`fetch_s` is the slowest fetch, as all are fetched at once; `cached` are the digests of the
-    pictures that were decoded already."""
+    pictures that were decoded already.
+    """
 
     fetch_s: float = 0.0
     cached: set[bytes] = field(default_factory=set)

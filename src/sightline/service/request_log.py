@@ -8,13 +8,14 @@ import asyncio
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 
-from sightline.core.chat import FinishReason, Usage
+from sightline.core.chat import ChatDelta, ChatRequest, FinishReason, Usage
 from sightline.core.engine import TokenDelta
 from sightline.core.errors import Overloaded, RequestError, shorten
 from sightline.core.prompt import Image
 from sightline.service.caller import ANYONE, Caller
 from sightline.service.media_times import MediaTimes
 from sightline.service.metrics import Metrics
+from sightline.service.transcript import current_transcript
 
 DIGEST_PREFIX_BYTES = 4
 
@@ -56,6 +57,7 @@ class RequestLog:
         self._started = self._last = time.monotonic()
         self._queue_s = self._media_s = 0.0
         self._first_token = self._last_token = 0.0  # 0: there was none yet
+        self._transcript = current_transcript.get()
         metrics.used_by(caller.name, requests=1)
 
     def lap(self, name: str) -> None:
@@ -68,6 +70,14 @@ class RequestLog:
             self._queue_s = passed_s
         elif name == "media_s":
             self._media_s = passed_s
+
+    def asked(self, request: ChatRequest) -> None:
+        if self._transcript is not None:
+            self._transcript.ask(request.messages)
+
+    def said(self, delta: ChatDelta) -> None:
+        if self._transcript is not None:
+            self._transcript.hear(delta)
 
     def model(self, model_id: str) -> None:
         self._facts["model"] = shorten(model_id)

@@ -31,8 +31,10 @@ export class Server {
   }
 
   /** A picture as the model gets it: { original_width, ..., tokens, image_url }. */
-  preview(model, url, signal) {
-    return this.#json("POST", "/pictures/preview", { model, image_url: { url } }, signal);
+  async preview(model, url, signal) {
+    const content = [{ type: "image_url", image_url: { url } }];
+    const body = { model, messages: [{ role: "user", content }] };
+    return (await this.#json("POST", "/pictures/preview", body, signal)).data[0];
   }
 
   status() {

@@ -228,7 +228,11 @@ ACCEPTED = {
         "model": "sightline-fake",
         "messages": [
             {"role": "user", "content": "x"},
-            {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c", "function": {"name": "f"}}],
+            },
             {"role": "tool", "tool_call_id": "c", "content": "y"},
         ],
     },

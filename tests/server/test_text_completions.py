@@ -7,7 +7,7 @@ import pytest
 from front import Front, chat, events_of
 
 from sightline.backends.fake import Reply
-from sightline.core.chat import TokenLikelihood
+from sightline.core.chat import Likelihood, TokenLikelihood
 from sightline.core.errors import InternalError
 from sightline.server.completions_convert import LegacyLogprobs
 
@@ -173,7 +173,8 @@ def test_what_belongs_to_conversations_is_ignored_with_a_notice(front: Front) ->
 
 def test_likelihoods_are_told_in_parallel_lists_with_offsets_that_go_on() -> None:
     def token(raw: bytes) -> TokenLikelihood:
-        return TokenLikelihood(raw=raw, logprob=-0.5, top=(TokenLikelihood(raw=b"x", logprob=-1),))
+        other = Likelihood(token_id=1, raw=b"x", text="x", logprob=-1)
+        return TokenLikelihood(token_id=0, raw=raw, text="", logprob=-0.5, top=(other,))
 
     legacy = LegacyLogprobs()
     assert legacy.of([]) is None

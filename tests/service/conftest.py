@@ -28,7 +28,7 @@ class ByteTokenizer:
 
     def __init__(self, path: str = str(TOKENIZER_FILE)) -> None:
         config = json.loads((Path(path).parent / "tokenizer_config.json").read_text())
-        self.specials = {
+        self.special_tokens = {
             row["content"]: int(i) for i, row in config["added_tokens_decoder"].items()
         }
         self.encoded: list[str] = []
@@ -38,7 +38,7 @@ class ByteTokenizer:
         return list(text.encode("utf-8", "surrogatepass"))
 
     def special_id(self, name: str) -> int:
-        return self.specials[name]
+        return self.special_tokens[name]
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""

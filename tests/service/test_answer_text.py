@@ -6,19 +6,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.service.answer_text import AnswerText
-from sightline.service.formats.glm4 import LeadingNewline
+from sightline.service.formats.contract import NO_TOOLS
+from sightline.service.formats.glm4_tools import Glm4Answer
 
 END = 256
+NEXT_MESSAGE = 264
+
+
+def words() -> Glm4Answer:
+    return Glm4Answer(NO_TOOLS, next_message=NEXT_MESSAGE)
 
 
 def run(kit, deltas, stop=()) -> tuple[str, int, bool]:
-    text = AnswerText(kit.ByteTokenizer(), LeadingNewline(), stop=stop, stop_token_ids=(END,))
+    text = AnswerText(kit.ByteTokenizer(), words(), stop=stop, stop_token_ids=(END,))
     shown = ""
     for delta in deltas:
-        shown += text.feed(delta)
+        shown += text.feed(delta).text
         if text.is_stopped:
             return shown, text.num_tokens, True
-    return shown + text.finish(), text.num_tokens, text.is_stopped
+    return shown + text.finish().text, text.num_tokens, text.is_stopped
 
 
 def test_the_hidden_stop_token_is_counted_and_not_shown(kit) -> None:
@@ -26,9 +32,9 @@ def test_the_hidden_stop_token_is_counted_and_not_shown(kit) -> None:
 
 
 def test_a_stop_token_is_hidden_even_where_it_has_bytes(kit) -> None:
-    text = AnswerText(kit.ByteTokenizer(), LeadingNewline(), stop=(), stop_token_ids=(ord("."),))
-    assert text.feed(b"hi.") == "hi"
-    assert text.num_tokens == 3
+    text = AnswerText(kit.ByteTokenizer(), words(), stop=(), stop_token_ids=(ord("."),))
+    assert text.feed(b"\nhi.").text == "hi"
+    assert text.num_tokens == 4
 
 
 def test_the_stripped_newline_is_no_stop_string(kit) -> None:

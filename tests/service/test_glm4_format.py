@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sightline.core.errors import InternalError, StartupError
-from sightline.service.formats.glm4 import Glm4Format, LeadingNewline
+from sightline.service.formats.contract import NO_TOOLS
+from sightline.service.formats.glm4 import Glm4Format
 from sightline.service.formats.registry import open_format
 
 SPECIALS = {
@@ -191,8 +192,10 @@ def test_answers_end_at_a_user_an_observation_or_the_end_of_text() -> None:
     ],
 )
 def test_one_leading_newline_is_taken_from_the_answer(pieces, shown) -> None:
-    strip = LeadingNewline()
-    assert "".join(strip.feed(piece) for piece in pieces) == shown
+    parser = Glm4Format(RealIds()).answer_parser(NO_TOOLS)
+    said = [event.text for piece in pieces for event in parser.feed(piece)]
+    assert "".join(said) == shown
+    assert not list(parser.finish(cut=False))
 
 
 def test_an_unknown_format_is_named_at_the_start() -> None:

@@ -126,7 +126,8 @@ class ChatRequest:
     token ids that may be control tokens, too.
     `n` answers are made of one prompt. `logprobs` is None when nobody asked, else the number of
     alternatives beside each token. Without `parallel_tool_calls` there is at most one call.
-    `thinking` switches a thinking model; without `split_reasoning` its thoughts stay in the text.
+    `thinking` switches a thinking model; `thinking_params` are the fields that tried to. Without
+    `split_reasoning` its thoughts stay in the text.
     `stream_tool_arguments` asks for calls piece by piece instead of whole.
     """
 
@@ -154,6 +155,7 @@ class ChatRequest:
     parallel_tool_calls: bool = True
     stream_tool_arguments: bool = False
     thinking: bool | None = None
+    thinking_params: tuple[str, ...] = ()
     split_reasoning: bool = True
     strict: bool = False
     cache_salt: bytes = field(default=b"", repr=False)
@@ -195,12 +197,15 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
-    """What a token stands for, `raw` (it may be a part of a character), and how likely it was.
+    """What a token stands for, and how likely it was.
 
-    A control token stands for no bytes.
+    `raw` are its bytes, perhaps a part of a character; `text` is what they read as by themselves,
+    or the name of a control token, which stands for no bytes.
     """
 
+    token_id: int
     raw: bytes = field(repr=False)
+    text: str = field(repr=False)
     logprob: float
 
 

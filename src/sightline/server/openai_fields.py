@@ -9,20 +9,7 @@ choice) or where it reaches for code. null always passes. A field that is not li
 with a `warn`.
 
     field                                        passes              otherwise
-    presence_penalty, frequency_penalty          0                   warn; outside -2..2 refused
-    repetition_penalty                           1                   warn; not above 0..10 refused
-    top_k                                        0, -1               warn; below -1 refused
-    min_p                                        0                   warn; outside 0..1 refused
-    n, best_of                                   1                   refused
-    logit_bias                                   {}                  refused
-    logprobs; top_logprobs                       false; 0            refused
-    response_format                              type text           refused
-    tools, functions                             []                  warn
-    tool_choice, function_call                   none, auto          refused
-    parallel_tool_calls                          any boolean         -
-    thinking switches                            -                   info: no model here thinks
-    chat_template_kwargs                         {}                  info for a thinking switch,
-                                                                     other keys refused
+    best_of                                      1                   refused
     mm_processor_kwargs                          {}                  warn for min_pixels and
                                                                      max_pixels, others refused
     user, safety_identifier, metadata,           -                   info; over 64 KiB refused
@@ -47,11 +34,9 @@ from sightline.core.chat import Notice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.server import ascii_json
-from sightline.server.openai_schema import json_type, missing_parameter, wrong_type
+from sightline.server.openai_schema import json_type, wrong_type
 
-MAX_CHOICES = 8
-MAX_TOOLS = 128
-MAX_TOP_LOGPROBS = 20
+MAX_TOP_LOGPROBS = Limits().max_top_logprobs
 
 Rule = Callable[[str, Any, Mapping[str, Any]], Notice | None]
 
@@ -112,18 +97,6 @@ def _only(*harmless: Any) -> Rule:
     return rule
 
 
-def _number(
-    default: float, low: float, high: float, *, above_low: bool = False, whole: bool = False
-) -> Rule:
-    """Check a sampling number that cannot be honoured yet, and ignore it unless it is idle."""
-
-    def rule(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-        check_number(name, value, low, high, above_low=above_low, whole=whole)
-        return None if value == default else Notice(field=name, reason="not-supported-yet")
-
-    return rule
-
-
 def check_number(
     path: str,
     value: Any,
@@ -148,83 +121,10 @@ def check_number(
         raise invalid_value(path, f"{shown} is above the maximum {high:g}.")
 
 
-def _top_k(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    check_number(name, value, -1, 2**31 - 1, whole=True)
-    return None if value in (0, -1) else Notice(field=name, reason="not-supported-yet")
-
-
-def _choices(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    check_number(name, value, 1, MAX_CHOICES, whole=True)
-    if value != 1:
-        raise unsupported(name, f"{name}: {value} choices are not supported; send 1.")
-    return None
-
-
 def _best_of(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     if value != 1 or isinstance(value, bool):
         raise unsupported(name)
     return None
-
-
-def _logprobs(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    if not isinstance(value, bool):
-        raise wrong_type(name, "boolean", value)
-    if value:
-        raise unsupported(name)
-    return None
-
-
-def _logit_bias(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    if not isinstance(value, dict):
-        raise wrong_type(name, "object", value)
-    if value:
-        raise unsupported(name)
-    return None
-
-
-def _top_logprobs(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    check_number(name, value, 0, MAX_TOP_LOGPROBS, whole=True)
-    if value > 0 and fields.get("logprobs") is not True:
-        raise invalid_value(name, "needs logprobs: true.")
-    if value > 0:
-        raise unsupported(name)
-    return None
-
-
-def _response_format(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    if not isinstance(value, dict):
-        raise wrong_type(name, "object", value)
-    if "type" not in value:
-        raise missing_parameter(f"{name}.type")
-    kind = value["type"]
-    if kind == "text":
-        return None
-    if kind == "json_schema" and not isinstance(value.get("json_schema"), dict):
-        raise missing_parameter(f"{name}.json_schema")
-    if kind in ("json_object", "json_schema"):
-        raise unsupported(name, f"{name} of type '{kind}' is not supported; supported: text.")
-    raise invalid_value(
-        f"{name}.type", f"{_quoted(kind)} is not one of text, json_object, json_schema."
-    )
-
-
-def _tools(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    if not isinstance(value, list):
-        raise wrong_type(name, "array", value)
-    if len(value) > MAX_TOOLS:
-        raise invalid_value(name, f"{len(value)} given, at most {MAX_TOOLS}.")
-    return Notice(field=name, reason="tools-not-supported-yet") if value else None
-
-
-def _tool_choice(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-    if value in ("none", "auto"):
-        return None
-    tools = fields.get("tools" if name == "tool_choice" else "functions")
-    if isinstance(value, dict) or (value == "required" and name == "tool_choice"):
-        if not tools:
-            raise invalid_value(name, "no tools are given to choose from.")
-        raise unsupported(name, f"{name} other than 'none' and 'auto' is not supported.")
-    raise invalid_value(name, f"{_quoted(value)} is not one of none, auto.")
 
 
 def _boolean(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
@@ -263,40 +163,19 @@ def _check_size(name: str, value: Any, limits: Limits) -> None:
         raise invalid_value(name, f"{size} bytes; limit {limits.max_metadata_bytes}.")
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
     return f"'{shorten(value)}'" if isinstance(value, str) else json_type(value)
 
 
 _CALLER_DATA = frozenset({"user", "safety_identifier", "metadata", "prompt_cache_key"})
-_THINKING_KEYS = frozenset({"enable_thinking", "thinking"})
 _PIXEL_KEYS = frozenset({"min_pixels", "max_pixels"})
 
 RULES: dict[str, Rule] = {
-    "presence_penalty": _number(0, -2, 2),
-    "frequency_penalty": _number(0, -2, 2),
-    "repetition_penalty": _number(1, 0, 10, above_low=True),
-    "min_p": _number(0, 0, 1),
-    "top_k": _top_k,
-    "n": _choices,
     "best_of": _best_of,
-    "logit_bias": _logit_bias,
-    "logprobs": _logprobs,
-    "top_logprobs": _top_logprobs,
-    "response_format": _response_format,
-    "tools": _tools,
-    "functions": _tools,
-    "tool_choice": _tool_choice,
-    "function_call": _tool_choice,
-    "parallel_tool_calls": _boolean,
     "mm_processor_kwargs": _keys_of(_PIXEL_KEYS, "fixed-image-size"),
-    "chat_template_kwargs": _keys_of(_THINKING_KEYS, "model-does-not-think", info=True),
     "store": _store,
     "modalities": _only(["text"]),
     "use_beam_search": _only(False),
-    **dict.fromkeys(
-        ("reasoning_effort", "enable_thinking", "thinking", "reasoning_format"),
-        _ignore("model-does-not-think", info=True),
-    ),
     **dict.fromkeys(sorted(_CALLER_DATA), _ignore("not-used", info=True)),
     **dict.fromkeys(
         (

@@ -54,6 +54,11 @@ class MessageBody(Body):
 
     role: str
     content: Any = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: Any = None
+    function_call: Any = None
+    tool_call_id: str | None = None
 
 
 class StreamOptionsBody(Body):
@@ -64,6 +69,7 @@ class SightlineBody(Body):
     """Our own extension of the request."""
 
     report: bool | None = None
+    stream_tool_arguments: bool | None = None
 
 
 class ChatBody(Body):
@@ -73,8 +79,28 @@ class ChatBody(Body):
     max_completion_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    top_k: Any = None
+    min_p: Any = None
+    presence_penalty: Any = None
+    frequency_penalty: Any = None
+    repetition_penalty: Any = None
+    logit_bias: Any = None
+    logprobs: Any = None
+    top_logprobs: Any = None
+    n: Any = None
     stop: Any = None
     seed: int | None = None
+    response_format: Any = None
+    tools: Any = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    functions: Any = None
+    function_call: Any = None
+    reasoning_effort: str | None = None
+    reasoning_format: str | None = None
+    enable_thinking: bool | None = None
+    thinking: Any = None
+    chat_template_kwargs: Any = None
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
     sightline: SightlineBody | None = None

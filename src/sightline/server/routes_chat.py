@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightline.core.chat import ChatDelta
+from sightline.core.chat import Usage
 from sightline.core.errors import InternalError
 from sightline.server import ascii_json
 from sightline.server.context import RequestContext, context_of
@@ -17,10 +17,9 @@ from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
+from sightline.server.openai_answers import AnswerForm, ChunkWriter, completion_object
 from sightline.server.openai_convert import (
     ChatCall,
-    ChunkWriter,
-    completion_object,
     report_object,
     system_fingerprint,
     to_chat_call,
@@ -28,6 +27,7 @@ from sightline.server.openai_convert import (
 from sightline.server.openai_schema import parse_chat_body
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
+from sightline.server.whole_answer import whole_answer
 
 
 def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
@@ -66,32 +66,26 @@ def read_chat(body: bytearray, terms: Terms) -> ChatCall:
     )
 
 
+def _form(chat: Chat, call: ChatCall, model: str) -> AnswerForm:
+    return AnswerForm(
+        completion_id=call.request.request_id,
+        created=int(time.time()),
+        model=model,
+        fingerprint=system_fingerprint(chat.model),
+        logprobs=call.request.logprobs is not None,
+        legacy_functions=call.legacy_functions,
+    )
+
+
 async def _complete(
     chat: Chat, call: ChatCall, context: RequestContext, lifecycle: Lifecycle
 ) -> dict[str, object]:
     """Return the whole `chat.completion` object."""
-    with lifecycle.running_answer():
-        answer = await chat.start(call.request, facts=context.log)
-        async with aclosing(answer):
-            context.notices.extend(answer.notices)
-            text: list[str] = []
-            last: ChatDelta | None = None
-            async for last in answer:
-                text.append(last.text)
-        if last is None or last.finish_reason is None or last.usage is None:
-            raise InternalError
-        completion = completion_object(
-            completion_id=call.request.request_id,
-            created=int(time.time()),
-            model=answer.model,
-            fingerprint=system_fingerprint(chat.model),
-            text="".join(text),
-            finish_reason=last.finish_reason,
-            usage=last.usage,
-        )
-        if call.report:
-            completion["sightline"] = report_object(context.notices, answer.images, context.log)
-        return completion
+    answer = await whole_answer(chat, call.request, context, lifecycle)
+    completion = completion_object(_form(chat, call, answer.model), answer)
+    if call.report:
+        completion["sightline"] = report_object(context.notices, answer.images, context.log)
+    return completion
 
 
 async def _stream(
@@ -99,29 +93,27 @@ async def _stream(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the blocks of the stream up to `[DONE]`. Nothing is yielded before the first delta."""
     with lifecycle.running_answer():
-        created = int(time.time())
         answer = await chat.start(call.request, streaming=True, facts=context.log)
         async with aclosing(answer):
             context.notices.extend(answer.notices)
-            chunks = ChunkWriter(
-                completion_id=call.request.request_id,
-                created=created,
-                model=answer.model,
-                fingerprint=system_fingerprint(chat.model),
-                include_usage=call.include_usage,
+            writer = ChunkWriter(
+                form=_form(chat, call, answer.model), include_usage=call.include_usage
             )
-            head = block(chunks.role())
-            last: ChatDelta | None = None
-            async for last in answer:
-                # The role goes out with the first text: one write less before the first word.
-                if last.text:
-                    yield head + block(chunks.text(last.text))
-                    head = b""
-        if last is None or last.finish_reason is None or last.usage is None:
+            usage: Usage | None = None
+            async for delta in answer:
+                # In one write: a role with the first text, a finish with the last.
+                data = b"".join(map(block, writer.chunks(delta)))
+                usage = delta.usage
+                if delta.finish_reason is not None:
+                    chunks = list(writer.finish(delta))
+                    if call.report and usage is not None:
+                        chunks[-1]["sightline"] = report_object(
+                            context.notices, answer.images, context.log
+                        )
+                    data += b"".join(map(block, chunks))
+                if data:
+                    yield data
+        if usage is None:
             raise InternalError
-        finish = chunks.finish(last.finish_reason)
-        if call.report:
-            finish["sightline"] = report_object(context.notices, answer.images, context.log)
-        yield head + block(finish)
         if call.include_usage:
-            yield block(chunks.usage(last.usage))
+            yield block(writer.usage(usage))

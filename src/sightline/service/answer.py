@@ -1,61 +1,12 @@
 """An answer while it is being made."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 
-from sightline.core.chat import ChatDelta, ImageReport, Notice, Usage
-from sightline.core.engine import Engine
-from sightline.core.errors import InternalError
-from sightline.core.prompt import Prompt
-from sightline.core.sampling import SamplingParams
-from sightline.service.answer_text import AnswerText
+from sightline.core.chat import ChatDelta, ImageReport, Notice
 from sightline.service.budget import TokenCounts
 from sightline.service.deadline import Deadline
 from sightline.service.request_log import RequestLog
-
-
-async def read_deltas(
-    engine: Engine,
-    prompt: Prompt,
-    params: SamplingParams,
-    request_id: str,
-    text: AnswerText,
-    log: RequestLog,
-) -> AsyncGenerator[ChatDelta, None]:
-    """Generate, and yield the text as it becomes certain.
-
-    Every delta but the last has text; the last one has the finish reason and the usage. Closing
-    this generator aborts the request in the engine; so does a stop string.
-    """
-    prompt_tokens, image_tokens = len(prompt.token_ids), prompt.num_image_tokens
-    cached_tokens = 0
-    tokens = engine.generate(prompt, params, request_id)
-    del prompt  # megabytes of pixels: the engine knows how long it needs them
-    async with aclosing(tokens):
-        async for delta in tokens:
-            log.tokens(delta)
-            cached_tokens = max(cached_tokens, delta.num_cached_tokens)
-            shown = text.feed(delta.token_ids)
-            finish_reason = delta.finish_reason
-            if finish_reason is not None:
-                shown += text.finish()
-            if text.is_stopped:
-                finish_reason = "stop"
-            if finish_reason is not None:
-                break
-            if shown:
-                yield ChatDelta(text=shown)
-        else:
-            raise InternalError  # the engine fell silent without a finish reason
-    usage = Usage(
-        prompt_tokens=prompt_tokens,
-        completion_tokens=text.num_tokens,
-        image_tokens=image_tokens,
-        cached_tokens=cached_tokens,
-    )
-    yield ChatDelta(
-        text=shown, finish_reason=finish_reason, stop_string=text.stop_string, usage=usage
-    )
 
 
 class ChatAnswer:

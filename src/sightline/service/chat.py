@@ -17,15 +17,15 @@ from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
 from sightline.core.engine import Engine, EngineStats, SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
-from sightline.core.sampling import SamplingParams
 from sightline.service.admission import Admission
-from sightline.service.answer import ChatAnswer, read_deltas
-from sightline.service.answer_text import AnswerText, AsItIs
+from sightline.service.answer import ChatAnswer
 from sightline.service.budget import TokenCounts, budget_answer, require_room
 from sightline.service.caller import current_caller
+from sightline.service.choices import read_choices
 from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.formats.contract import Layout, Tokenizer
+from sightline.service.generation import grammar_of, notices_of, plan_generation, tools_in_use
 from sightline.service.media_times import MediaTimes, measured_media
 from sightline.service.metrics import Metrics
 from sightline.service.placement import ExtraImages, Placement, place_images
@@ -230,6 +230,9 @@ class ChatService:
         log.lap("queue_s")
 
         placement = self._place(request, model)
+        maker = await self.vocabulary()
+        grammar = None if request.raw_prompt is not None else grammar_of(request, maker.format)
+        maker.require_known_biases(request.logit_bias)
         layout = await self._lay_out(request, placement, model, require_fit=True)
         current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
@@ -248,7 +251,11 @@ class ChatService:
             default=self.options.default_max_tokens,
             param=request.max_tokens_param,
         )
-        notices = placement.notices + budget.notices
+        notices = (
+            *placement.notices,
+            *budget.notices,
+            *notices_of(request, maker.format),
+        )
         if request.strict:
             refuse_warnings(notices)
         log.lap("layout_s")
@@ -258,16 +265,16 @@ class ChatService:
         log.lap("media_s")
         log.images(images, times)
 
-        maker = await self.vocabulary()
         prompt = layout.fill(images, cache_salt=request.cache_salt)
-        params = _sampling_params(request, model, maker, max_tokens=budget.max_tokens)
-        text = AnswerText(
-            maker.tokenizer,
-            maker.format.answer_filter() if request.raw_prompt is None else AsItIs(),
-            stop=request.stop,
-            stop_token_ids=params.stop_token_ids,
+        generation = plan_generation(
+            request,
+            model.info,
+            tokenizer=maker.tokenizer,
+            prompt_format=maker.format,
+            max_tokens=budget.max_tokens,
+            grammar=grammar,
         )
-        deltas = read_deltas(self._engine, prompt, params, request.request_id, text, log)
+        deltas = read_choices(self._engine, prompt, generation, log)
         resources.push_async_callback(deltas.aclose)
         first = await anext(deltas)
         place.leave()
@@ -315,7 +322,12 @@ class ChatService:
             least = TokenCounts(text=min_text_tokens, image=num_images * tokens_per_image)
             require_room(least, window=window, at_least=True)
         if raw is None:
-            layout = await maker.layout(placement.messages, tokens_per_image=tokens_per_image)
+            layout = await maker.layout(
+                placement.messages,
+                tokens_per_image=tokens_per_image,
+                tools=tools_in_use(request).tools,
+                thinking=request.thinking,
+            )
         else:
             layout = await maker.layout_raw(raw)
         if require_fit:
@@ -334,22 +346,6 @@ class ChatService:
 
 def _counts(layout: Layout) -> TokenCounts:
     return TokenCounts(text=layout.num_text_tokens, image=layout.num_image_tokens)
-
-
-def _sampling_params(
-    request: ChatRequest, model: ServedModel, maker: PromptMaker, *, max_tokens: int
-) -> SamplingParams:
-    info = model.info
-    stop_token_ids = dict.fromkeys((*info.eos_token_ids, *maker.format.stop_token_ids))
-    return SamplingParams(
-        max_tokens=max_tokens,
-        temperature=(
-            info.default_temperature if request.temperature is None else request.temperature
-        ),
-        top_p=info.default_top_p if request.top_p is None else request.top_p,
-        seed=request.seed,
-        stop_token_ids=tuple(stop_token_ids),
-    )
 
 
 def _reports(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:

@@ -20,6 +20,11 @@ class Detokenizer:
         self._tokenizer = tokenizer
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
+    @property
+    def is_holding(self) -> bool:
+        """Bytes wait for the rest of their character."""
+        return bool(self._decoder.getstate()[0])
+
     def feed(self, token_id: int) -> str:
         """Return the characters that `token_id` completes."""
         return self._decoder.decode(self._tokenizer.token_bytes(token_id))

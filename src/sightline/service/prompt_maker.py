@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from sightline.core.chat import Message, TextPart
+from sightline.core.chat import Message, TextPart, Tool
 from sightline.core.engine import EngineInfo
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import KIB, MIB
@@ -57,12 +57,37 @@ class PromptMaker:
             return 0
         return -(-num_chars // self._max_token_bytes)
 
-    async def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
+    async def layout(
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens_per_image: int,
+        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+    ) -> Layout:
         """Return the prompt without its pixels; see `PromptFormat.layout`."""
-        render = partial(self.format.layout, messages, tokens_per_image=tokens_per_image)
-        if _num_chars(messages) <= MAX_LOOP_CHARS:
+        render = partial(
+            self.format.layout,
+            messages,
+            tokens_per_image=tokens_per_image,
+            tools=tools,
+            thinking=thinking,
+        )
+        if _num_chars(messages) <= MAX_LOOP_CHARS and not tools:
             return render()
         return await asyncio.get_running_loop().run_in_executor(self._pool, render)
+
+    def require_known_biases(self, logit_bias: Sequence[tuple[int, float]]) -> None:
+        """Raise `RequestError` for an id that the tokenizer does not have."""
+        num_tokens = self.tokenizer.num_tokens
+        for token_id, _ in logit_bias:
+            if token_id >= num_tokens:
+                raise RequestError(
+                    f"logit_bias: token id {token_id} is not one of this model's: "
+                    f"0 to {num_tokens - 1}.",
+                    code="invalid_value",
+                    param="logit_bias",
+                )
 
     async def layout_raw(self, prompt: RawPrompt) -> Layout:
         """Return a prompt that is to be continued as it is; ids are taken at their word.
@@ -131,10 +156,10 @@ def _not_empty(token_ids: tuple[int, ...]) -> Layout:
 def _num_chars(prompt: Sequence[Message] | RawPrompt) -> int:
     if isinstance(prompt, str):
         return len(prompt)
-    return sum(
-        len(part.text)
-        for message in prompt
-        if isinstance(message, Message)
-        for part in message.parts
-        if isinstance(part, TextPart)
-    )
+    return sum(_text_length(message) for message in prompt if isinstance(message, Message))
+
+
+def _text_length(message: Message) -> int:
+    said = sum(len(part.text) for part in message.parts if isinstance(part, TextPart))
+    called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return said + called + len(message.reasoning)

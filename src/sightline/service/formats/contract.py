@@ -4,11 +4,11 @@ A layout is a prompt whose pictures are still to come: it knows how many slots e
 and where, so a prompt that is too long is refused before any picture is fetched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sightline.core.chat import ImagePart, Message
+from sightline.core.chat import ImagePart, Message, Tool
 from sightline.core.prompt import Image, ImageSpan, Prompt
 
 
@@ -22,6 +22,11 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Encode ordinary text. Never yields a control token, whatever the text says."""
+        ...
+
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """The control tokens by name."""
         ...
 
     def special_id(self, name: str) -> int:
@@ -66,12 +71,68 @@ class Layout:
         return Prompt(token_ids=self.token_ids, images=spans, cache_salt=cache_salt)
 
 
-class AnswerFilter(Protocol):
-    """Takes away what a model writes around its answer. One per answer."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Text of the answer."""
 
-    def feed(self, text: str) -> str:
-        """Return what `text` adds to the answer; the cut between calls never matters."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """Text of the thinking before the answer. None of it is ever said, too."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """A call of a tool, or a piece of one: the first piece has the name, later ones have None."""
+
+    name: str | None
+    arguments: str
+
+
+Event = Said | Thought | Called
+
+
+class AnswerParser(Protocol):
+    """Takes apart what a model writes: words, thoughts, calls. One per answer.
+
+    The events, those of the same kind joined, never depend on how the text was cut into pieces.
+    What the model writes is data: nothing is evaluated, and a call that is broken is text.
+    """
+
+    @property
+    def is_holding(self) -> bool:
+        """Some text that was fed may yet be said."""
         ...
+
+    def feed(self, text: str) -> Iterable[Event]: ...
+
+    def control(self, token_id: int) -> Iterable[Event]:
+        """Take a control token that does not end the answer."""
+        ...
+
+    def finish(self, *, cut: bool) -> Iterable[Event]:
+        """End the answer; `cut` says that the model was not done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUse:
+    """Which tools an answer may call, and how its calls are told.
+
+    Without `parallel` only the first call counts; with `stream_arguments` a call is told piece by
+    piece.
+    """
+
+    tools: tuple[Tool, ...] = ()
+    parallel: bool = True
+    stream_arguments: bool = False
+
+
+NO_TOOLS = ToolUse()
 
 
 class PromptFormat(Protocol):
@@ -87,11 +148,31 @@ class PromptFormat(Protocol):
         """Ids that stand before a text that is continued as it is, outside any dialogue."""
         ...
 
-    def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
-        """Return the prompt that asks for the next assistant message.
+    @property
+    def thinks(self) -> bool:
+        """The model can be told to think before it answers, and not to."""
+        ...
+
+    def layout(
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens_per_image: int,
+        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+    ) -> Layout:
+        """Return the prompt that asks for the next assistant message, which may call `tools`.
 
         Only this method writes control tokens; nothing in `messages` can.
         """
         ...
 
-    def answer_filter(self) -> AnswerFilter: ...
+    def answer_parser(self, use: ToolUse) -> AnswerParser: ...
+
+    def grammar(self, use: ToolUse, *, said: str | None) -> str:
+        """Return the Lark grammar, as llguidance reads it, of a whole answer.
+
+        The answer is a text of the form `said` (a Lark expression) or calls of the tools of
+        `use`; with `said` None it is at least one call.
+        """
+        ...

@@ -9,6 +9,8 @@
 - A picture stands before the text of its message: begin-of-image, fillers, end-of-image, one slot
   for each row that the vision tower puts there.
 - A message without text and picture is left out, header included.
+- A call is an assistant message of its own, `<|assistant|>{name}\n{arguments}`, its result an
+  `<|observation|>`; tools are offered in a system message before all others (`glm4_tools`).
 
 With the real vocabulary one user turn 你好 is 151331 151333 151336 198 109377 151337.
 Source: the tokenizer published with glm-4v-9b; the ids are those of chatglm.cpp's tests.
@@ -16,9 +18,16 @@ Source: the tokenizer published with glm-4v-9b; the ids are those of chatglm.cpp
 
 from collections.abc import Sequence
 
-from sightline.core.chat import Message, Role
+from sightline.core.chat import Message, Role, TextPart, Tool
 from sightline.core.errors import InternalError
-from sightline.service.formats.contract import ImageSlots, Layout, Tokenizer
+from sightline.service.formats import glm4_tools
+from sightline.service.formats.contract import (
+    AnswerParser,
+    ImageSlots,
+    Layout,
+    Tokenizer,
+    ToolUse,
+)
 
 ROLE_TOKENS: dict[Role, str] = {
     "system": "<|system|>",
@@ -32,6 +41,8 @@ STOP_TOKENS = ("<|endoftext|>", "<|user|>", "<|observation|>")
 
 class Glm4Format:
     """Implements `PromptFormat`."""
+
+    thinks = False
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -52,39 +63,42 @@ class Glm4Format:
     def text_prefix(self) -> tuple[int, ...]:
         return self._prefix
 
-    def layout(self, messages: Sequence[Message], *, tokens_per_image: int) -> Layout:
+    def layout(
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens_per_image: int,
+        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+    ) -> Layout:
         ids = list(self._prefix)
         images: list[ImageSlots] = []
+        if tools:
+            offer = TextPart(text=glm4_tools.system_text(tools))
+            messages = (Message(role="system", parts=(offer,)), *messages)
         for message in messages:
             text = message.text
-            if not text and not message.images:
-                continue
-            ids.append(self._roles[message.role])
-            ids.extend(self._header_end)
-            for part in message.images:
-                images.append(ImageSlots(part=part, start=len(ids), length=tokens_per_image))
-                ids.append(self._begin_of_image)
-                ids.extend([self._filler] * (tokens_per_image - 2))
-                ids.append(self._end_of_image)
-            ids.extend(self._tokenizer.encode(text))
+            if text or message.images:
+                ids.append(self._roles[message.role])
+                ids.extend(self._header_end)
+                for part in message.images:
+                    images.append(ImageSlots(part=part, start=len(ids), length=tokens_per_image))
+                    ids.append(self._begin_of_image)
+                    ids.extend([self._filler] * (tokens_per_image - 2))
+                    ids.append(self._end_of_image)
+                ids.extend(self._tokenizer.encode(text))
+            for call in message.tool_calls:
+                ids.append(self._roles["assistant"])
+                ids.extend(self._tokenizer.encode(f"{call.name}\n"))
+                ids.extend(self._tokenizer.encode(call.arguments))
         ids.append(self._roles["assistant"])
         if ids.count(self._begin_of_image) != len(images):
             # The tokenizer broke its promise: text became a control token.
             raise InternalError
         return Layout(token_ids=tuple(ids), images=tuple(images))
 
-    def answer_filter(self) -> "LeadingNewline":
-        return LeadingNewline()
+    def answer_parser(self, use: ToolUse) -> AnswerParser:
+        return glm4_tools.Glm4Answer(use, next_message=self._roles["assistant"])
 
-
-class LeadingNewline:
-    """Drops the one newline that opens an answer: the end of the header, written by the model."""
-
-    def __init__(self) -> None:
-        self._at_start = True
-
-    def feed(self, text: str) -> str:
-        if self._at_start and text:
-            self._at_start = False
-            return text.removeprefix("\n")
-        return text
+    def grammar(self, use: ToolUse, *, said: str | None) -> str:
+        return glm4_tools.grammar(use, said=said, next_message=self._roles["assistant"])

@@ -1,0 +1,219 @@
+"""The messages of an OpenAI chat, and the parts they are made of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sightline.core.chat import ImagePart, Message, Notice, Role, TextPart, ToolCall
+from sightline.core.errors import RequestError, shorten
+from sightline.core.limits import Limits
+from sightline.server.openai_fields import check_number, invalid_value, unsupported
+from sightline.server.openai_schema import (
+    Body,
+    ImagePartBody,
+    ImageUrlBody,
+    MessageBody,
+    TextPartBody,
+    json_type,
+    missing_parameter,
+    parse_part,
+    wrong_type,
+)
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
+DETAILS = ("auto", "low", "high", "original")
+_MANY_TOKENS = 2**31 - 1
+_INFO_PART_KEYS = frozenset({"uuid", "content_hash"})
+
+
+def to_messages(
+    bodies: Sequence[MessageBody], limits: Limits, notices: list[Notice]
+) -> tuple[Message, ...]:
+    """Convert a conversation. Raises `RequestError` with the exact path of what is wrong."""
+    known_calls: set[str] = set()
+    messages = []
+    for index, body in enumerate(bodies):
+        path = f"messages[{index}]"
+        message = _message(body, path, limits, notices)
+        known_calls.update(call.id for call in message.tool_calls)
+        call_id = message.tool_call_id
+        if call_id is not None and call_id not in known_calls:
+            raise RequestError(
+                f"{path}: no call with id '{shorten(call_id)}' comes before it.",
+                code="invalid_value",
+                param=f"{path}.tool_call_id",
+            )
+        messages.append(message)
+    return tuple(messages)
+
+
+def _message(body: MessageBody, path: str, limits: Limits, notices: list[Notice]) -> Message:
+    role = _ROLES.get(body.role)
+    if role is None:
+        raise invalid_value(
+            f"{path}.role", f"'{shorten(body.role)}' is not one of {', '.join(_ROLES)}."
+        )
+    for name, value in body.unknown.items():
+        # A function's answer names it; calls and answers are matched by their order.
+        if value is None or value == [] or (name == "name" and body.role == "function"):
+            continue
+        notices.append(Notice(field=f"{path}.{shorten(name)}", reason="not-used"))
+    calls = _tool_calls(body.tool_calls, f"{path}.tool_calls", limits)
+    if body.function_call is not None:
+        at = f"{path}.function_call"
+        calls = (*calls, _call(body.function_call, at, call_id=at))
+    if calls and role != "assistant":
+        raise invalid_value(f"{path}.tool_calls", f"not in a message of '{shorten(body.role)}'.")
+    return Message(
+        role=role,
+        parts=_parts(body, f"{path}.content", limits, notices),
+        reasoning=body.reasoning_content or body.reasoning or "",
+        tool_calls=calls,
+        tool_call_id=body.tool_call_id if role == "tool" else None,
+    )
+
+
+def _tool_calls(values: Any, path: str, limits: Limits) -> tuple[ToolCall, ...]:
+    if values is None:
+        return ()
+    if not isinstance(values, list):
+        raise wrong_type(path, "array", values)
+    if len(values) > limits.max_tools:
+        raise invalid_value(path, f"{len(values)} given, at most {limits.max_tools}.")
+    calls = []
+    for index, value in enumerate(values):
+        at = f"{path}[{index}]"
+        if not isinstance(value, dict):
+            raise wrong_type(at, "object", value)
+        call_id = value.get("id", at)
+        if not isinstance(call_id, str):
+            raise wrong_type(f"{at}.id", "string", call_id)
+        if "function" not in value:
+            raise missing_parameter(f"{at}.function")
+        calls.append(_call(value["function"], f"{at}.function", call_id=call_id))
+    return tuple(calls)
+
+
+def _call(value: Any, path: str, *, call_id: str) -> ToolCall:
+    """Convert a call of the history. Its arguments pass as the text they are, JSON or not."""
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    if "name" not in value:
+        raise missing_parameter(f"{path}.name")
+    name, arguments = value["name"], value.get("arguments")
+    if not isinstance(name, str):
+        raise wrong_type(f"{path}.name", "string", name)
+    if isinstance(arguments, dict):
+        arguments = json.dumps(arguments, ensure_ascii=False)
+    if arguments is not None and not isinstance(arguments, str):
+        raise wrong_type(f"{path}.arguments", "string", arguments)
+    return ToolCall(id=call_id, name=name, arguments=arguments or "")
+
+
+def _parts(
+    body: MessageBody, path: str, limits: Limits, notices: list[Notice]
+) -> tuple[TextPart | ImagePart, ...]:
+    match body.content:
+        case str() as text:
+            return (TextPart(text=text),)
+        case None if body.role in _MAY_BE_EMPTY:
+            return ()
+        case None if "content" not in body.model_fields_set:
+            raise missing_parameter(path)
+        case list() as parts:
+            if len(parts) > limits.max_parts:
+                raise invalid_value(path, f"{len(parts)} parts, at most {limits.max_parts}.")
+            return tuple(
+                _part(part, f"{path}[{index}]", body.role, notices)
+                for index, part in enumerate(parts)
+            )
+        case other:
+            raise wrong_type(path, "string or array", other)
+
+
+def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart | ImagePart:
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    if "type" not in value:
+        raise missing_parameter(f"{path}.type")
+    match value["type"]:
+        case "text":
+            part = parse_part(TextPartBody, value, path)
+            note_unknown(part, path, notices)
+            return TextPart(text=part.text)
+        case "image_url" | "input_image":
+            if role != "user":
+                raise RequestError(
+                    f"Images are supported in user messages, not in '{role}' messages.",
+                    code="unsupported_parameter",
+                    param=f"{path}.type",
+                )
+            return _image(value, path, notices)
+        case str() as kind:
+            raise RequestError(
+                f"Part type '{shorten(kind)}' is not supported; supported: text, image_url.",
+                code="unsupported_parameter",
+                param=f"{path}.type",
+            )
+        case other:
+            raise wrong_type(f"{path}.type", "string", other)
+
+
+def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImagePart:
+    if value.get("file_id") is not None:
+        raise unsupported(f"{path}.file_id", "'file_id' is not supported; send image_url.")
+    part = parse_part(ImagePartBody, value, path)
+    param = f"{path}.image_url"
+    note_unknown(part, path, notices)
+    match part.image_url:
+        case str() as url:
+            detail, detail_path = part.detail, f"{path}.detail"
+        case dict() as address:
+            image_url = parse_part(ImageUrlBody, address, param)
+            note_unknown(image_url, param, notices)
+            _note_pixels(image_url, param, notices)
+            url, detail, detail_path = image_url.url, image_url.detail, f"{param}.detail"
+        case other:
+            raise wrong_type(param, "string or object", other)
+    return ImagePart(source=url, param=param, detail=_detail(detail, detail_path, notices))
+
+
+def _detail(detail: Any, path: str, notices: list[Notice]) -> str | None:
+    if detail is None:
+        return None
+    if detail not in DETAILS:
+        shown = f"'{shorten(detail)}'" if isinstance(detail, str) else json_type(detail)
+        raise invalid_value(path, f"{shown} is not one of {', '.join(DETAILS)}.")
+    if detail != "auto":
+        notices.append(Notice(field=path, reason="no-effect", severity="info"))
+    return str(detail)
+
+
+def _note_pixels(image_url: ImageUrlBody, path: str, notices: list[Notice]) -> None:
+    for name in ("min_pixels", "max_pixels"):
+        value = getattr(image_url, name)
+        if value is not None:
+            check_number(f"{path}.{name}", value, 1, _MANY_TOKENS, whole=True)
+            notices.append(Notice(field=f"{path}.{name}", reason="fixed-image-size"))
+
+
+def note_unknown(body: Body, path: str, notices: list[Notice]) -> None:
+    """Note the fields of `body` that nobody knows."""
+    for name, value in body.unknown.items():
+        if value is not None:
+            info = name in _INFO_PART_KEYS
+            notices.append(
+                Notice(
+                    field=f"{path}.{shorten(name)}",
+                    reason="not-used" if info else "unknown-field",
+                    severity="info" if info else "warn",
+                )
+            )

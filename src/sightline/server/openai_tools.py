@@ -1,0 +1,235 @@
+"""Tools, the choice among them, the form of the answer, and the thinking switch.
+
+The legacy fields `functions` and `function_call` are read as `tools` and `tool_choice`; the answer
+is then told in the legacy form, too.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sightline.core.chat import Notice, ResponseFormat, Tool, ToolChoice
+from sightline.core.errors import RequestError, shorten
+from sightline.core.limits import Limits
+from sightline.server.openai_fields import invalid_value, quoted, unsupported
+from sightline.server.openai_schema import ChatBody, missing_parameter, wrong_type
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})
+_THINKING_TYPES = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
+
+
+def is_legacy(body: ChatBody) -> bool:
+    return bool(body.functions)
+
+
+def tool_fields(body: ChatBody, limits: Limits, notices: list[Notice]) -> dict[str, Any]:
+    """Return the fields of a `ChatRequest` that concern tools. Raises `RequestError`."""
+    if body.tools and body.functions:
+        raise invalid_value("functions", "tools are given, too; send one of them.")
+    tools = _tools(body.tools, "tools", limits, notices)
+    functions = _functions(body.functions, limits)
+    if body.functions:
+        choice = _function_call(body.function_call, functions)
+    else:
+        choice = _tool_choice(body.tool_choice, tools)
+        _function_call(body.function_call, ())
+    return {
+        "tools": tools or functions,
+        "tool_choice": choice,
+        "parallel_tool_calls": body.parallel_tool_calls is not False and not is_legacy(body),
+        "stream_tool_arguments": bool(body.sightline and body.sightline.stream_tool_arguments),
+        "response_format": _response_format(body.response_format),
+    }
+
+
+def thinking_fields(body: ChatBody) -> dict[str, Any]:
+    """Return the fields of a `ChatRequest` that concern thinking. The first switch counts."""
+    switches: dict[str, bool | None] = {}
+    if body.enable_thinking is not None:
+        switches["enable_thinking"] = body.enable_thinking
+    if body.thinking is not None:
+        switches["thinking"] = _thinking(body.thinking, "thinking")
+    kwargs = body.chat_template_kwargs
+    if kwargs is not None:
+        if not isinstance(kwargs, dict):
+            raise wrong_type("chat_template_kwargs", "object", kwargs)
+        for key in kwargs:
+            if key not in ("enable_thinking", "thinking"):
+                raise unsupported(f"chat_template_kwargs.{key}")
+        for key in ("enable_thinking", "thinking"):
+            if kwargs.get(key) is not None:
+                path = f"chat_template_kwargs.{key}"
+                switches["chat_template_kwargs"] = switches.get(
+                    "chat_template_kwargs", _thinking(kwargs[key], path)
+                )
+    if body.reasoning_effort is not None:
+        switches["reasoning_effort"] = False if body.reasoning_effort == "none" else None
+    return {
+        "thinking": next((value for value in switches.values() if value is not None), None),
+        "thinking_params": tuple(switches),
+        "split_reasoning": body.reasoning_format != "none",
+    }
+
+
+def _thinking(value: Any, path: str) -> bool | None:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, dict):
+        kind = value.get("type")
+        if kind in _THINKING_TYPES:
+            return _THINKING_TYPES[kind]
+        raise invalid_value(
+            f"{path}.type", f"{quoted(kind)} is not one of {', '.join(_THINKING_TYPES)}."
+        )
+    raise wrong_type(path, "boolean or object", value)
+
+
+def _tools(values: Any, path: str, limits: Limits, notices: list[Notice]) -> tuple[Tool, ...]:
+    tools: list[Tool] = []
+    for index, value in enumerate(_list(values, path, limits)):
+        at = f"{path}[{index}]"
+        if not isinstance(value, dict):
+            raise wrong_type(at, "object", value)
+        kind = value.get("type", "function")
+        if not isinstance(kind, str):
+            raise wrong_type(f"{at}.type", "string", kind)
+        if kind != "function":
+            # As Dify's web_search: what cannot be called is not offered.
+            notices.append(Notice(field=at, reason="tool-type-not-supported"))
+            continue
+        if "function" not in value:
+            raise _invalid_tool(f"{at}.function", "A tool needs a function.")
+        tools.append(_function(value["function"], f"{at}.function", tools))
+    return tuple(tools)
+
+
+def _functions(values: Any, limits: Limits) -> tuple[Tool, ...]:
+    functions: list[Tool] = []
+    for index, value in enumerate(_list(values, "functions", limits)):
+        functions.append(_function(value, f"functions[{index}]", functions))
+    return tuple(functions)
+
+
+def _list(values: Any, path: str, limits: Limits) -> list[Any]:
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise wrong_type(path, "array", values)
+    if len(values) > limits.max_tools:
+        raise invalid_value(path, f"{len(values)} given, at most {limits.max_tools}.")
+    return values
+
+
+def _function(value: Any, path: str, others: list[Tool]) -> Tool:
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    name = value.get("name")
+    if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
+        raise _invalid_tool(f"{path}.name", "Tool name must match [A-Za-z0-9_-]{1,64}.")
+    if any(other.name == name for other in others):
+        raise _invalid_tool(f"{path}.name", f"Two tools are named '{name}'.")
+    description = value.get("description")
+    if description is not None and not isinstance(description, str):
+        raise _invalid_tool(f"{path}.description", "Tool description must be a string.")
+    parameters = value.get("parameters")
+    if parameters is not None and not isinstance(parameters, dict):
+        raise RequestError(
+            f"{path}.parameters: expected a JSON schema of an object.",
+            code="invalid_schema",
+            param=f"{path}.parameters",
+        )
+    return Tool(
+        name=name,
+        parameters=parameters or {},
+        definition=value,
+        param=f"{path}.parameters",
+    )
+
+
+def _invalid_tool(param: str, message: str) -> RequestError:
+    return RequestError(message, code="invalid_tool", param=param)
+
+
+def _tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
+    match value:
+        case None | "auto":
+            return ToolChoice()
+        case "none":
+            return ToolChoice(mode="none")
+        case "required":
+            if not tools:
+                raise invalid_value("tool_choice", "no tools are given to choose from.")
+            return ToolChoice(mode="required")
+        case {"type": "function", "function": {"name": str() as name}}:
+            return _named("tool_choice", name, tools)
+        case {"type": "function"}:
+            raise invalid_value("tool_choice", "names no function.")
+        case {"type": str() as kind}:
+            raise invalid_value("tool_choice.type", f"'{shorten(kind)}' is not function.")
+        case dict():
+            raise invalid_value("tool_choice", "names no function.")
+        case _:
+            raise invalid_value(
+                "tool_choice", f"{quoted(value)} is not one of none, auto, required."
+            )
+
+
+def _function_call(value: Any, functions: tuple[Tool, ...]) -> ToolChoice:
+    match value:
+        case None | "auto":
+            return ToolChoice()
+        case "none":
+            return ToolChoice(mode="none")
+        case {"name": str() as name}:
+            return _named("function_call", name, functions)
+        case dict():
+            raise invalid_value("function_call", "names no function.")
+        case _:
+            raise invalid_value("function_call", f"{quoted(value)} is not one of none, auto.")
+
+
+def _named(path: str, name: str, tools: tuple[Tool, ...]) -> ToolChoice:
+    if all(tool.name != name for tool in tools):
+        raise invalid_value(path, f"No tool named '{shorten(name)}'.")
+    return ToolChoice(mode="required", name=name)
+
+
+def _response_format(value: Any) -> ResponseFormat | None:
+    path = "response_format"
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    if "type" not in value:
+        raise missing_parameter(f"{path}.type")
+    match value["type"]:
+        case "text":
+            return None
+        case "json_object":
+            schema = value.get("schema")
+            if schema is not None and not isinstance(schema, dict | bool):
+                raise wrong_type(f"{path}.schema", "object", schema)
+            return ResponseFormat(schema=schema, param=f"{path}.schema")
+        case "json_schema":
+            return _json_schema(value.get("json_schema"), f"{path}.json_schema")
+        case other:
+            raise invalid_value(
+                f"{path}.type", f"{quoted(other)} is not one of text, json_object, json_schema."
+            )
+
+
+def _json_schema(value: Any, path: str) -> ResponseFormat:
+    """Read a schema with its wrapper, or bare, as Dify passes on what its user pasted."""
+    if value is None:
+        raise missing_parameter(path)
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    if not value.keys() <= _WRAPPER_KEYS:
+        return ResponseFormat(schema=value, param=path)
+    schema: Mapping[str, Any] | bool | None = value.get("schema")
+    if schema is None:
+        raise missing_parameter(f"{path}.schema")
+    if not isinstance(schema, dict | bool):
+        raise wrong_type(f"{path}.schema", "object", schema)
+    return ResponseFormat(schema=schema, param=f"{path}.schema")

@@ -1,0 +1,51 @@
+"""Pieces of grammars, in the Lark dialect of llguidance."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sightline.core.chat import Tool
+
+# Between two tokens of JSON: nothing, a blank, or a line break and what indents the next line.
+# Without a bound a small model may write blanks for ever.
+WHITESPACE = r"[ ]|\r?\n[ \t]{0,64}"
+ANY_TEXT = r"/(.|\n)*/"
+NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+
+
+def json_value(schema: Mapping[str, Any] | bool | None) -> str:
+    """Return the expression for JSON of `schema`; None stands for any object."""
+    if schema is None:
+        closed: dict[str, Any] = {"type": "object"}
+    elif isinstance(schema, bool):
+        closed = {} if schema else {"not": {}}
+    else:
+        closed = dict(schema)
+    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": False}
+    return f"%json {json.dumps(closed)}"
+
+
+def arguments_of(tool: Tool) -> str:
+    """Return the expression for the arguments of a call: an object, whatever the schema says."""
+    if not tool.parameters:
+        return json_value(NO_ARGUMENTS)
+    return json_value({"type": "object", **tool.parameters})
+
+
+def literal(text: str) -> str:
+    return json.dumps(text)
+
+
+def control_token(token_id: int) -> str:
+    return f"<[{token_id}]>"
+
+
+def one_of(name: str, alternatives: Iterable[str]) -> list[str]:
+    """Return the rules of `name`, which is any of `alternatives`; each gets a rule of its own."""
+    rules = {f"{name}_{number}": body for number, body in enumerate(alternatives)}
+    return [f"{name}: {' | '.join(rules)}", *(f"{rule}: {body}" for rule, body in rules.items())]
+
+
+def repeated(rule: str, separator: str, *, parallel: bool) -> str:
+    """Return one `rule`, or several with `separator` between them."""
+    return f"{rule} ({separator} {rule})*" if parallel else rule

@@ -29,6 +29,7 @@ from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
 from sightline.server.routes_ollama import ollama_router
 from sightline.server.routes_pictures import pictures_router
+from sightline.server.routes_responses import responses_router
 from sightline.server.routes_site import Site, site_router
 from sightline.server.routes_status import status_router
 from sightline.server.routes_tokens import tokens_router
@@ -85,6 +86,7 @@ def create_app(
             *completions_router(chat, options, lifecycle).routes,
             *anthropic_router(chat, options, lifecycle).routes,
             *ollama_router(chat, options, lifecycle).routes,
+            *responses_router(chat, options, lifecycle).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,

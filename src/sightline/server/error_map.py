@@ -25,6 +25,7 @@ STATUS_OF_CODE = {
     "host_not_allowed": 403,
     "key_not_allowed": 403,
     "model_not_found": 404,
+    "response_not_found": 404,
     "unknown_url": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
@@ -66,10 +67,15 @@ def status_of(error: SightlineError) -> int:
 
 def error_object(error: SightlineError, request_id: str, path: str = "") -> dict[str, object]:
     """Return the error as bodies and error events of `path` carry it."""
-    message = error.message
-    if isinstance(error, InternalError):
-        message = f"Internal error, request id {request_id}."
+    message = error_message(error, request_id)
     return error_form(path)(error, status_of(error), message, request_id)
+
+
+def error_message(error: SightlineError, request_id: str) -> str:
+    """Return what the client is told; of our own failures only where to look them up."""
+    if isinstance(error, InternalError):
+        return f"Internal error, request id {request_id}."
+    return error.message
 
 
 def error_reply(error: SightlineError, request_id: str, path: str = "") -> ErrorReply:

@@ -1,0 +1,128 @@
+"""OpenAI's Responses API, stateless: every request brings its whole input, nothing is kept."""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from sightline.core.errors import RequestError, SightlineError, shorten
+from sightline.server import ascii_json
+from sightline.server.context import RequestContext, context_of
+from sightline.server.contract import Chat
+from sightline.server.error_map import error_message
+from sightline.server.hangup import run_for_client
+from sightline.server.intake import Terms, read_call
+from sightline.server.lifecycle import Lifecycle
+from sightline.server.options import ServerOptions
+from sightline.server.responses_answer import ResponseForm, final_status, new_id, output_items
+from sightline.server.responses_convert import ResponsesCall, to_responses_call
+from sightline.server.responses_events import ResponseEvents
+from sightline.server.responses_schema import ResponsesBody
+from sightline.server.sse import EventStream, StreamForm, named_block
+from sightline.server.via_chat import Renamed, parse_body
+from sightline.server.whole_answer import whole_answer
+
+
+def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/responses")
+    @router.post("/responses")
+    async def create_response(request: Request) -> Response:
+        context = context_of(request.scope)
+        lifecycle.refuse_when_draining()
+        asked = await read_call(request, options, _understand)
+        call = asked.call
+        context.notices.extend(call.notices)
+        context.log["chat_id"] = call.request.request_id
+        context.log["stream"] = call.stream
+        form = ResponseForm(
+            response_id=call.request.request_id,
+            created=int(time.time()),
+            model=chat.model.id,
+            body=asked.body,
+        )
+        if call.stream:
+            events = ResponseEvents(form)
+            return EventStream(
+                _stream(chat, asked, events, context, lifecycle),
+                lifecycle=lifecycle,
+                keep_alive_s=options.limits.keep_alive_comment_s,
+                form=_stream_form(events),
+            )
+        answer = await run_for_client(
+            whole_answer(Renamed(chat, asked.renames), call.request, context, lifecycle),
+            request.receive,
+            lifecycle,
+        )
+        (choice,) = answer.choices
+        status = final_status(choice.finish_reason)
+        return _json(form.response(status, output_items(choice), usage=answer.usage))
+
+    @router.post("/v1/responses/input_tokens")
+    @router.post("/responses/input_tokens")
+    async def count_response_tokens(request: Request) -> Response:
+        context = context_of(request.scope)
+        lifecycle.refuse_when_draining()
+        asked = await read_call(request, options, _understand)
+        context.notices.extend(asked.call.notices)
+        measure = await Renamed(chat, asked.renames).measure(asked.call.request)
+        context.notices.extend(measure.notices)
+        return _json({"object": "response.input_tokens", "input_tokens": measure.counts.total})
+
+    @router.api_route("/v1/responses/{name:path}", methods=["GET", "HEAD", "DELETE"])
+    @router.api_route("/responses/{name:path}", methods=["GET", "HEAD", "DELETE"])
+    async def find_response(request: Request) -> Response:
+        name = shorten(request.path_params["name"])
+        raise RequestError(f"No such response: '{name}'.", code="response_not_found")
+
+    return router
+
+
+def _understand(body: bytearray, terms: Terms) -> ResponsesCall:
+    return to_responses_call(
+        parse_body(ResponsesBody, body, terms), terms, request_id=new_id("resp")
+    )
+
+
+def _stream_form(events: ResponseEvents) -> StreamForm:
+    def failed(error: SightlineError, request_id: str) -> bytes:
+        event = events.fail(_failure(error), error_message(error, request_id))
+        return named_block(event["type"], event)
+
+    return StreamForm(end=b"", error=failed)
+
+
+def _failure(error: SightlineError) -> str:
+    """Return one of the codes that a failed response may have."""
+    return "invalid_prompt" if isinstance(error, RequestError) else "server_error"
+
+
+async def _stream(
+    chat: Chat,
+    asked: ResponsesCall,
+    events: ResponseEvents,
+    context: RequestContext,
+    lifecycle: Lifecycle,
+) -> AsyncGenerator[bytes, None]:
+    """Yield all events of the stream. Nothing is yielded before the first delta."""
+    with lifecycle.running_answer():
+        answer = await Renamed(chat, asked.renames).start(
+            asked.call.request, streaming=True, facts=context.log
+        )
+        async with aclosing(answer):
+            context.notices.extend(answer.notices)
+            blocks = b"".join(named_block(event["type"], event) for event in events.start())
+            async for delta in answer:
+                # The head goes out with the first text: one write less before the first word.
+                told = [named_block(event["type"], event) for event in events.of(delta)]
+                if blocks or told:
+                    yield blocks + b"".join(told)
+                blocks = b""
+
+
+def _json(value: object) -> Response:
+    return Response(ascii_json.encode(value), media_type="application/json")

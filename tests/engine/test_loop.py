@@ -1,26 +1,32 @@
 """The engine's loop with a tiny model of the real wiring, in this process."""
 
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import engine_bench
 import pytest
 import torch
+from engine_bench import (
+    IMAGE_SIZE,
+    NUM_TOKENS,
+    Bench,
+    ask,
+    ask_about,
+    bench,
+    picture,
+    span,
+)
 
 from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import StartupError
-from sightline.core.sampling import SamplingParams
-from sightline.core.wire import Generate, StepOutput, WireSpan
+from sightline.core.wire import Generate
 from sightline.engine.build import assemble_engine, build_engine
-from sightline.engine.loop import EngineLoop
 from sightline.models.loading import LoadedModel, load_model
 
 pytestmark = pytest.mark.engine
 
-NUM_TOKENS = 270
-IMAGE_TOKENS, IMAGE_SIZE = 18, 112
 RAISE, NAN = 200, 201
 
 
@@ -37,107 +43,10 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Bench:
-    """A loop on its own thread, and everything that it has said."""
-
-    def __init__(self, loop: EngineLoop) -> None:
-        self.loop = loop
-        self.outputs: list[StepOutput] = []
-        self.tokens: dict[str, list[int]] = defaultdict(list)
-        self.reasons: dict[str, str] = {}
-        self.steps: dict[str, list[int]] = defaultdict(list)
-        self.noted: list[tuple[str, ...]] = []
-        self._news = threading.Condition()
-        self._thread = threading.Thread(
-            target=loop.run, args=(self._deliver, lambda ids: self.noted.append(tuple(ids)))
-        )
-
-    def __enter__(self) -> "Bench":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.loop.stop()
-        self._thread.join(timeout=30)
-        assert not self._thread.is_alive()
-
-    def wait(self, *request_ids: str) -> list[list[int]]:
-        """Return the tokens of these requests, once all of them have ended."""
-        with self._news:
-            assert self._news.wait_for(lambda: self.reasons.keys() >= {*request_ids}, timeout=60)
-        return [self.tokens[request_id] for request_id in request_ids]
-
-    def wait_for_tokens(self, request_id: str, number: int) -> None:
-        with self._news:
-            enough = lambda: len(self.tokens[request_id]) >= number  # noqa: E731
-            assert self._news.wait_for(enough, timeout=60)
-
-    def wait_until_idle(self) -> StepOutput:
-        def idle() -> bool:
-            stats = self.outputs[-1].stats
-            return stats.num_running == stats.num_waiting == 0
-
-        with self._news:
-            assert self._news.wait_for(idle, timeout=60)
-            return self.outputs[-1]
-
-    def _deliver(self, output: StepOutput) -> None:
-        with self._news:
-            self.outputs.append(output)
-            for request_id, delta in output.deltas.items():
-                self.tokens[request_id] += delta.token_ids
-                self.steps[request_id].append(output.stats.num_steps)
-                if delta.finish_reason is not None:
-                    self.reasons[request_id] = delta.finish_reason
-            for failure in output.failed:
-                self.reasons[failure.request_id] = failure.code
-            self._news.notify_all()
-
-
-def bench(loaded: LoadedModel, **options: object) -> Bench:
-    settings = EngineOptions(model="tiny", **{"max_num_batched_tokens": 16, **options})  # type: ignore[arg-type]
-    return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS))
-
-
-def ask(
-    request_id: str,
-    *token_ids: int,
-    max_tokens: int = 10,
-    temperature: float = 0.0,
-    seed: int | None = None,
-    stop: tuple[int, ...] = (),
-    spans: tuple[WireSpan, ...] = (),
-) -> Generate:
-    return Generate(
-        request_id=request_id,
-        token_ids=token_ids,
-        spans=spans,
-        cache_salt=b"",
-        params=SamplingParams(
-            max_tokens=max_tokens, temperature=temperature, seed=seed, stop_token_ids=stop
-        ),
-    )
-
-
-def picture(shade: int) -> bytes:
-    return bytes([shade, 255 - shade, 7]) * IMAGE_SIZE**2
-
-
-def span(start: int, shade: int) -> WireSpan:
-    return WireSpan(
-        start=start,
-        length=IMAGE_TOKENS,
-        width=IMAGE_SIZE,
-        height=IMAGE_SIZE,
-        digest=bytes([shade]) * 32,
-        original_width=1,
-        original_height=1,
-    )
-
-
-def ask_about(request_id: str, shade: int, start: int = 3) -> tuple[Generate, list[bytes]]:
-    ids = (*range(start), *[0] * IMAGE_TOKENS, 5, 6, 7)
-    return ask(request_id, *ids, spans=(span(start, shade),)), [picture(shade)]
+@pytest.fixture(autouse=True, params=[False, True], ids=["plain", "overlapped"])
+def overlap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test runs with both loops."""
+    monkeypatch.setitem(engine_bench.DEFAULTS, "overlap_steps", request.param)
 
 
 @torch.inference_mode()

@@ -112,15 +112,16 @@ class EngineLoop:
                 self._rest(deliver, note, changed=changed)
 
     def _run_overlapped(self, deliver: Deliver, note: Note, planner: ThreadPoolExecutor) -> None:
-        plan, output = Plan(), None
+        plan, output, rested = Plan(), None, True
         while True:
             if not plan:
-                stopped, changed = self._receive(wait=True)
+                stopped, changed = self._receive(wait=rested)
                 if stopped:
                     return
                 plan = self._scheduler.plan()
             self._release_ended()
-            if not plan:
+            rested = not plan
+            if rested:
                 self._rest(deliver, note, changed=changed)
                 continue
             ahead = planner.submit(self._prepare, deliver, output)

@@ -1,8 +1,6 @@
 """One readable line for a step: what was computed, and why no more. For `--debug-engine`.
 
-step 812  24.9 ms | 3 running, 2 waiting | blocks 118 used, 40 cached of 512 | 514 tokens:
-decode x2, prefill 5f 512..1024 of 1602 (1 picture encoded) | admitted 60 (512 cached)
-| head of the line waits for blocks: 101 wanted, 94 there
+A worked example is in docs/architecture.md.
 """
 
 import logging
@@ -20,11 +18,12 @@ def log_step(
 ) -> None:
     pool = scheduler.pool
     parts = [
-        f"step {number}  {seconds * 1e3:.1f} ms",
+        f"step {number}",
         f"{scheduler.num_running} running, {scheduler.num_waiting} waiting",
         f"blocks {pool.num_used} used, {pool.num_cached} cached of {pool.num_blocks}",
         f"{plan.num_slots} tokens: {_work(plan, result)}",
     ]
+    parts.append(f"{seconds * 1e3:.1f} ms")
     if plan.admitted:
         shown = (f"{_name(s)} ({s.num_cached or 0} cached)" for s in plan.admitted)
         parts.append(f"admitted {', '.join(shown)}")
@@ -49,7 +48,9 @@ def _work(plan: Plan, result: StepResult) -> str:
             again = " again" if sequence.num_preemptions else ""
             parts.append(f"prefill{again} {_name(sequence)} {chunk.start}..{chunk.end} of {total}")
     if result.num_encoded:
-        parts.append(f"{result.num_encoded} pictures encoded in {result.encode_s * 1e3:.0f} ms")
+        pictures = "picture" if result.num_encoded == 1 else "pictures"
+        milliseconds = result.encode_s * 1e3
+        parts.append(f"{result.num_encoded} {pictures} encoded in {milliseconds:.0f} ms")
     return ", ".join(parts)
 
 

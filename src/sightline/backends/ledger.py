@@ -130,4 +130,8 @@ def _error(failure: RequestFailed) -> SightlineError:
         return RequestError(
             "The prompt does not fit this model's context.", code=failure.code, param="messages"
         )
+    if failure.code == "schema_too_complex":
+        return RequestError(
+            "The schemas of this request are too complex together.", code=failure.code
+        )
     return InternalError()

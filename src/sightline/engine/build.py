@@ -14,6 +14,7 @@ from sightline.core.sampling import SamplingParams
 from sightline.engine.contract import Runner
 from sightline.engine.cpus import count_cpus
 from sightline.engine.faults import FaultyRunner
+from sightline.engine.grammar import Grammars
 from sightline.engine.loop import EngineLoop
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
@@ -36,6 +37,8 @@ MIN_SLOTS = 64
 # prompt does not hold up the answers of the others for long.
 CPU_TOKENS, GPU_TOKENS = 512, 4096
 
+MAX_MASK_THREADS = 4
+
 Progress = Callable[[int, int], None]
 
 
@@ -50,13 +53,25 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
     folder = Path(options.model)
     tokenizer = TiktokenTokenizer.load(folder)
     loaded = load_model(folder, dtype=options.dtype, device=options.device, progress=progress)
-    return assemble_engine(options, loaded, num_tokens=tokenizer.num_tokens)
+    grammars = Grammars(
+        tokenizer,
+        loaded.description.eos_token_ids,
+        num_threads=min(MAX_MASK_THREADS, count_cpus()),
+    )
+    return assemble_engine(options, loaded, num_tokens=tokenizer.num_tokens, grammars=grammars)
 
 
-def assemble_engine(options: EngineOptions, loaded: LoadedModel, *, num_tokens: int) -> EngineLoop:
+def assemble_engine(
+    options: EngineOptions,
+    loaded: LoadedModel,
+    *,
+    num_tokens: int,
+    grammars: Grammars | None = None,
+) -> EngineLoop:
     """Put scheduler, runner and loop around a loaded model. Raises `StartupError`.
 
-    `num_tokens` is how many ids the tokenizer has; the model may have more rows.
+    `num_tokens` is how many ids the tokenizer has; the model may have more rows. Without
+    `grammars` no answer can be bound to one.
     """
     if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
@@ -106,6 +121,7 @@ def assemble_engine(options: EngineOptions, loaded: LoadedModel, *, num_tokens: 
         pulse=pulse,
         overlap=is_gpu if options.overlap_steps is None else options.overlap_steps,
         log_steps=options.debug_engine,
+        grammars=grammars,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence as Items
 from sightline.core.engine import EngineInfo
 from sightline.core.prompt import Image, ImageSpan
 from sightline.core.wire import Generate
-from sightline.engine.sequence import Sequence
+from sightline.engine.sequence import AnswerGrammar, Sequence
 from sightline.engine.uniform import fresh_seed
 
 Pixels = bytes | memoryview
@@ -34,7 +34,11 @@ def refusal(message: Generate, pixels: Items[Pixels], info: EngineInfo) -> str |
 
 
 def sequence_of(
-    message: Generate, pixels: Items[Pixels], max_model_len: int, arrived_at: float
+    message: Generate,
+    pixels: Items[Pixels],
+    max_model_len: int,
+    arrived_at: float,
+    grammar: AnswerGrammar | None = None,
 ) -> Sequence:
     """Return the sequence of a request that was not refused."""
     seed = message.params.seed
@@ -61,4 +65,5 @@ def sequence_of(
         max_model_len=max_model_len,
         arrived_at=arrived_at,
         cache_salt=message.cache_salt,
+        grammar=grammar,
     )

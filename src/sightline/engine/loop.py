@@ -15,11 +15,12 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
+from sightline.engine.grammar import Grammar, Grammars
 from sightline.engine.intake import refusal, sequence_of
 from sightline.engine.isolate import compute_isolated
 from sightline.engine.meter import Meter
@@ -43,6 +44,7 @@ class _Submission:
     message: Generate
     pixels: tuple[bytes | memoryview, ...]
     arrived_at: float
+    grammar: Grammar | Exception | None = None
 
 
 class EngineLoop:
@@ -57,6 +59,7 @@ class EngineLoop:
         pulse: Pulse,
         overlap: bool = False,
         log_steps: bool = False,
+        grammars: Grammars | None = None,
     ) -> None:
         self.info = info
         self.pulse = pulse
@@ -66,6 +69,8 @@ class EngineLoop:
         self._scheduler = scheduler
         self._overlap = overlap
         self._log_steps = log_steps
+        self._grammars = grammars
+        self._compiling: set[str] = set()
         self._inbox: queue.SimpleQueue[_Submission | Abort | None] = queue.SimpleQueue()
         self._failed: list[RequestFailed] = []
         self._ended: list[EngineSequence] = []
@@ -157,23 +162,49 @@ class EngineLoop:
                 return True, changed
             wait, changed = False, True
             if isinstance(command, Abort):
+                self._compiling.discard(command.request_id)
                 if self._end(command.request_id):
                     self.meter.num_aborted += 1
             else:
                 self._accept(command)
 
     def _accept(self, submission: _Submission) -> None:
-        message = submission.message
+        message, grammar = submission.message, submission.grammar
         code = refusal(message, submission.pixels, self.info)
+        if code is None and message.params.grammar is not None and grammar is None:
+            self._compile(submission, message.params.grammar)
+            return
+        if grammar is not None and message.request_id not in self._compiling:
+            return  # aborted meanwhile
+        self._compiling.discard(message.request_id)
+        if isinstance(grammar, Exception):
+            logger.warning("the grammar of %s cannot be compiled", message.request_id)
+            self._fail(message.request_id, "schema_too_complex")
+            return
         if code is None:
             sequence = sequence_of(
-                message, submission.pixels, self.info.max_model_len, submission.arrived_at
+                message,
+                submission.pixels,
+                self.info.max_model_len,
+                submission.arrived_at,
+                grammar,
             )
             if self._scheduler.fits(sequence):
                 self._scheduler.add(sequence)
                 return
             code = "context_length_exceeded"
         self._fail(message.request_id, code)
+
+    def _compile(self, submission: _Submission, grammar: str) -> None:
+        """Let others be computed meanwhile; the request comes in again when that is done."""
+        request_id = submission.message.request_id
+        if self._grammars is None:
+            self._fail(request_id, "internal_error")
+            return
+        self._compiling.add(request_id)
+        self._grammars.compile(
+            grammar, lambda result: self._inbox.put(replace(submission, grammar=result))
+        )
 
     def _compute(self, plan: Plan, note: Note) -> StepResult:
         self.pulse.beat()

@@ -52,6 +52,9 @@ class ModelRunner:
     def compute(self, plan: Plan) -> StepResult:
         for key in plan.evicted:
             self._rows.pop(key, None)
+        for chunk in plan.chunks:
+            if chunk.samples and chunk.sequence.grammar is not None:
+                chunk.sequence.grammar.prepare(chunk.sequence.answer)
         result = StepResult()
         self._encode(plan, result)
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
@@ -86,6 +89,7 @@ class ModelRunner:
                     seed=sequence.seed,
                     prompt=sequence.prompt,
                     answer=sequence.answer,
+                    grammar=sequence.grammar,
                 ),
             )
         return kept

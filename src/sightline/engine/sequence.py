@@ -1,10 +1,20 @@
 """What the engine remembers of one request while it works on it. No torch here."""
 
+from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from sightline.core.engine import FinishReason
 from sightline.core.prompt import ImageSpan
 from sightline.core.sampling import SamplingParams
+
+
+class AnswerGrammar(Protocol):
+    """What an answer must obey; `grammar.Grammar` is one. `mask` is what the sampler asks for."""
+
+    def prepare(self, answer: Items[int]) -> None: ...
+
+    def mask(self) -> Any: ...
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -29,6 +39,7 @@ class Sequence:
     max_model_len: int
     arrived_at: float
     cache_salt: bytes = field(default=b"", repr=False)
+    grammar: AnswerGrammar | None = field(default=None, repr=False)
 
     answer: list[int] = field(default_factory=list, repr=False)
     num_promised: int = 0

@@ -8,7 +8,7 @@ from sightline.core.chat import Tool
 
 # Between two tokens of JSON: nothing, a blank, or a line break and what indents the next line.
 # Without a bound a small model may write blanks for ever.
-WHITESPACE = r"[ ]|\r?\n[ \t]{0,64}"
+WHITESPACE = r"[ ]|\r?\n[ \t]{0,32}"
 ANY_TEXT = r"/(.|\n)*/"
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 

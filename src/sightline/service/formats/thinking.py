@@ -11,8 +11,8 @@ OPEN, CLOSE = "<think>", "</think>"
 class ThinkingAnswer:
     """Tells the thoughts of an answer apart and gives the rest to `rest`.
 
-    Only what opens the answer counts; later on `<think>` is text. Blanks around the tags belong to
-    nobody. With `is_open` the prompt has already written the first tag.
+    Only what opens the answer counts; later on `<think>` is text. Blanks before the first tag go
+    to `rest`, those behind a tag to nobody. With `is_open` the prompt has written the first tag.
     """
 
     def __init__(self, rest: AnswerParser, *, is_open: bool = False) -> None:
@@ -27,14 +27,17 @@ class ThinkingAnswer:
 
     def feed(self, text: str) -> Iterator[Event]:
         if self._state == "opening":
-            self._held += text
-            opening = self._held.lstrip()
+            opening = self._held + text
+            if not self._held and (blanks := text[: len(text) - len(text.lstrip())]):
+                opening = text.lstrip()
+                yield from self._rest.feed(blanks)
             if opening.startswith(OPEN):
                 self._state, self._held, text = "thinking", "", opening[len(OPEN) :]
             elif OPEN.startswith(opening):
+                self._held = opening
                 return
             else:
-                self._state, self._held, text = "answer", "", self._held
+                self._state, self._held, text = "answer", "", opening
         if self._state == "thinking":
             thought, closed, text = (self._held + text).partition(CLOSE)
             if closed:

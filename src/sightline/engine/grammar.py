@@ -1,0 +1,164 @@
+"""Grammars: which tokens may come next, computed beside the model and never before it.
+
+A request with a grammar enters the schedule when that is compiled. From then on the mask for its
+next token is computed by a thread while the model computes the logits that it is for, so a step
+waits for a mask only if that takes longer than the model.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Protocol
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from torch import Tensor
+
+from sightline.core.grammar_limits import GRAMMAR_LIMITS
+from sightline.core.limits import KIB, MIB
+
+CACHE_BYTES = 64 * MIB
+# What a compiled grammar weighs, measured generously: a part that is always there, and a multiple
+# of its text.
+BASE_BYTES, BYTES_PER_CHARACTER = 256 * KIB, 64
+NUM_COMPILERS = 2
+
+
+class GrammarError(Exception):
+    """A grammar that cannot be compiled, or that does not go on from an answer's tokens."""
+
+
+class Vocabulary(Protocol):
+    """What is needed of a tokenizer."""
+
+    @property
+    def num_tokens(self) -> int: ...
+
+    @property
+    def special_tokens(self) -> "dict[str, int]": ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def token_bytes(self, token_id: int) -> bytes: ...
+
+
+class Grammars:
+    """Compiles grammars for one vocabulary and keeps the last ones."""
+
+    def __init__(self, vocabulary: Vocabulary, stop_token_ids: Sequence[int], *, num_threads: int):
+        self._num_tokens = vocabulary.num_tokens
+        self._tokenizer = _tokenizer(vocabulary, stop_token_ids)
+        self._limits = LLParserLimits(**GRAMMAR_LIMITS)
+        self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="grammar")
+        self._masks = ThreadPoolExecutor(num_threads, thread_name_prefix="mask")
+        self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
+        self._num_bytes = 0
+        self._lock = Lock()
+
+    @property
+    def num_bytes(self) -> int:
+        """What the kept grammars weigh, as far as that is known."""
+        return self._num_bytes
+
+    def compile(self, grammar: str, then: Callable[["Grammar | Exception"], None]) -> None:
+        """Compile on another thread and call `then` there, with the grammar or what went wrong."""
+
+        def work() -> None:
+            try:
+                result: Grammar | Exception = self.open(grammar)
+            except Exception as error:
+                result = error
+            then(result)
+
+        self._compilers.submit(work)
+
+    def open(self, grammar: str) -> "Grammar":
+        """Return `grammar` at its beginning. Raises `GrammarError`."""
+        with self._lock:
+            matcher = self._compiled.get(grammar)
+            if matcher is not None:
+                self._compiled.move_to_end(grammar)
+        if matcher is None:
+            matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            if matcher.is_error():
+                raise GrammarError(matcher.get_error())
+            self._keep(grammar, matcher)
+        return Grammar(matcher.deep_copy(), self._masks, self._num_tokens)
+
+    def _keep(self, grammar: str, matcher: LLMatcher) -> None:
+        with self._lock:
+            if grammar not in self._compiled:
+                self._compiled[grammar] = matcher
+                self._num_bytes += _weight(grammar)
+            while self._num_bytes > CACHE_BYTES and len(self._compiled) > 1:
+                dropped, _ = self._compiled.popitem(last=False)
+                self._num_bytes -= _weight(dropped)
+
+
+class Grammar:
+    """The grammar of one answer, a `sampler.MaskProvider`. It follows the answer as it grows."""
+
+    def __init__(self, matcher: LLMatcher, pool: ThreadPoolExecutor, num_tokens: int) -> None:
+        self._matcher = matcher
+        self._pool = pool
+        self._num_tokens = num_tokens
+        self._num_consumed = 0
+        self._mask: Future[Tensor] | None = None
+
+    def prepare(self, answer: Sequence[int]) -> None:
+        """Begin to compute the mask for the token behind `answer`, unless that was begun.
+
+        `answer` begins with that of the last call; the mask of that was waited for.
+        """
+        if self._mask is None or len(answer) != self._num_consumed:
+            gained = list(answer[self._num_consumed :])
+            self._num_consumed = len(answer)
+            self._mask = self._pool.submit(self._advance, gained)
+
+    def mask(self) -> Tensor:
+        assert self._mask is not None, "prepared before the step"
+        return self._mask.result()
+
+    def _advance(self, gained: list[int]) -> Tensor:
+        if gained and not self._matcher.consume_tokens(gained):
+            raise GrammarError(self._matcher.get_error())
+        packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        if self._matcher.is_error():
+            raise GrammarError(self._matcher.get_error())
+        bits = np.unpackbits(packed, bitorder="little")[: self._num_tokens]
+        return torch.from_numpy(bits.view(np.bool_))
+
+
+def _weight(grammar: str) -> int:
+    return BASE_BYTES + BYTES_PER_CHARACTER * len(grammar)
+
+
+def _tokenizer(vocabulary: Vocabulary, stop_token_ids: Sequence[int]) -> LLTokenizer:
+    known = [token_id for token_id in stop_token_ids if token_id < vocabulary.num_tokens]
+    wrapper = TokenizerWrapper(_Tokens(vocabulary, known[0]))
+    return LLTokenizer(wrapper, n_vocab=vocabulary.num_tokens, eos_token=known)
+
+
+class _Tokens:
+    """A vocabulary as llguidance wants it. An id without bytes is a token that no text can be."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary, eos_token_id: int) -> None:
+        names = {token_id: name for name, token_id in vocabulary.special_tokens.items()}
+        self.eos_token_id = eos_token_id
+        self.tokens = []
+        self.special_token_ids = []
+        for token_id in range(vocabulary.num_tokens):
+            raw = vocabulary.token_bytes(token_id)
+            if not raw:
+                self.special_token_ids.append(token_id)
+                raw = names.get(token_id, f"<|unused {token_id}|>").encode()
+            self.tokens.append(raw)
+        self._vocabulary = vocabulary
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        plain = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        return self._vocabulary.encode(plain)

@@ -1,0 +1,249 @@
+"""Answers that obey a grammar, whatever the model would rather say."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.core.engine_options import EngineOptions
+from sightline.core.sampling import SamplingParams
+from sightline.core.wire import Generate, StepOutput
+from sightline.engine import grammar as grammar_module
+from sightline.engine.build import assemble_engine, build_engine
+from sightline.engine.grammar import Grammar, GrammarError, Grammars
+from sightline.engine.loop import EngineLoop
+from sightline.models.loading import load_model
+from sightline.models.tokenizers import TiktokenTokenizer
+
+pytestmark = pytest.mark.engine
+
+END, USER, OBSERVATION = 256, 263, 265
+STOPS = (END, USER, OBSERVATION)
+DIGIT = '%llguidance {}\nstart: "\\n" /[0-9]/ "!"'
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "blue"]}, "n": {"type": "integer", "maximum": 99}},
+    "required": ["colour", "n"],
+    "additionalProperties": False,
+}
+JSON = f"%llguidance {{}}\nstart: %json {json.dumps(SCHEMA)}"
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_folder: Path) -> TiktokenTokenizer:
+    return TiktokenTokenizer.load(tiny_folder)
+
+
+@pytest.fixture(scope="module")
+def grammars(tokenizer: TiktokenTokenizer) -> Grammars:
+    return Grammars(tokenizer, STOPS, num_threads=2)
+
+
+def allowed(grammar: Grammar, answer: bytes | list[int]) -> set[int]:
+    grammar.prepare(list(answer))
+    return set(grammar.mask().nonzero()[:, 0].tolist())
+
+
+def test_a_mask_has_what_may_come_next_and_nothing_else(grammars: Grammars) -> None:
+    grammar = grammars.open(DIGIT)
+    assert allowed(grammar, b"") == {10}
+    assert allowed(grammar, b"\n") == {*b"0123456789"}
+    assert allowed(grammar, b"\n7") == {*b"!"}
+
+
+def test_a_finished_answer_may_only_end(grammars: Grammars) -> None:
+    assert allowed(grammars.open(DIGIT), b"\n7!") == {*STOPS}
+
+
+def test_control_tokens_are_no_text(grammars: Grammars) -> None:
+    anything = grammars.open('%llguidance {}\nstart: /(.|\\n)*/ "~"')
+    assert all(token_id < 256 for token_id in allowed(anything, b"<|user|>"))
+
+
+def test_a_control_token_of_the_grammar_is_named_by_its_id(grammars: Grammars) -> None:
+    grammar = grammars.open('%llguidance {}\nstart: "a" <[264]> "b"')
+    assert allowed(grammar, b"a") == {264}
+    assert allowed(grammar, [*b"a", 264]) == {*b"b"}
+
+
+def test_asking_again_for_the_same_place_changes_nothing(grammars: Grammars) -> None:
+    grammar = grammars.open(DIGIT)
+    first = allowed(grammar, b"\n")
+    assert allowed(grammar, b"\n") == first
+
+
+def test_two_answers_of_one_grammar_do_not_meet(grammars: Grammars) -> None:
+    one, other = grammars.open(DIGIT), grammars.open(DIGIT)
+    allowed(one, b"\n7")
+    assert allowed(other, b"") == {10}
+
+
+@pytest.mark.parametrize("broken", ["start: (", '%llguidance {}\nstart: %json {"type": 5}'])
+def test_a_grammar_that_does_not_compile_is_an_error(grammars: Grammars, broken: str) -> None:
+    with pytest.raises(GrammarError):
+        grammars.open(broken)
+
+
+def test_an_answer_that_breaks_the_grammar_is_an_error(grammars: Grammars) -> None:
+    grammar = grammars.open(DIGIT)
+    grammar.prepare(list(b"x"))
+    with pytest.raises(GrammarError):
+        grammar.mask()
+
+
+def test_s10_the_memory_of_many_grammars_is_bounded(
+    tokenizer: TiktokenTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grammar_module, "CACHE_BYTES", 2**20)
+    grammars = Grammars(tokenizer, STOPS, num_threads=1)
+    for number in range(50):
+        grammars.open(f'%llguidance {{}}\nstart: "{number}"')
+        assert grammars.num_bytes <= 2**20
+
+
+class Bench:
+    """A loop on its own thread; `answers` and `reasons` of what has ended."""
+
+    def __init__(self, loop: EngineLoop) -> None:
+        self.loop = loop
+        self.answers: dict[str, list[int]] = {}
+        self.reasons: dict[str, str] = {}
+        self._news = threading.Condition()
+        self._thread = threading.Thread(target=loop.run, args=(self._deliver,))
+
+    def __enter__(self) -> "Bench":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.stop()
+        self._thread.join(timeout=30)
+
+    def ask(self, request_id: str, grammar: str | None, *, seed: int = 0) -> None:
+        params = SamplingParams(
+            max_tokens=60, seed=seed, stop_token_ids=STOPS, grammar=grammar, temperature=1.5
+        )
+        self.loop.submit(
+            Generate(
+                request_id=request_id, token_ids=(1, 2, 3), spans=(), cache_salt=b"", params=params
+            )
+        )
+
+    def wait(self, *request_ids: str) -> list[str]:
+        """Return the texts of these requests once they have ended."""
+        with self._news:
+            assert self._news.wait_for(lambda: self.reasons.keys() >= {*request_ids}, timeout=60)
+        return [
+            bytes(t for t in self.answers.get(name, []) if t < 256).decode("utf-8", "replace")
+            for name in request_ids
+        ]
+
+    def _deliver(self, output: StepOutput) -> None:
+        with self._news:
+            for request_id, delta in output.deltas.items():
+                self.answers.setdefault(request_id, []).extend(delta.token_ids)
+                if delta.finish_reason is not None:
+                    self.reasons[request_id] = delta.finish_reason
+            self.reasons |= {failure.request_id: failure.code for failure in output.failed}
+            self._news.notify_all()
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_folder: Path) -> Iterator[Bench]:
+    threads = torch.get_num_threads()
+    loop = build_engine(EngineOptions(model=str(tiny_folder)), lambda done, total: None)
+    with Bench(loop) as bench:
+        yield bench
+    torch.set_num_threads(threads)
+
+
+def test_a_model_of_random_weights_writes_json_of_the_schema(bench: Bench) -> None:
+    names = [f"json {seed}" for seed in range(8)]
+    for seed, name in enumerate(names):
+        bench.ask(name, JSON, seed=seed)
+    for text, name in zip(bench.wait(*names), names, strict=True):
+        if bench.reasons[name] == "stop":
+            value = json.loads(text)
+            assert value["colour"] in ("red", "blue")
+            assert value["n"] <= 99
+    assert "stop" in {bench.reasons[name] for name in names}
+
+
+def test_an_answer_is_the_same_alone_and_among_others_with_and_without_grammar(
+    bench: Bench,
+) -> None:
+    bench.ask("alone", JSON, seed=3)
+    alone = bench.wait("alone")
+    for number in range(4):
+        bench.ask(f"free {number}", None, seed=number)
+        bench.ask(f"digit {number}", DIGIT, seed=number)
+    bench.ask("in company", JSON, seed=3)
+    assert bench.wait("in company") == alone
+    digits = bench.wait(*(f"digit {number}" for number in range(4)))
+    assert all(text[0] == "\n" and text[1].isdigit() and text[2:] == "!" for text in digits)
+
+
+def test_s09_a_broken_grammar_fails_alone_between_two_good_ones(bench: Bench) -> None:
+    bench.ask("before", DIGIT)
+    bench.ask("broken", "start: (")
+    bench.ask("after", DIGIT)
+    bench.wait("before", "broken", "after")
+    assert bench.reasons["broken"] == "schema_too_complex"
+    assert bench.reasons["before"] == bench.reasons["after"] == "stop"
+
+
+class SlowGrammars:
+    """Compiles when it is told to."""
+
+    def __init__(self, grammars: Grammars) -> None:
+        self._grammars = grammars
+        self.waiting: list[Callable[[], None]] = []
+        self.asked = threading.Event()
+
+    def compile(self, grammar: str, then: Callable[[Grammar | Exception], None]) -> None:
+        self.waiting.append(lambda: then(self._grammars.open(grammar)))
+        self.asked.set()
+
+
+@pytest.fixture
+def slow(tiny_folder: Path, grammars: Grammars) -> Iterator[tuple[Bench, SlowGrammars]]:
+    slow = SlowGrammars(grammars)
+    loop = assemble_engine(
+        EngineOptions(model="tiny"),
+        load_model(tiny_folder, device="cpu"),
+        num_tokens=270,
+        grammars=slow,  # type: ignore[arg-type]
+    )
+    with Bench(loop) as bench:
+        yield bench, slow
+
+
+def test_nobody_waits_for_a_grammar_that_is_being_compiled(
+    slow: tuple[Bench, SlowGrammars],
+) -> None:
+    bench, compiler = slow
+    bench.ask("slow", DIGIT)
+    assert compiler.asked.wait(30)
+    bench.ask("free", None)
+    bench.wait("free")
+    assert "slow" not in bench.reasons
+    compiler.waiting[0]()
+    bench.wait("slow")
+
+
+def test_a_request_that_is_aborted_while_it_compiles_never_starts(
+    slow: tuple[Bench, SlowGrammars],
+) -> None:
+    bench, compiler = slow
+    bench.ask("gone", DIGIT)
+    assert compiler.asked.wait(30)
+    bench.loop.abort("gone")
+    bench.ask("free", None)
+    bench.wait("free")
+    compiler.waiting[0]()
+    bench.ask("last", None)
+    bench.wait("last")
+    assert "gone" not in bench.answers

@@ -28,6 +28,7 @@ from sightline.server.routes_chat import chat_router
 from sightline.server.routes_completions import completions_router
 from sightline.server.routes_models import models_router
 from sightline.server.routes_ollama import ollama_router
+from sightline.server.routes_openapi import openapi_router
 from sightline.server.routes_pictures import pictures_router
 from sightline.server.routes_responses import responses_router
 from sightline.server.routes_site import Site, site_router
@@ -87,6 +88,7 @@ def create_app(
             *anthropic_router(chat, options, lifecycle).routes,
             *ollama_router(chat, options, lifecycle).routes,
             *responses_router(chat, options, lifecycle).routes,
+            *openapi_router(chat, options, needs_key=bool(keys)).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
             *ops_router(chat, lifecycle).routes,

@@ -1,0 +1,1 @@
+"""The OpenAPI document: every endpoint with its requests, answers, errors and examples."""

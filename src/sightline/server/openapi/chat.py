@@ -1,0 +1,509 @@
+"""Schemas of chat completions, text completions, models and counting."""
+
+from sightline.core.limits import Limits
+from sightline.server.openapi.shapes import (
+    ANY,
+    BOOLEAN,
+    COUNT,
+    LOGPROB,
+    NULL,
+    NUMBER,
+    OBJECT,
+    STRING,
+    Schema,
+    array,
+    const,
+    enum,
+    nullable,
+    number,
+    one_of,
+    ref,
+    text,
+    thing,
+    told,
+    whole,
+)
+
+SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+IGNORED = told(ANY, "Ignored, with a notice in x-sightline-warnings.")
+
+
+def sampling_fields(limits: Limits) -> dict[str, Schema]:
+    stop = text(1, limits.max_stop_chars)
+    return {
+        "temperature": nullable(told(number(0, 2), "0 is greedy.")),
+        "top_p": nullable(number(0, 1, above_low=True)),
+        "top_k": nullable(told(whole(-1, 2**31 - 1), "0 and -1: off.")),
+        "min_p": nullable(number(0, 1)),
+        "presence_penalty": nullable(number(-2, 2)),
+        "frequency_penalty": nullable(number(-2, 2)),
+        "repetition_penalty": nullable(number(0, 10, above_low=True)),
+        "logit_bias": nullable(
+            {
+                "type": "object",
+                "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,9})$"},
+                "additionalProperties": number(-100, 100),
+                "maxProperties": 300,
+                "description": "Token ids of this model and what is added to their scores.",
+            }
+        ),
+        "seed": nullable(SEED),
+        "stop": nullable(one_of(stop, array(stop, maxItems=limits.max_stop_strings))),
+        "stream": nullable(BOOLEAN),
+        "stream_options": nullable(
+            told(
+                thing("", {"include_usage": nullable(BOOLEAN)}),
+                "Only with stream: true.",
+            )
+        ),
+        "user": nullable(told(STRING, "Ignored.")),
+        "metadata": nullable(told(OBJECT, "Ignored.")),
+        "store": nullable(told(BOOLEAN, "Nothing is kept.")),
+        "service_tier": IGNORED,
+    }
+
+
+def schemas(limits: Limits) -> dict[str, Schema]:
+    return {**_requests(limits), **_answers(), **_others(limits)}
+
+
+def _requests(limits: Limits) -> dict[str, Schema]:
+    image_url = one_of(
+        told(STRING, "An http(s) URL, a data URI, or bare base64."),
+        thing(
+            "url",
+            {
+                "url": STRING,
+                "detail": nullable(enum("auto", "low", "high", "original")),
+                "min_pixels": nullable(whole(1)),
+                "max_pixels": nullable(whole(1)),
+            },
+        ),
+    )
+    text_part = thing("type text", {"type": const("text"), "text": STRING})
+    image_part = thing(
+        "type image_url",
+        {
+            "type": enum("image_url", "input_image"),
+            "image_url": image_url,
+            "detail": nullable(enum("auto", "low", "high", "original")),
+        },
+    )
+    parts = array(one_of(ref("TextPart"), ref("ImagePart")), maxItems=limits.max_parts)
+    content = one_of(STRING, parts)
+    call = thing(
+        "id type function",
+        {
+            "id": STRING,
+            "type": const("function"),
+            "function": thing("name arguments", {"name": STRING, "arguments": STRING}),
+        },
+    )
+    name = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+    function = thing(
+        "name",
+        {
+            "name": name,
+            "description": nullable(STRING),
+            "parameters": nullable(told(OBJECT, "A JSON schema.")),
+            "strict": nullable(BOOLEAN),
+        },
+    )
+    messages = array(ref("Message"), minItems=1, maxItems=limits.max_messages)
+    chat_fields = {
+        "model": told(STRING, "The served name, or an alias."),
+        "messages": messages,
+        "max_tokens": nullable(whole(1)),
+        "max_completion_tokens": nullable(whole(1)),
+        **sampling_fields(limits),
+        "logprobs": nullable(BOOLEAN),
+        "top_logprobs": nullable(told(whole(0, 20), "Needs logprobs: true.")),
+        "n": nullable(whole(1, limits.max_choices)),
+        "response_format": nullable(ref("ResponseFormat")),
+        "tools": nullable(array(ref("Tool"), maxItems=128)),
+        "tool_choice": nullable(
+            one_of(
+                enum("none", "auto", "required"),
+                thing(
+                    "type function",
+                    {"type": const("function"), "function": thing("name", {"name": STRING})},
+                ),
+            )
+        ),
+        "parallel_tool_calls": nullable(BOOLEAN),
+        "functions": nullable(told(array(ref("Function"), maxItems=128), "The legacy form.")),
+        "function_call": nullable(one_of(enum("none", "auto"), thing("name", {"name": STRING}))),
+        "reasoning_effort": nullable(STRING),
+        "enable_thinking": nullable(BOOLEAN),
+        "thinking": nullable(one_of(BOOLEAN, thing("type", {"type": STRING}))),
+        "chat_template_kwargs": nullable(
+            {
+                "type": "object",
+                "properties": {"enable_thinking": BOOLEAN, "thinking": BOOLEAN},
+                "additionalProperties": False,
+            }
+        ),
+        "sightline": nullable(
+            thing(
+                "",
+                {
+                    "report": nullable(BOOLEAN),
+                    "stream_tool_arguments": nullable(BOOLEAN),
+                },
+            )
+        ),
+    }
+    settings = {name: schema for name, schema in sampling_fields(limits).items() if name != "seed"}
+    prompt = one_of(
+        STRING,
+        array(STRING, minItems=1, maxItems=limits.max_prompts),
+        told(array(whole(0), minItems=1), "Token ids."),
+        array(array(whole(0), minItems=1), minItems=1, maxItems=limits.max_prompts),
+    )
+    return {
+        "TextPart": text_part,
+        "ImagePart": image_part,
+        "ToolCall": call,
+        "Function": function,
+        "Tool": thing("type function", {"type": const("function"), "function": ref("Function")}),
+        "Message": one_of(
+            thing("role content", {"role": enum("system", "developer"), "content": content}),
+            thing("role content", {"role": const("user"), "content": content}),
+            thing(
+                "role",
+                {
+                    "role": const("assistant"),
+                    "content": nullable(content),
+                    "reasoning_content": nullable(STRING),
+                    "tool_calls": nullable(array(ref("ToolCall"))),
+                },
+            ),
+            thing(
+                "role",
+                {
+                    "role": enum("tool", "function"),
+                    "content": nullable(content),
+                    "tool_call_id": nullable(STRING),
+                },
+            ),
+        ),
+        "ResponseFormat": one_of(
+            thing("type", {"type": enum("text", "json_object")}),
+            thing(
+                "type json_schema",
+                {
+                    "type": const("json_schema"),
+                    "json_schema": told(
+                        thing("schema", {"name": STRING, "schema": OBJECT}),
+                        "Also taken as a bare schema.",
+                    ),
+                },
+            ),
+        ),
+        "ChatRequest": thing("model messages", chat_fields),
+        "CompletionRequest": thing(
+            "model prompt",
+            {
+                "model": STRING,
+                "prompt": prompt,
+                "max_tokens": nullable(told(whole(1), "16 unless it is given.")),
+                **settings,
+                "seed": nullable(SEED),
+                "n": nullable(whole(1, limits.max_choices)),
+                "logprobs": nullable(whole(0, 20)),
+                "echo": nullable(told(const(False), "Refused when true.")),
+                "suffix": nullable(told(const(""), "Refused unless it is empty.")),
+            },
+        ),
+    }
+
+
+def _answers() -> dict[str, Schema]:
+    likelihood = {
+        "token": STRING,
+        "logprob": LOGPROB,
+        "bytes": nullable(array(whole(0, 255))),
+    }
+    reason = enum("stop", "length", "tool_calls", "function_call")
+    head = {
+        "id": STRING,
+        "created": COUNT,
+        "model": STRING,
+        "system_fingerprint": STRING,
+    }
+    logprobs = nullable(ref("Logprobs"))
+    legacy_call = thing("name arguments", {"name": STRING, "arguments": STRING})
+    delta_call = thing(
+        "index function",
+        {
+            "index": COUNT,
+            "id": STRING,
+            "type": const("function"),
+            "function": thing("arguments", {"name": STRING, "arguments": STRING}),
+        },
+    )
+    return {
+        "Usage": thing(
+            "prompt_tokens completion_tokens total_tokens",
+            {
+                "prompt_tokens": COUNT,
+                "completion_tokens": COUNT,
+                "total_tokens": COUNT,
+                "prompt_tokens_details": thing(
+                    "cached_tokens text_tokens image_tokens",
+                    {
+                        "cached_tokens": COUNT,
+                        "text_tokens": COUNT,
+                        "image_tokens": COUNT,
+                        "audio_tokens": COUNT,
+                        "cache_write_tokens": COUNT,
+                    },
+                ),
+                "completion_tokens_details": thing(
+                    "reasoning_tokens", {"reasoning_tokens": COUNT, "text_tokens": COUNT}
+                ),
+            },
+        ),
+        "Logprobs": thing(
+            "content",
+            {
+                "content": nullable(
+                    array(
+                        thing(
+                            "token logprob bytes top_logprobs",
+                            {
+                                **likelihood,
+                                "top_logprobs": array(thing("token logprob bytes", likelihood)),
+                            },
+                        )
+                    )
+                ),
+                "refusal": NULL,
+            },
+        ),
+        "ImageReport": thing(
+            "param original_width original_height width height scale tokens",
+            {
+                "param": STRING,
+                "original_width": COUNT,
+                "original_height": COUNT,
+                "width": COUNT,
+                "height": COUNT,
+                "scale": array(NUMBER, minItems=2, maxItems=2),
+                "tokens": COUNT,
+                "cached": BOOLEAN,
+            },
+        ),
+        "Report": thing(
+            "images warnings",
+            {
+                "images": array(ref("ImageReport")),
+                "timings": OBJECT,
+                "warnings": array(
+                    thing(
+                        "field reason severity",
+                        {"field": STRING, "reason": STRING, "severity": enum("info", "warn")},
+                    )
+                ),
+            },
+        ),
+        "ChatCompletion": thing(
+            "id object created model choices usage",
+            {
+                **head,
+                "object": const("chat.completion"),
+                "choices": array(
+                    thing(
+                        "index message logprobs finish_reason",
+                        {
+                            "index": COUNT,
+                            "message": thing(
+                                "role content refusal",
+                                {
+                                    "role": const("assistant"),
+                                    "content": nullable(STRING),
+                                    "refusal": NULL,
+                                    "reasoning_content": STRING,
+                                    "reasoning": STRING,
+                                    "tool_calls": array(ref("ToolCall"), minItems=1),
+                                    "function_call": legacy_call,
+                                },
+                            ),
+                            "logprobs": logprobs,
+                            "finish_reason": reason,
+                        },
+                    )
+                ),
+                "usage": ref("Usage"),
+                "sightline": ref("Report"),
+            },
+        ),
+        "ChatCompletionChunk": thing(
+            "id object created model choices",
+            {
+                **head,
+                "object": const("chat.completion.chunk"),
+                "choices": array(
+                    thing(
+                        "index delta finish_reason",
+                        {
+                            "index": COUNT,
+                            "delta": thing(
+                                "",
+                                {
+                                    "role": const("assistant"),
+                                    "content": STRING,
+                                    "reasoning_content": STRING,
+                                    "reasoning": STRING,
+                                    "tool_calls": array(delta_call),
+                                    "function_call": OBJECT,
+                                },
+                            ),
+                            "logprobs": logprobs,
+                            "finish_reason": nullable(reason),
+                        },
+                    )
+                ),
+                "usage": nullable(ref("Usage")),
+                "sightline": ref("Report"),
+            },
+        ),
+        "TextCompletion": thing(
+            "id object created model choices",
+            {
+                **head,
+                "object": const("text_completion"),
+                "choices": array(
+                    thing(
+                        "text index logprobs finish_reason",
+                        {
+                            "text": STRING,
+                            "index": COUNT,
+                            "logprobs": nullable(
+                                thing(
+                                    "tokens token_logprobs top_logprobs text_offset",
+                                    {
+                                        "tokens": array(STRING),
+                                        "token_logprobs": array(LOGPROB),
+                                        "top_logprobs": array(OBJECT),
+                                        "text_offset": array(COUNT),
+                                    },
+                                )
+                            ),
+                            "finish_reason": nullable(enum("stop", "length")),
+                        },
+                    )
+                ),
+                "usage": nullable(ref("Usage")),
+            },
+        ),
+    }
+
+
+def _others(limits: Limits) -> dict[str, Schema]:
+    model = thing(
+        "id object created owned_by max_model_len sightline",
+        {
+            "id": STRING,
+            "object": const("model"),
+            "created": COUNT,
+            "owned_by": STRING,
+            "max_model_len": COUNT,
+            "sightline": thing(
+                "aliases input_modalities max_images tools structured_output thinking",
+                {
+                    "aliases": array(STRING),
+                    "input_modalities": array(enum("text", "image")),
+                    "max_images": COUNT,
+                    "tokens_per_image": nullable(COUNT),
+                    "image_size": nullable(array(COUNT)),
+                    "detail": OBJECT,
+                    "tools": BOOLEAN,
+                    "structured_output": BOOLEAN,
+                    "thinking": BOOLEAN,
+                },
+            ),
+        },
+    )
+    messages = array(ref("Message"), minItems=1, maxItems=limits.max_messages)
+    return {
+        "Model": model,
+        "ModelList": thing("object data", {"object": const("list"), "data": array(ref("Model"))}),
+        "ChatTokenCount": thing(
+            "object model input_tokens text_tokens image_tokens max_model_len images",
+            {
+                "object": const("chat.completion.input_tokens"),
+                "model": STRING,
+                "input_tokens": COUNT,
+                "text_tokens": COUNT,
+                "image_tokens": COUNT,
+                "max_model_len": COUNT,
+                "images": array(thing("param tokens", {"param": STRING, "tokens": COUNT})),
+            },
+        ),
+        "PicturePreviews": thing(
+            "object data",
+            {
+                "object": const("list"),
+                "data": array(
+                    {"allOf": [ref("ImageReport"), thing("image_url", {"image_url": STRING})]}
+                ),
+            },
+        ),
+        "TokenizeRequest": one_of(
+            thing(
+                "prompt",
+                {
+                    "model": nullable(STRING),
+                    "prompt": STRING,
+                    "add_special_tokens": nullable(BOOLEAN),
+                    "return_token_strs": nullable(BOOLEAN),
+                },
+            ),
+            thing(
+                "messages",
+                {
+                    "model": nullable(STRING),
+                    "messages": messages,
+                    "return_token_strs": nullable(BOOLEAN),
+                },
+            ),
+        ),
+        "Tokens": thing(
+            "count max_model_len tokens token_strs",
+            {
+                "count": COUNT,
+                "max_model_len": COUNT,
+                "tokens": array(COUNT),
+                "token_strs": nullable(array(STRING)),
+            },
+        ),
+        "DetokenizeRequest": thing(
+            "tokens", {"model": nullable(STRING), "tokens": array(whole(0))}
+        ),
+        "Detokenized": thing("prompt", {"prompt": STRING}),
+        "Error": thing(
+            "error",
+            {
+                "error": thing(
+                    "message type param code",
+                    {
+                        "message": {"type": "string", "maxLength": 300},
+                        "type": STRING,
+                        "param": nullable(STRING),
+                        "code": nullable(STRING),
+                    },
+                )
+            },
+        ),
+        "Health": thing("status", {"status": STRING, "model": STRING}),
+        "Version": thing("name version", {"name": STRING, "version": STRING}),
+        "ServerStatus": thing(
+            "object version uptime_s",
+            {"object": const("server.status"), "version": STRING, "uptime_s": NUMBER},
+        ),
+        "RequestList": thing(
+            "object data",
+            {"object": const("list"), "shows_content": BOOLEAN, "data": array(OBJECT)},
+        ),
+    }

@@ -184,7 +184,7 @@ class House:
         Raises StartupError when the model cannot be loaded.
         """
         from sightline.media.loader import MediaLoader
-        from sightline.models.tokenizers import TiktokenTokenizer
+        from sightline.models.tokenizer_files import load_tokenizer
         from sightline.playground.site import Site
         from sightline.server.app import create_app
         from sightline.server.lifecycle import Lifecycle
@@ -210,7 +210,7 @@ class House:
             service = ChatService(
                 engine,
                 media,
-                load_tokenizer=lambda file: TiktokenTokenizer.load(Path(file)),
+                load_tokenizer=lambda file: load_tokenizer(Path(file)),
                 limits=settings.limits,
                 options=ChatOptions(
                     served_name=plan.model_id,

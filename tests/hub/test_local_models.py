@@ -23,12 +23,12 @@ def test_a_model_folder_is_described(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda folder: (folder / "config.json").unlink(), "no config.json"),
-        (lambda folder: (folder / "config.json").write_text("{"), "not valid JSON"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: (folder / "config.json").write_text("{"), "not JSON"),
         (lambda folder: (folder / "config.json").write_text("[]"), "not a JSON object"),
-        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "not valid JSON"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "no *.safetensors"),
-        (lambda folder: (folder / "tokenizer.model").unlink(), "no tokenizer.model"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "not JSON"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "no model.safetensors"),
+        (lambda folder: (folder / "tokenizer.model").unlink(), "no tokenizer"),
     ],
 )
 def test_a_folder_that_lacks_something_is_refused_by_name(spoil, message, tmp_path):
@@ -37,6 +37,16 @@ def test_a_folder_that_lacks_something_is_refused_by_name(spoil, message, tmp_pa
     with pytest.raises(StartupError) as caught:
         check_folder(folder)
     assert message in caught.value.message
+
+
+def test_a_shard_that_the_index_names_must_be_there(tmp_path):
+    folder = make_model(tmp_path / "glm")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {str(i): f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(StartupError, match=r"model-00002-of-00002\.safetensors is missing"):
+        check_folder(folder)
 
 
 def test_a_missing_folder_and_a_file_are_refused(tmp_path):

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sightline.models.glm_4v_9b import PIXEL_MEAN, PIXEL_STD, Glm4v, Glm4vConfig
+from sightline.models.clip_pixels import PIXEL_MEAN, PIXEL_STD
+from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
 from sightline.models.loading import load_model
 
 pytestmark = pytest.mark.engine

@@ -128,7 +128,7 @@ def test_a_message_says_what_was_found_and_what_would_do(config: dict[str, Any])
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        ({"model_type": "qwen"}, "model_type 'qwen' is not supported yet"),
+        ({"model_type": "llama"}, "model_type 'llama' is not supported yet"),
         ({"model_type": None}, "'model_type' is missing"),
         ({"model_type": {"a": 1}}, "is not supported yet"),
         ({"architectures": ["ChatGLMForSequenceClassification"]}, "SequenceClassification"),

@@ -235,10 +235,74 @@ def test_a_folder_without_weights_is_refused(model_folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.ckpt"])
-def test_pickles_are_never_loaded(model_folder: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["model.pt", "weights.ckpt"])
+def test_other_pickles_are_never_loaded(model_folder: Path, name: str) -> None:
     (model_folder / "model.safetensors").rename(model_folder / name)
     assert "are never loaded" in refusal(model_folder)
+
+
+def pickled(folder: Path, **options: Any) -> dict[str, Tensor]:
+    """Turn the folder's weights into two shards as torch.save writes them."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    weight_map = {}
+    for part in range(2):
+        name = f"pytorch_model-{part + 1:05}-of-00002.bin"
+        rows = {key: tensors[key] for key in sorted(tensors)[part::2]}
+        torch.save(rows, folder / name, **options)
+        weight_map |= dict.fromkeys(rows, name)
+    index = json.dumps({"weight_map": weight_map})
+    (folder / "pytorch_model.bin.index.json").write_text(index)
+    return tensors
+
+
+def test_pickled_shards_load_as_safetensors_do(model_folder: Path) -> None:
+    whole = parameters(load_model(model_folder))
+    pickled(model_folder)
+    progress: list[tuple[int, int]] = []
+    loaded = load_model(model_folder, progress=lambda *step: progress.append(step))
+    assert all(torch.equal(parameters(loaded)[name], whole[name]) for name in whole)
+    assert progress[-1][0] == progress[-1][1]
+
+
+class Harmful:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("harm",)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_runs_none(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (model_folder / "model.safetensors").unlink()
+    torch.save({HEAD: Harmful()}, model_folder / "pytorch_model.bin")
+    assert "could run code" in refusal(model_folder)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"<!DOCTYPE html>", "web page"),
+        (b"PK\x03\x04 and no more", "cut off or broken"),
+    ],
+)
+def test_a_bin_file_that_is_none_is_named(model_folder: Path, content: bytes, message: str) -> None:
+    (model_folder / "model.safetensors").unlink()
+    (model_folder / "pytorch_model.bin").write_bytes(content)
+    assert message in refusal(model_folder)
+
+
+def test_pickles_of_the_old_kind_and_of_other_things_are_refused(model_folder: Path) -> None:
+    (model_folder / "model.safetensors").unlink()
+    file = model_folder / "pytorch_model.bin"
+    torch.save({HEAD: torch.ones(2)}, file, _use_new_zipfile_serialization=False)
+    assert "save it again" in refusal(model_folder)
+    torch.save([torch.ones(2)], file)
+    assert "holds list, not named tensors" in refusal(model_folder)
+    torch.save({HEAD: 3}, file)
+    assert "is not a named tensor" in refusal(model_folder)
 
 
 @pytest.mark.parametrize(

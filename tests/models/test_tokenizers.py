@@ -13,11 +13,8 @@ from hypothesis import strategies as st
 
 from sightline.core.errors import StartupError
 from sightline.models import tokenizers
-from sightline.models.tokenizers import (
-    GLM4_SPECIAL_TOKENS,
-    GLM4_SPLIT_PATTERN,
-    TiktokenTokenizer,
-)
+from sightline.models.tokenizer_files import GLM4_SPECIAL_TOKENS, load_tokenizer
+from sightline.models.tokenizers import GLM4_SPLIT_PATTERN, TiktokenTokenizer
 
 WriteRanks = Callable[[Path, Mapping[bytes, int]], None]
 
@@ -143,7 +140,7 @@ def test_control_tokens_stand_after_the_ranks_in_glm4_order(
     tmp_path: Path, ranks: dict[bytes, int], write_ranks: WriteRanks
 ) -> None:
     write_ranks(tmp_path, ranks)
-    tokenizer = TiktokenTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     first = len(ranks)
     assert tokenizer.special_id("<|endoftext|>") == first
     assert tokenizer.special_id("[gMASK]") == first + 2
@@ -159,7 +156,7 @@ def test_ids_of_the_tokenizer_config_win(
     write_ranks(tmp_path, ranks)
     table = {"400": {"content": "<|user|>"}, "401": {"content": "<|mine|>", "special": True}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": table}))
-    tokenizer = TiktokenTokenizer.load(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.special_id("<|user|>"), tokenizer.special_id("<|mine|>")) == (400, 401)
     assert tokenizer.num_tokens == 402
     assert tokenizer.token_bytes(399) == b""
@@ -170,14 +167,14 @@ def test_a_tokenizer_config_without_the_table_changes_nothing(
 ) -> None:
     write_ranks(tmp_path, ranks)
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    assert TiktokenTokenizer.load(tmp_path).special_id("[MASK]") == len(ranks) + 1
+    assert load_tokenizer(tmp_path).special_id("[MASK]") == len(ranks) + 1
 
 
 def test_the_file_itself_may_be_named(
     tmp_path: Path, ranks: dict[bytes, int], write_ranks: WriteRanks
 ) -> None:
     write_ranks(tmp_path, ranks)
-    assert TiktokenTokenizer.load(tmp_path / "tokenizer.model").num_tokens == len(ranks) + 14
+    assert load_tokenizer(tmp_path / "tokenizer.model").num_tokens == len(ranks) + 14
 
 
 def test_windows_line_ends_and_blank_lines_are_read(
@@ -186,7 +183,7 @@ def test_windows_line_ends_and_blank_lines_are_read(
     write_ranks(tmp_path, ranks)
     path = tmp_path / "tokenizer.model"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
-    assert TiktokenTokenizer.load(tmp_path).num_tokens == len(ranks) + 14
+    assert load_tokenizer(tmp_path).num_tokens == len(ranks) + 14
 
 
 def test_an_unknown_control_token_is_named(tokenizer: TiktokenTokenizer) -> None:
@@ -213,7 +210,7 @@ def test_an_unknown_control_token_is_named(tokenizer: TiktokenTokenizer) -> None
 def test_a_broken_rank_file_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(StartupError, match=r"^tokenizer\.model") as caught:
-        TiktokenTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     assert message in caught.value.message
     assert len(caught.value.message) <= 300
 
@@ -238,16 +235,16 @@ def test_a_broken_table_of_control_tokens_is_refused(
     write_ranks(tmp_path, ranks)
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": table}))
     with pytest.raises(StartupError, match="added_tokens_decoder") as caught:
-        TiktokenTokenizer.load(tmp_path)
+        load_tokenizer(tmp_path)
     assert message in caught.value.message
     assert len(caught.value.message) <= 300
 
 
 def test_a_missing_tokenizer_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match=r"tokenizer\.model is missing"):
-        TiktokenTokenizer.load(tmp_path)
+    with pytest.raises(StartupError, match=r"holds no tokenizer; known: tokenizer\.model"):
+        load_tokenizer(tmp_path)
 
 
 def test_the_tokenizer_needs_no_torch() -> None:
-    code = "import sys, sightline.models.tokenizers; sys.exit('torch' in sys.modules)"
+    code = "import sys, sightline.models.tokenizer_files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

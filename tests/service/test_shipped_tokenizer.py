@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sightline.backends.fake import TOKENIZER_FILE, FakeEngine
+from sightline.models.tokenizer_files import load_tokenizer
 from sightline.models.tokenizers import TiktokenTokenizer
 from sightline.service.chat import ChatService
 from sightline.service.formats.glm4 import ROLE_TOKENS, STOP_TOKENS, Glm4Format
@@ -13,7 +14,7 @@ from sightline.service.formats.glm4 import ROLE_TOKENS, STOP_TOKENS, Glm4Format
 
 @pytest.fixture(scope="module")
 def tokenizer() -> TiktokenTokenizer:
-    return TiktokenTokenizer.load(TOKENIZER_FILE)
+    return load_tokenizer(TOKENIZER_FILE)
 
 
 def test_it_has_every_token_that_the_format_writes(tokenizer) -> None:
@@ -40,7 +41,7 @@ def test_an_echo_comes_back_as_it_was_sent(kit, text) -> None:
         service = ChatService(
             FakeEngine(),
             kit.Pictures(),
-            load_tokenizer=lambda path: TiktokenTokenizer.load(Path(path)),
+            load_tokenizer=lambda path: load_tokenizer(Path(path)),
         )
         answer = await service.start(kit.request(text))
         return kit.joined([delta async for delta in answer])

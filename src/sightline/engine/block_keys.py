@@ -16,9 +16,9 @@ from sightline.core.prompt import ImageSpan
 from sightline.engine.sequence import Sequence
 
 
-def root_key(cache_salt: bytes) -> bytes:
-    """Return what the chain of a tenant begins with."""
-    return hashlib.sha256(b"root" + cache_salt).digest()
+def root_key(cache_salt: bytes, variant: int = 0) -> bytes:
+    """Return what the chain of a tenant begins with; `variant` is the model's `kv_variant`."""
+    return hashlib.sha256(b"root" + struct.pack("<q", variant) + cache_salt).digest()
 
 
 def block_key(
@@ -38,10 +38,10 @@ def block_key(
     return digest.digest()
 
 
-def extend_keys(sequence: Sequence, block_size: int, num_blocks: int) -> None:
+def extend_keys(sequence: Sequence, block_size: int, num_blocks: int, variant: int = 0) -> None:
     """Grow `sequence.block_keys` to `num_blocks` keys; the tokens of those must be known."""
     keys = sequence.block_keys
-    parent = keys[-1] if keys else root_key(sequence.cache_salt)
+    parent = keys[-1] if keys else root_key(sequence.cache_salt, variant)
     for number in range(len(keys), num_blocks):
         start, end = number * block_size, (number + 1) * block_size
         parent = block_key(parent, sequence.tokens(start, end), sequence.images, start, end)

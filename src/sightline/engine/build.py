@@ -24,7 +24,7 @@ from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
 from sightline.models.loading import LoadedModel, load_model
-from sightline.models.tokenizers import TOKENIZER_FILE, TiktokenTokenizer
+from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
         raise StartupError("Faults on purpose are only allowed together with allow_faults.")
     torch.set_num_threads(options.num_threads or count_cpus())
     folder = Path(options.model)
-    tokenizer = TiktokenTokenizer.load(folder)
+    tokenizer = load_tokenizer(folder)
     loaded = load_model(folder, dtype=options.dtype, device=options.device, progress=progress)
     grammars = Grammars(
         tokenizer,
@@ -90,7 +90,7 @@ def assemble_engine(
         model_id=options.model_id or folder.resolve().name,
         aliases=options.aliases,
         prompt_format=description.prompt_format,
-        tokenizer_file=str(folder / TOKENIZER_FILE),
+        tokenizer_file=str(tokenizer_file(folder)),
         max_model_len=_context_length(options, description, num_slots),
         vocab_size=description.vocab_size,
         eos_token_ids=description.eos_token_ids,
@@ -113,6 +113,7 @@ def assemble_engine(
         embedding_cache_bytes=max(options.embedding_cache_bytes, largest * row_bytes),
         row_bytes=row_bytes,
         prefix_caching=options.prefix_caching,
+        kv_variant=loaded.model.kv_variant,
     )
     return EngineLoop(
         info=info,

@@ -26,7 +26,7 @@ class BadEmbeddings(Exception):
 
 @dataclass(slots=True)
 class _Kept:
-    """What is kept of one sequence from step to step: the positions [S] of all its slots."""
+    """What is kept of one sequence from step to step: the positions [..., S] of all its slots."""
 
     positions: Tensor
     sampling: SamplingRow
@@ -83,7 +83,12 @@ class ModelRunner:
         if kept is None:
             spans = [(span.start, span.length) for span in sequence.images]
             kept = self._kept[sequence] = _Kept(
-                positions=self._model.positions(sequence.max_slots, spans),
+                positions=self._model.positions(
+                    sequence.max_slots,
+                    spans,
+                    num_prompt=len(sequence.prompt),
+                    image_sizes=[(s.image.height, s.image.width) for s in sequence.images],
+                ),
                 sampling=SamplingRow(
                     params=sequence.params,
                     seed=sequence.seed,

@@ -17,6 +17,7 @@ not known. `settle` says that the step has ended.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from sightline.core.prompt import ImageSpan
 from sightline.engine.block_keys import extend_keys
@@ -31,7 +32,8 @@ MAX_PREEMPTIONS = 3
 class Scheduler:
     """Keeps the waiting line, the running sequences, and the books of blocks and embeddings.
 
-    `row_bytes` is what one row of an image's embeddings takes on the device. Not thread-safe.
+    `row_bytes` is what one row of an image's embeddings takes on the device. `kv_variant` is the
+    model's: prompts for which it differs share no blocks. Not thread-safe.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Scheduler:
         embedding_cache_bytes: int = 0,
         row_bytes: int = 1,
         prefix_caching: bool = True,
+        kv_variant: Callable[[int], int] = lambda num_prompt: 0,
     ) -> None:
         self.pool = BlockPool(num_blocks)
         self.embeddings = EmbeddingCache(embedding_cache_bytes)
@@ -55,6 +58,7 @@ class Scheduler:
         self._budget = max_num_batched_tokens
         self._row_bytes = row_bytes
         self._prefix_caching = prefix_caching
+        self._kv_variant = kv_variant
         self._waiting: deque[Sequence] = deque()
         self._running: dict[str, Sequence] = {}  # in order of admission
         # Keys of blocks that running sequences are about to fill: whoever needs the same waits.
@@ -81,6 +85,10 @@ class Scheduler:
     def num_running(self) -> int:
         return len(self._running)
 
+    def _extend_keys(self, sequence: Sequence, num_blocks: int) -> None:
+        variant = self._kv_variant(len(sequence.prompt))
+        extend_keys(sequence, self.block_size, num_blocks, variant)
+
     def fits(self, sequence: Sequence) -> bool:
         """Say whether `sequence` can be computed to its end when it is alone."""
         largest = max((span.length for span in sequence.images), default=0)
@@ -104,7 +112,7 @@ class Scheduler:
         if sequence.generation != chunk.generation:
             return  # its blocks are no longer its own
         num_full = chunk.end // self.block_size
-        extend_keys(sequence, self.block_size, num_full)
+        self._extend_keys(sequence, num_full)
         for number in range(sequence.num_settled, num_full):
             key = sequence.block_keys[number]
             if self._prefix_caching:
@@ -277,7 +285,7 @@ class _Step:
         """
         if not self._scheduler._prefix_caching:
             return []
-        extend_keys(head, self._block_size, (head.num_tokens - 1) // self._block_size)
+        self._scheduler._extend_keys(head, (head.num_tokens - 1) // self._block_size)
         shared = self._pool.match(head.block_keys)
         missing = head.block_keys[len(shared) : len(shared) + 1]
         return None if missing and missing[0] in self._scheduler._claims else shared

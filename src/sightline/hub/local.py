@@ -4,16 +4,14 @@ What is checked here is what can be known without torch in a few milliseconds, s
 path fails before anything heavy starts. The loader judges the rest.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import StartupError, shorten
-
-CONFIG_FILE = "config.json"
-TOKENIZER_FILE = "tokenizer.model"
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
+from sightline.models.hub_files import checked_file, read_config
+from sightline.models.tokenizer_files import tokenizer_file
+from sightline.models.weight_files import weight_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,19 +30,15 @@ def check_folder(path: Path) -> LocalModel:
         raise _refused(f"There is no model folder {path}; `sightline models` lists what is here.")
     if not path.is_dir():
         raise _refused(f"{path} is a file; give the folder that holds config.json and the weights.")
-    config = _read_config(path)
-    weights = sorted(path.glob("*.safetensors"))
-    if not weights:
-        raise _refused(
-            f"{path} holds no *.safetensors file; pickled weights (.bin, .pt) are never loaded."
-        )
-    if not (path / TOKENIZER_FILE).is_file():
-        raise _refused(f"{path} holds no {TOKENIZER_FILE}.")
     try:
-        size_bytes = sum(file.stat().st_size for file in weights)
+        model_type = read_config(path).get("model_type")
+        files = [checked_file(path, name) for name in weight_files(path)]
+        tokenizer_file(path)
+        size_bytes = sum(file.stat().st_size for file in files)
+    except StartupError as error:
+        raise _refused(error.message) from None
     except OSError as error:
         raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
-    model_type = config.get("model_type")
     return LocalModel(
         name=path.resolve().name,
         path=path,
@@ -79,23 +73,6 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
             f"There is no model folder {shorten(name)}; `sightline models` lists what is here."
         )
     return named[0]
-
-
-def _read_config(path: Path) -> dict[str, object]:
-    file = path / CONFIG_FILE
-    try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise _refused(f"{file} is larger than {MAX_CONFIG_BYTES} bytes.")
-        config = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise _refused(f"{path} holds no {CONFIG_FILE}, so it is no model folder.") from None
-    except OSError as error:
-        raise _refused(f"Cannot read {file}: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        raise _refused(f"{file} is not valid JSON.") from None
-    if not isinstance(config, dict):
-        raise _refused(f"{file} is not a JSON object.")
-    return config
 
 
 def _subfolders(folder: Path) -> list[Path]:

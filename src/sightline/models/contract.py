@@ -50,23 +50,37 @@ class VisionLanguageModel(Protocol):
         """Turn ids `[..., T]` into embeddings `[..., T, D]`."""
         ...
 
-    def positions(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> Tensor:
-        """Return the positions of slots [0, num_slots), int64, on the CPU.
+    def positions(
+        self,
+        num_slots: int,
+        image_spans: Sequence[tuple[int, int]],
+        *,
+        num_prompt: int | None = None,
+        image_sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor:
+        """Return what the model wants to know of slots [0, num_slots): int64, on the CPU.
 
-        `image_spans` are (start, length) in slots, in order, begin and end rows included.
+        `[num_slots]`, or `[axes, num_slots]` where one number does not say it; `forward` takes
+        any stretch of the last dimension. `image_spans` are (start, length) in slots, in order,
+        begin and end rows included; `image_sizes` are the same pictures' (height, width) in
+        pixels, which models that resize every picture to one square do not look at. The first
+        `num_prompt` slots were the prompt when the answer began; None means all.
         """
         ...
 
-    def next_position(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> int:
-        """Return the position of slot `num_slots`, the first after the images and text so far."""
+    def kv_variant(self, num_prompt: int) -> int:
+        """Return which keys a prompt of this length makes of its tokens.
+
+        Two prompts with a common beginning may share its keys and values only if this number is
+        the same for both.
+        """
         ...
 
     def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
         """Return hidden states after the final norm, in the shape of `embeds`.
 
-        Without a cache: embeds `[..., T, D]`, positions `[..., T]` (leading dimensions
-        broadcast), causal among the T. With one: a `forward_batch` of one sequence, whose T new
-        rows the cache then counts.
+        Without a cache: embeds `[..., T, D]`, positions `[T]` or `[axes, T]`, causal among the
+        T. With one: a `forward_batch` of one sequence, whose T new rows the cache then counts.
         """
         ...
 
@@ -75,9 +89,10 @@ class VisionLanguageModel(Protocol):
     ) -> Tensor:
         """Return hidden states after the final norm `[T, D]` of the new rows of many sequences.
 
-        `embeds` `[T, D]` and `positions` `[T]` hold the segments' rows one after another. Each
-        row's keys and values are written into its sequence's blocks, and it attends to the slots
-        of its own sequence up to its own. Nothing is counted: who owns the blocks does that.
+        `embeds` `[T, D]` and `positions` `[T]` or `[axes, T]` hold the segments' rows one after
+        another. Each row's keys and values are written into its sequence's blocks, and it attends
+        to the slots of its own sequence up to its own. Nothing is counted: who owns the blocks
+        does that.
         Raises ValueError, before anything is written, for segments that do not fit T or the pool.
         """
         ...

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 
 from sightline.core.engine import SquareImagePolicy
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
+from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
 from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 CONNECTOR_NORM_EPS = 1e-5
 DOWNSAMPLING = 2
 
@@ -430,10 +429,7 @@ class Glm4v(nn.Module):
         return self.transformer.output_layer.weight.device
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        mean = torch.tensor(PIXEL_MEAN, device=pixels.device).view(3, 1, 1)
-        std = torch.tensor(PIXEL_STD, device=pixels.device).view(3, 1, 1)
-        values = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(mean).div_(std)
-        return self.encode_pixel_values(values)
+        return self.encode_pixel_values(normalise_pixels(pixels))
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
@@ -444,8 +440,18 @@ class Glm4v(nn.Module):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.transformer.embedding.word_embeddings(token_ids)
 
-    def positions(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> Tensor:
+    def positions(
+        self,
+        num_slots: int,
+        image_spans: Sequence[tuple[int, int]],
+        *,
+        num_prompt: int | None = None,
+        image_sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor:
         return compressed_positions(num_slots, image_spans)
+
+    def kv_variant(self, num_prompt: int) -> int:
+        return 0
 
     def next_position(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> int:
         return next_position(num_slots, image_spans)

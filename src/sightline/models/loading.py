@@ -19,16 +19,17 @@ from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import ModelDescription, VisionLanguageModel
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.pickle_file import PickleFile
 from sightline.models.registry import Family, find_family
 from sightline.models.safetensors_file import SafetensorsFile
+from sightline.models.weight_files import weight_files
 
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
 
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
 GENERATION_FILE = "generation_config.json"
 MIB = 1024 * 1024
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+WeightFile = SafetensorsFile | PickleFile
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -69,10 +70,7 @@ def load_model(
     module = cast(nn.Module, model)
     parameters = dict(module.named_parameters())
     with ExitStack() as stack:
-        files = [
-            stack.enter_context(SafetensorsFile(checked_file(folder, name)))
-            for name in _weight_files(folder)
-        ]
+        files = [_open_weights(checked_file(folder, name), stack) for name in weight_files(folder)]
         places = _match(files, parameters, family)
         weight_dtype = _dtype(dtype, config, places)
         _fill(module, places, weight_dtype, target, progress)
@@ -105,33 +103,18 @@ class _WithoutInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _weight_files(folder: Path) -> list[str]:
-    """Return the names of the files that hold the weights: one, or those of the index."""
-    if (folder / WEIGHTS_FILE).exists():
-        return [WEIGHTS_FILE]
-    if not (folder / INDEX_FILE).exists():
-        hint = "; pickled weights (.bin, .pt) are never loaded" if _has_pickles(folder) else ""
-        raise StartupError(f"The model folder has no {WEIGHTS_FILE} and no {INDEX_FILE}{hint}.")
-    weight_map = read_json(folder, INDEX_FILE).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise StartupError(f"{INDEX_FILE}: 'weight_map' is not an object that names files.")
-    if not all(isinstance(n, str) and n.endswith(".safetensors") for n in weight_map.values()):
-        raise StartupError(f"{INDEX_FILE}: 'weight_map' names other files than *.safetensors.")
-    return sorted(set(weight_map.values()))
-
-
-def _has_pickles(folder: Path) -> bool:
-    try:
-        return any(file.suffix in PICKLE_SUFFIXES for file in folder.iterdir())
-    except OSError:
-        return False
+def _open_weights(path: Path, stack: ExitStack) -> WeightFile:
+    """Open a file that `stack` will close."""
+    file = PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path)
+    stack.push(file)
+    return file
 
 
 def _match(
-    files: Iterable[SafetensorsFile], parameters: Mapping[str, nn.Parameter], family: Family
-) -> dict[str, SafetensorsFile]:
+    files: Iterable[WeightFile], parameters: Mapping[str, nn.Parameter], family: Family
+) -> dict[str, WeightFile]:
     """Return which file holds each parameter, in the files' order, or raise StartupError."""
-    places: dict[str, SafetensorsFile] = {}
+    places: dict[str, WeightFile] = {}
     for file in files:
         for name, entry in file.entries.items():
             if name in family.recomputed:
@@ -167,7 +150,7 @@ def _match(
 
 def _fill(
     model: nn.Module,
-    places: Mapping[str, SafetensorsFile],
+    places: Mapping[str, WeightFile],
     dtype: torch.dtype,
     device: torch.device,
     progress: Progress | None,
@@ -218,9 +201,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _dtype(
-    name: str, config: Mapping[str, Any], places: Mapping[str, SafetensorsFile]
-) -> torch.dtype:
+def _dtype(name: str, config: Mapping[str, Any], places: Mapping[str, WeightFile]) -> torch.dtype:
     if name in DTYPES:
         return DTYPES[name]
     if name != "auto":

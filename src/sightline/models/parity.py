@@ -9,7 +9,7 @@ slot). Everything is computed in fp32 on the CPU. Prints one JSON line:
     features_max_abs_diff       rows of the vision tower; null for a model without one
     logits_max_abs_diff         one forward over the whole sequence
     cached_logits_max_abs_diff  a prefill, then one token at a time from the KV cache
-    positions_equal             whether positions are the same, in both ways
+    positions_equal             whether positions are the same; null where none are given
 
 A difference that is not a finite number is null too. Exits with 1, and one line on standard
 error, if the folder cannot be read.
@@ -32,11 +32,14 @@ from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config
 from sightline.models.loading import load_model
+from sightline.models.qwen_vl import NUM_QUESTIONS, QwenVL
 from sightline.models.safetensors_file import SafetensorsFile
 
 INPUTS_FILE = "inputs.safetensors"
 EXPECTED_FILE = "expected.safetensors"
 IDS_PER_IMAGE = 3
+
+Port = Glm4v | QwenVL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +49,7 @@ class Parity:
     features_max_abs_diff: float | None
     logits_max_abs_diff: float | None
     cached_logits_max_abs_diff: float | None
-    positions_equal: bool
+    positions_equal: bool | None
 
 
 class GoldenTensors:
@@ -56,6 +59,9 @@ class GoldenTensors:
         self.name = name
         with SafetensorsFile(checked_file(folder, name)) as file:
             self._tensors = {tensor: file.read(tensor) for tensor in file.entries}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
 
     def get(self, name: str, dtype: torch.dtype, shape: tuple[int | None, ...]) -> Tensor:
         """Return a tensor of that type and shape, where None stands for any size but 0.
@@ -81,14 +87,15 @@ def check_folder(folder: Path) -> Parity:
     """Run the model in `folder` both ways. Raises StartupError if the folder cannot be read."""
     config = read_config(folder)
     model = load_model(folder, dtype="float32", device="cpu").model
-    if not isinstance(model, Glm4v):
+    if not isinstance(model, Port):
         raise StartupError(f"There is no parity check for {type(model).__name__} yet.")
     inputs = GoldenTensors(folder, INPUTS_FILE)
     expected = GoldenTensors(folder, EXPECTED_FILE)
 
     features, features_diff = None, None
-    if model.config.vision is not None:
-        size = model.config.vision.image_size
+    vision = model.config.vision if isinstance(model, Glm4v) else model.config.visual
+    if vision is not None:
+        size = vision.image_size
         features = model.encode_pixel_values(
             inputs.get("pixel_values", torch.float32, (None, 3, size, size))
         )
@@ -98,31 +105,25 @@ def check_folder(folder: Path) -> Parity:
     token_ids = inputs.get("input_ids", torch.int64, (1, None))[0]
     if not 0 <= int(token_ids.min()) <= int(token_ids.max()) < model.config.vocab_size:
         raise StartupError(f"{INPUTS_FILE}: 'input_ids' has ids outside the vocabulary.")
-    embeds, spans = _splice(model, token_ids, features, config)
+    if isinstance(model, Glm4v):
+        embeds, spans = _splice(model, token_ids, features, config)
+    else:
+        embeds, spans = _overlay(model, token_ids, features, config)
     shape = (1, len(embeds), model.config.vocab_size)
     logits = expected.get("logits", torch.float32, shape)[0]
-    position_ids = expected.get("position_ids", torch.int64, shape[:2])[0]
-
     positions = model.positions(len(embeds), spans)
     num_prefilled = max((len(embeds) + 1) // 2, *(start + length for start, length in spans), 1)
-    decoded = range(num_prefilled, len(embeds))
-    decoded_positions = torch.tensor(
-        [model.next_position(slot, spans) for slot in decoded], dtype=torch.int64
-    )
     return Parity(
         features_max_abs_diff=features_diff,
         logits_max_abs_diff=_max_abs_diff(model.logits(model.forward(embeds, positions)), logits),
         cached_logits_max_abs_diff=_max_abs_diff(
-            _cached_logits(
-                model,
-                embeds,
-                torch.cat((positions[:num_prefilled], decoded_positions)),
-                num_prefilled,
-            ),
-            logits,
+            _cached_logits(model, embeds, positions, num_prefilled), logits
         ),
-        positions_equal=torch.equal(positions, position_ids)
-        and torch.equal(decoded_positions, position_ids[num_prefilled:]),
+        positions_equal=torch.equal(
+            positions, expected.get("position_ids", torch.int64, shape[:2])[0]
+        )
+        if "position_ids" in expected or isinstance(model, Glm4v)
+        else None,
     )
 
 
@@ -159,12 +160,30 @@ def _splice(
     return torch.cat((*parts, embeds[done:])), spans
 
 
-def _cached_logits(model: Glm4v, embeds: Tensor, positions: Tensor, num_prefilled: int) -> Tensor:
+def _overlay(
+    model: QwenVL, token_ids: Tensor, features: Tensor | None, config: Mapping[str, Any]
+) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return the same as `_splice` for ids that have a place for every row of an image."""
+    embeds = model.embed(token_ids)
+    visual = ConfigReader(config, "config.json").section("visual")
+    if features is None or visual is None:
+        return embeds, []
+    begin_id = visual.integer("image_start_id", low=0, high=model.config.vocab_size - 1)
+    begins: list[int] = (token_ids == begin_id).nonzero().flatten().tolist()
+    spans = [(begin + 1, NUM_QUESTIONS) for begin in begins]
+    if len(spans) > len(features) or any(sum(span) > len(embeds) for span in spans):
+        raise StartupError(f"{INPUTS_FILE}: 'input_ids' and 'pixel_values' disagree on images.")
+    for (start, length), rows in zip(spans, features, strict=False):
+        embeds[start : start + length] = rows
+    return embeds, spans
+
+
+def _cached_logits(model: Port, embeds: Tensor, positions: Tensor, num_prefilled: int) -> Tensor:
     cache = model.allocate_cache(len(embeds))
-    hidden = [model.forward(embeds[:num_prefilled], positions[:num_prefilled], cache)]
+    hidden = [model.forward(embeds[:num_prefilled], positions[..., :num_prefilled], cache)]
     for slot in range(num_prefilled, len(embeds)):
         one = slice(slot, slot + 1)
-        hidden.append(model.forward(embeds[one], positions[one], cache))
+        hidden.append(model.forward(embeds[one], positions[..., one], cache))
     return model.logits(torch.cat(hidden))
 
 

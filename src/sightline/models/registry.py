@@ -7,6 +7,7 @@ from typing import Any
 from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
+from sightline.models.qwen_vl import QwenVL, QwenVLConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,12 @@ FAMILIES = (
         architectures=frozenset({"ChatGLMModel", "ChatGLMForConditionalGeneration"}),
         build=lambda config: Glm4v(Glm4vConfig.from_hub(config)),
         recomputed=frozenset({"transformer.rotary_pos_emb.inv_freq"}),
+    ),
+    Family(
+        model_type="qwen",
+        architectures=frozenset({"QWenLMHeadModel"}),
+        build=lambda config: QwenVL(QwenVLConfig.from_hub(config)),
+        recomputed=frozenset({"transformer.rotary_emb.inv_freq"}),
     ),
 )
 

@@ -5,8 +5,12 @@ from collections.abc import Callable
 from sightline.core.errors import StartupError, shorten
 from sightline.service.formats.contract import PromptFormat, Tokenizer
 from sightline.service.formats.glm4 import Glm4Format
+from sightline.service.formats.qwen_vl import QwenVLFormat
 
-FORMATS: dict[str, Callable[[Tokenizer], PromptFormat]] = {"glm4": Glm4Format}
+FORMATS: dict[str, Callable[[Tokenizer], PromptFormat]] = {
+    "glm4": Glm4Format,
+    "qwen_vl": QwenVLFormat,
+}
 
 
 def open_format(name: str, tokenizer: Tokenizer) -> PromptFormat:

@@ -1,0 +1,464 @@
+"""Qwen-VL-Chat, and the text-only Qwen models of the first generation that share its trunk.
+
+Modules carry the hub's own parameter names. What sets the family apart: rotary embedding of whole
+heads in two halves, whose base grows with the length of the prompt (dynamic NTK); queries beyond
+the trained length scaled by a logarithm (logn); an MLP whose *second* product is the gate; and a
+tower that reduces every picture to 256 rows by asking it 256 learned questions.
+
+Shapes: T tokens, D model width, H heads, Dh head width, N images, S image side, P patches,
+W tower width, Q questions.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.core.engine import SquareImagePolicy
+from sightline.models.attention import Attention, CausalAttention, PagedAttention
+from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.contract import ModelDescription
+from sightline.models.hub_config import ConfigReader
+from sightline.models.kv_pool import KVCache, KVPool, Segment
+
+TOWER_NORM_EPS = 1e-6
+POOL_HEAD_DIM = 128
+TABLE_SIDE = 16
+NUM_QUESTIONS = TABLE_SIDE**2
+# The begin and end of a picture are text tokens; they count for how many pictures have room.
+SLOTS_PER_IMAGE = NUM_QUESTIONS + 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisualConfig:
+    image_size: int
+    patch_size: int
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_width: int
+    output_dim: int
+
+    @property
+    def grid_size(self) -> int:
+        """Patches along one side of the picture."""
+        return self.image_size // self.patch_size
+
+    @classmethod
+    def from_hub(cls, reader: ConfigReader, model_width: int) -> "VisualConfig":
+        width = reader.integer("width", high=65_536)
+        mlp_ratio = reader.number("mlp_ratio", low=0.1, high=64.0)
+        config = cls(
+            image_size=reader.integer("image_size", high=8192),
+            patch_size=reader.integer("patch_size", high=1024),
+            width=width,
+            num_layers=reader.integer("layers", high=1024),
+            num_heads=reader.integer("heads", high=1024),
+            mlp_width=int(width * mlp_ratio),
+            output_dim=reader.integer("output_dim", high=65_536),
+        )
+        if config.image_size % config.patch_size:
+            raise reader.refusal("image_size", f"a multiple of patch_size {config.patch_size}")
+        if width % config.num_heads:
+            raise reader.refusal("heads", f"a divisor of width {width}")
+        if config.output_dim != model_width or config.output_dim % POOL_HEAD_DIM:
+            raise reader.refusal(
+                "output_dim", f"hidden_size {model_width}, a multiple of {POOL_HEAD_DIM}"
+            )
+        if reader.integer("n_queries", high=65_536, default=NUM_QUESTIONS) != NUM_QUESTIONS:
+            raise reader.refusal("n_queries", str(NUM_QUESTIONS))
+        return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QwenVLConfig:
+    """Sizes and constants of one checkpoint. `visual` is None for the text-only models.
+
+    `trained_length` (the hub's seq_length) is where NTK and logn begin to work; `max_positions`
+    is how far they carry.
+    """
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    head_dim: int
+    mlp_width: int
+    vocab_size: int
+    norm_eps: float
+    rope_base: float
+    uses_dynamic_ntk: bool
+    uses_logn: bool
+    trained_length: int
+    max_positions: int
+    eos_token_ids: tuple[int, ...]
+    visual: VisualConfig | None = None
+
+    @classmethod
+    def from_hub(cls, values: Mapping[str, Any]) -> "QwenVLConfig":
+        """Check a hub config.json; raises StartupError for what this code would not compute."""
+        reader = ConfigReader(values, "config.json")
+        for key, expected, default in (
+            ("no_bias", True, True),
+            ("tie_word_embeddings", False, False),
+            ("scale_attn_weights", True, True),
+        ):
+            reader.require(key, expected, default=default)
+        for key in ("quantization_config", "softmax_in_fp32"):
+            if reader.values.get(key) not in (None, False):
+                raise reader.refusal(key, "a folder without it")
+        if reader.number("rotary_pct", low=0, high=1, default=1.0) != 1.0:
+            raise reader.refusal("rotary_pct", "1")
+        hidden_size = reader.integer("hidden_size", high=65_536)
+        vocab_size = reader.integer("vocab_size", high=4_194_304)
+        visual = reader.section("visual")
+        config = cls(
+            hidden_size=hidden_size,
+            num_layers=reader.integer("num_hidden_layers", high=1024),
+            num_heads=reader.integer("num_attention_heads", high=1024),
+            head_dim=reader.integer("kv_channels", high=4096),
+            mlp_width=reader.integer("intermediate_size", low=2, high=1_048_576) // 2,
+            vocab_size=vocab_size,
+            norm_eps=reader.number("layer_norm_epsilon", low=0.0, high=0.1),
+            rope_base=reader.number("rotary_emb_base", low=1.0, high=1e12),
+            uses_dynamic_ntk=reader.flag("use_dynamic_ntk", default=False),
+            uses_logn=reader.flag("use_logn_attn", default=False),
+            trained_length=reader.integer("seq_length", low=2, high=16_777_216),
+            max_positions=reader.integer("max_position_embeddings", high=16_777_216),
+            eos_token_ids=reader.token_ids("eos_token_id", vocab_size=vocab_size)
+            if values.get("eos_token_id") is not None
+            else (),
+            visual=None if visual is None else VisualConfig.from_hub(visual, hidden_size),
+        )
+        if config.num_heads * config.head_dim != hidden_size:
+            raise reader.refusal("kv_channels", "hidden_size / num_attention_heads")
+        if config.head_dim % 2 or config.head_dim < 4:
+            raise reader.refusal("kv_channels", "an even number from 4 on")
+        return config
+
+    def ntk_alpha(self, num_prompt: int) -> int:
+        """Return the stretch that a prompt of this many tokens fixes for its whole answer."""
+        if not self.uses_dynamic_ntk or num_prompt <= self.trained_length:
+            return 1
+        return 2 ** math.ceil(math.log2(num_prompt / self.trained_length) + 1) - 1
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in fp32, rounded before the weight is applied, as the original."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
+
+
+class Rotation:
+    """Rotary embedding for positions `[2, ..., T]`: where a row stands, and its NTK stretch.
+
+    Built once per pass. Dimension i is turned together with dimension i + Dh / 2, in fp32. A
+    query at the 1-based position p beyond the trained length L is scaled by log(p) / log(L).
+    """
+
+    def __init__(self, positions: Tensor, config: QwenVLConfig) -> None:
+        where, alpha = positions[0], positions[1]
+        head_dim = config.head_dim
+        halves = torch.arange(0, head_dim, 2, device=where.device, dtype=torch.float32) / head_dim
+        stretch = alpha.double() ** (head_dim / (head_dim - 2))
+        bases = (config.rope_base * stretch).float()[..., None]
+        angles = where[..., None].float() * (1.0 / bases**halves)
+        angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)  # [..., T, 1, Dh]
+        self._cosines, self._sines = angles.cos(), angles.sin()
+        self._query_scale: Tensor | None = None
+        if config.uses_logn:
+            scale = (where + 1).double().log() / math.log(config.trained_length)
+            self._query_scale = scale.clamp(min=1.0).float()[..., None, None]
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """Rotate `[..., T, H, Dh]`."""
+        x = heads.float()
+        first, second = x.chunk(2, dim=-1)
+        swapped = torch.cat((-second, first), dim=-1)
+        return (x * self._cosines + swapped * self._sines).to(heads.dtype)
+
+    def turn_query(self, heads: Tensor) -> Tensor:
+        turned = self.turn(heads)
+        if self._query_scale is None:
+            return turned
+        return turned * self._query_scale.to(turned.dtype)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: QwenVLConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.num_heads = config.num_heads
+        self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.c_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        heads = self.c_attn(x).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = heads.unbind(-3)
+        return self.c_proj(attend(self.layer, rotate.turn_query(query), rotate.turn(key), value))
+
+
+class GatedMlp(nn.Module):
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__()
+        self.w1 = nn.Linear(config.hidden_size, config.mlp_width, bias=False)
+        self.w2 = nn.Linear(config.hidden_size, config.mlp_width, bias=False)
+        self.c_proj = nn.Linear(config.mlp_width, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(self.w1(x) * F.silu(self.w2(x)))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: QwenVLConfig, layer: int) -> None:
+        super().__init__()
+        self.ln_1 = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attn = SelfAttention(config, layer)
+        self.ln_2 = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = GatedMlp(config)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        x = x + self.attn(self.ln_1(x), rotate, attend)
+        return x + self.mlp(self.ln_2(x))
+
+
+class TowerAttention(nn.Module):
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.in_proj = nn.Linear(config.width, 3 * config.width)
+        self.out_proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The rows of in_proj are query, key and value of the first head, then of the second ...
+        heads = self.in_proj(x).unflatten(-1, (self.num_heads, 3, -1)).transpose(1, 2)
+        query, key, value = heads.unbind(3)  # [N, heads, P, W / heads] each
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class TowerMlp(nn.Module):
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(config.width, config.mlp_width)
+        self.c_proj = nn.Linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c_proj(F.gelu(self.c_fc(x)))
+
+
+class TowerBlock(nn.Module):
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.attn = TowerAttention(config)
+        self.ln_2 = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.mlp = TowerMlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class TowerBlocks(nn.Module):
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(TowerBlock(config) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.resblocks:
+            x = block(x)
+        return x
+
+
+class CrossAttention(nn.Module):
+    """Names and layout of torch's MultiheadAttention: all queries, all keys, all values."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.zeros(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
+        query, key, value = (
+            F.linear(x, w, b).view(*x.shape[:2], -1, POOL_HEAD_DIM).transpose(1, 2)
+            for x, w, b in zip((query, key, value), weights, biases, strict=True)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Resampler(nn.Module):
+    """Asks a picture Q learned questions; the answers are its rows, however many patches it has."""
+
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        width = config.output_dim
+        self.pos_embed = nn.Parameter(torch.zeros(NUM_QUESTIONS, width))
+        self.query = nn.Parameter(torch.zeros(NUM_QUESTIONS, width))
+        self.kv_proj = nn.Linear(config.width, width, bias=False)
+        self.attn = CrossAttention(width)
+        self.ln_q = nn.LayerNorm(width, TOWER_NORM_EPS)
+        self.ln_kv = nn.LayerNorm(width, TOWER_NORM_EPS)
+
+    def forward(self, patches: Tensor, grid_size: int) -> Tensor:
+        """Turn `[N, P, W]` into `[N, Q, D]`."""
+        value = self.ln_kv(self.kv_proj(patches))
+        question = (self.ln_q(self.query) + self.pos_embed).expand(len(patches), -1, -1)
+        return self.attn(question, value + resized_table(self.pos_embed, grid_size), value)
+
+
+class VisionTower(nn.Module):
+    """OpenCLIP's ViT-bigG without its class row, then the resampler, then a projection."""
+
+    def __init__(self, config: VisualConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.conv1 = nn.Conv2d(3, config.width, config.patch_size, config.patch_size, bias=False)
+        self.positional_embedding = nn.Parameter(torch.zeros(NUM_QUESTIONS, config.width))
+        self.ln_pre = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.transformer = TowerBlocks(config)
+        self.attn_pool = Resampler(config)
+        self.ln_post = nn.LayerNorm(config.output_dim, TOWER_NORM_EPS)
+        self.proj = nn.Parameter(torch.zeros(config.output_dim, config.output_dim))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn normalised `[N, 3, S, S]` into `[N, Q, D]`."""
+        grid_size = self.config.grid_size
+        patches = self.conv1(values).flatten(2).transpose(1, 2)
+        patches = patches + resized_table(self.positional_embedding, grid_size)
+        rows = self.attn_pool(self.transformer(self.ln_pre(patches)), grid_size)
+        return self.ln_post(rows) @ self.proj
+
+
+def resized_table(table: Tensor, side: int) -> Tensor:
+    """Stretch a table `[16 * 16, D]` to `[side * side, D]`, bicubic and in fp32."""
+    if side == TABLE_SIDE:
+        return table
+    picture = table.float().view(1, TABLE_SIDE, TABLE_SIDE, -1).permute(0, 3, 1, 2)
+    picture = F.interpolate(picture, size=(side, side), mode="bicubic", align_corners=False)
+    return picture.permute(0, 2, 3, 1).flatten(0, 2).to(table.dtype)
+
+
+class Transformer(nn.Module):
+    """The hub's root of nearly all tensors."""
+
+    visual: VisionTower | None
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.h = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
+        self.ln_f = RMSNorm(config.hidden_size, config.norm_eps)
+        self.visual = None if config.visual is None else VisionTower(config.visual)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        for layer in self.h:
+            x = layer(x, rotate, attend)
+        return self.ln_f(x)
+
+
+class QwenVL(nn.Module):
+    """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
+
+    def __init__(self, config: QwenVLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.transformer = Transformer(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def description(self) -> ModelDescription:
+        config = self.config
+        return ModelDescription(
+            prompt_format="qwen_vl",
+            max_model_len=config.max_positions,
+            vocab_size=config.vocab_size,
+            eos_token_ids=config.eos_token_ids,
+            image_policy=None
+            if config.visual is None
+            else SquareImagePolicy(
+                size=config.visual.image_size,
+                num_tokens=NUM_QUESTIONS,
+                max_images=max(1, config.max_positions // SLOTS_PER_IMAGE),
+            ),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.lm_head.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return self.encode_pixel_values(normalise_pixels(pixels))
+
+    def encode_pixel_values(self, values: Tensor) -> Tensor:
+        """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
+        if self.transformer.visual is None:
+            raise ValueError("this checkpoint has no vision tower")
+        return self.transformer.visual(values.to(self.dtype))
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        return self.transformer.wte(token_ids)
+
+    def positions(
+        self,
+        num_slots: int,
+        image_spans: Sequence[tuple[int, int]],
+        *,
+        num_prompt: int | None = None,
+        image_sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor:
+        """Return `[2, num_slots]`: consecutive positions, and the prompt's NTK stretch."""
+        alpha = self.kv_variant(num_slots if num_prompt is None else num_prompt)
+        return torch.stack((torch.arange(num_slots), torch.full((num_slots,), alpha)))
+
+    def kv_variant(self, num_prompt: int) -> int:
+        return self.config.ntk_alpha(num_prompt)
+
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
+        if cache is not None:
+            num_new = len(embeds)
+            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
+            cache.advance(num_new)
+            return hidden
+        return self._run(embeds, positions, CausalAttention(embeds.shape[-2]))
+
+    def forward_batch(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
+    ) -> Tensor:
+        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+
+    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+        return self.transformer(embeds, Rotation(positions, self.config), attend)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        return self.lm_head(hidden)
+
+    def allocate_cache(self, max_len: int) -> KVCache:
+        return KVCache(self.allocate_pool(1, max_len))
+
+    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
+        return KVPool.allocate(
+            num_layers=self.config.num_layers,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            num_groups=self.config.num_heads,
+            head_dim=self.config.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )

@@ -78,6 +78,9 @@ async function answerTo(parent, isRetry = false) {
   const controller = new AbortController();
   answering = controller;
   const where = conversation;
+  redraw();
+  await choice.known(); // a question may be quicker than the list of models
+  if (controller.signal.aborted) return;
   const messages = toWire(path(where, parent), settings.system);
   const format = { kind: settings.format, schema: settings.schema };
   const message = addMessage(where, { role: "assistant", model: choice.id, format }, parent);
@@ -106,6 +109,7 @@ function stop() {
 }
 
 async function enterKey(isWrong) {
+  at("key").hidden = false;
   const key = await askForKey({ isWrong, current: server.key });
   if (key === null) return false;
   server.key = key;
@@ -243,6 +247,7 @@ async function start() {
     code: () => panel.toggle("code"),
     settings: () => panel.toggle("settings"),
   });
+  at("key").hidden = server.key === "";
   onSettings();
   translate();
   redraw();

@@ -32,6 +32,7 @@ const composer = new Composer({
 });
 
 async function compare({ text, pictures }) {
+  await Promise.all(sides.map((side) => side.known));
   answering?.abort();
   const controller = new AbortController();
   answering = controller;

@@ -21,7 +21,7 @@ export class CompareSide {
     this.wanted = model;
     this.element = h("section", { class: "side" });
     this.draw();
-    this.load();
+    this.known = this.load();
   }
 
   get server() {

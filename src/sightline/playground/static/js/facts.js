@@ -49,11 +49,12 @@ export function duration(seconds) {
   return `${seconds < 9.995 ? seconds.toFixed(2) : seconds.toFixed(1)} s`;
 }
 
-/** "412 B", "23 KB", "1.4 MB" */
+/** "412 B", "23 KB", "1.4 MB", "1.36 GB" */
 export function fileSize(bytes) {
   if (bytes < 1000) return `${bytes} B`;
   if (bytes < 1e6) return `${Math.round(bytes / 1e3)} KB`;
-  return `${(bytes / 1e6).toFixed(1)} MB`;
+  if (bytes < 1e9) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${(bytes / 1e9).toFixed(2)} GB`;
 }
 
 /** [columns, rows] of a picture's tokens, if a grid of the picture's shape has that many.

@@ -10,6 +10,7 @@ export class ModelChoice {
   #models = [];
   #problem = null;
   #timer = 0;
+  #known = resolvers();
 
   constructor(server, { select, notice, onChange }) {
     Object.assign(this, { server, select, notice, onChange });
@@ -27,6 +28,11 @@ export class ModelChoice {
     return this.model?.id ?? "";
   }
 
+  /** Resolves once there is a model to ask. */
+  known() {
+    return this.#known.promise;
+  }
+
   /** Ask the server, and again until it can say. Returns "key wanted" when it wants a key first. */
   async load() {
     clearTimeout(this.#timer);
@@ -35,6 +41,7 @@ export class ModelChoice {
       this.#problem = null;
       this.redraw();
       this.onChange();
+      this.#known.resolve();
       return "loaded";
     } catch (error) {
       this.#problem = error;
@@ -59,4 +66,10 @@ function said(error) {
   if (error.status === 401) return t("key_needed");
   if (error.code === "model_loading") return t("model_loading");
   return error.message || t("unreachable");
+}
+
+function resolvers() {
+  const made = {};
+  made.promise = new Promise((resolve) => (made.resolve = resolve));
+  return made;
 }

@@ -249,7 +249,7 @@ export const STRINGS = {
   about: ["Model and server", "模型与服务"],
   caches: ["Caches and times", "缓存与耗时"],
   about_size: ["Size", "规模"],
-  parameters: ["{number} million parameters", "{number} 百万参数"],
+  parameters: ["{number} M parameters", "{number} M 参数"],
   about_device: ["Device", "设备"],
   about_window: ["Context window", "上下文窗口"],
   about_engine: ["Engine", "引擎"],

@@ -199,5 +199,5 @@ def test_one_leading_newline_is_taken_from_the_answer(pieces, shown) -> None:
 
 
 def test_an_unknown_format_is_named_at_the_start() -> None:
-    with pytest.raises(StartupError, match=r"'pigeon' is not supported; supported: glm4\."):
+    with pytest.raises(StartupError, match=r"'pigeon' is not supported; supported: glm4, "):
         open_format("pigeon", RealIds())

@@ -5,7 +5,7 @@ import pytest
 from sightline.core.chat import ImagePart, Message, TextPart
 from sightline.core.errors import StartupError
 from sightline.models.tokenizer_files import QWEN_SPECIAL_TOKENS
-from sightline.service.formats.qwen_vl import QwenVLFormat
+from sightline.service.formats.qwen_vl import qwen_vl_format
 from sightline.service.formats.registry import open_format
 
 NUM_RANKS = 151_643
@@ -45,7 +45,7 @@ def image(param: str) -> ImagePart:
 
 
 def layout(*messages: Message):
-    return QwenVLFormat(ByteIds()).layout(messages, tokens_per_image=256)
+    return qwen_vl_format(ByteIds()).layout(messages, tokens_per_image=256)
 
 
 def said(role: str, *parts: str | ImagePart) -> Message:

@@ -10,7 +10,7 @@ from sightline.core.engine import EngineInfo
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import KIB, MIB
 from sightline.service.budget import TokenCounts, require_room
-from sightline.service.formats.contract import Layout, PromptFormat, Tokenizer
+from sightline.service.formats.contract import Layout, PromptFormat, Tokenizer, TokensPerImage
 from sightline.service.formats.registry import open_format
 
 RawPrompt = str | tuple[int, ...]
@@ -61,7 +61,7 @@ class PromptMaker:
         self,
         messages: Sequence[Message],
         *,
-        tokens_per_image: int,
+        tokens_per_image: TokensPerImage,
         tools: Sequence[Tool] = (),
         thinking: bool | None = None,
     ) -> Layout:

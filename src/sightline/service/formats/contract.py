@@ -4,8 +4,9 @@ A layout is a prompt whose pictures are still to come: it knows how many slots e
 and where, so a prompt that is too long is refused before any picture is fetched.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Protocol
 
 from sightline.core.chat import ImagePart, Message, Tool
@@ -36,6 +37,17 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes:
         """Return the bytes that a token stands for; none for control tokens."""
         ...
+
+
+TokensPerImage = int | Sequence[int]
+"""One number for every picture, or one for each in the order of the conversation."""
+
+
+def image_lengths(tokens_per_image: TokensPerImage) -> Iterator[int]:
+    """Return the slots of one picture after the other."""
+    if isinstance(tokens_per_image, int):
+        return repeat(tokens_per_image)
+    return iter(tokens_per_image)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +169,7 @@ class PromptFormat(Protocol):
         self,
         messages: Sequence[Message],
         *,
-        tokens_per_image: int,
+        tokens_per_image: TokensPerImage,
         tools: Sequence[Tool] = (),
         thinking: bool | None = None,
     ) -> Layout:

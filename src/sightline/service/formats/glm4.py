@@ -26,7 +26,9 @@ from sightline.service.formats.contract import (
     ImageSlots,
     Layout,
     Tokenizer,
+    TokensPerImage,
     ToolUse,
+    image_lengths,
 )
 
 ROLE_TOKENS: dict[Role, str] = {
@@ -67,12 +69,13 @@ class Glm4Format:
         self,
         messages: Sequence[Message],
         *,
-        tokens_per_image: int,
+        tokens_per_image: TokensPerImage,
         tools: Sequence[Tool] = (),
         thinking: bool | None = None,
     ) -> Layout:
         ids = list(self._prefix)
         images: list[ImageSlots] = []
+        lengths = image_lengths(tokens_per_image)
         if tools:
             offer = TextPart(text=glm4_tools.system_text(tools))
             messages = (Message(role="system", parts=(offer,)), *messages)
@@ -82,9 +85,10 @@ class Glm4Format:
                 ids.append(self._roles[message.role])
                 ids.extend(self._header_end)
                 for part in message.images:
-                    images.append(ImageSlots(part=part, start=len(ids), length=tokens_per_image))
+                    length = next(lengths)
+                    images.append(ImageSlots(part=part, start=len(ids), length=length))
                     ids.append(self._begin_of_image)
-                    ids.extend([self._filler] * (tokens_per_image - 2))
+                    ids.extend([self._filler] * (length - 2))
                     ids.append(self._end_of_image)
                 ids.extend(self._tokenizer.encode(text))
             for call in message.tool_calls:

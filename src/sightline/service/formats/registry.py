@@ -5,11 +5,13 @@ from collections.abc import Callable
 from sightline.core.errors import StartupError, shorten
 from sightline.service.formats.contract import PromptFormat, Tokenizer
 from sightline.service.formats.glm4 import Glm4Format
-from sightline.service.formats.qwen_vl import QwenVLFormat
+from sightline.service.formats.qwen2_vl import qwen2_vl_format
+from sightline.service.formats.qwen_vl import qwen_vl_format
 
 FORMATS: dict[str, Callable[[Tokenizer], PromptFormat]] = {
     "glm4": Glm4Format,
-    "qwen_vl": QwenVLFormat,
+    "qwen_vl": qwen_vl_format,
+    "qwen2_vl": qwen2_vl_format,
 }
 
 

@@ -1,0 +1,186 @@
+"""ChatML, the dialogue syntax of all of Qwen's chat models, with pictures between its words.
+
+    <|im_start|>system\\nYou are a helpful assistant.<|im_end|>
+    \\n<|im_start|>user\\n{picture}{text}<|im_end|>
+    \\n<|im_start|>assistant\\n{answer}<|im_end|> ... \\n<|im_start|>assistant\\n
+
+(shown on three lines; every newline is one of the \\n). Without a system message the one that the
+models were trained with is said. Pictures stand where the client put them among a message's
+parts. Tools are offered, called and answered in the words of `hermes`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from sightline.core.chat import ImagePart, Message, Role, TextPart, Tool
+from sightline.core.errors import InternalError
+from sightline.service.formats import hermes
+from sightline.service.formats.contract import (
+    AnswerParser,
+    ImageSlots,
+    Layout,
+    Tokenizer,
+    TokensPerImage,
+    ToolUse,
+    image_lengths,
+)
+
+DEFAULT_SYSTEM = "You are a helpful assistant."
+# Results of tools are told as the user's words.
+ROLE_NAMES: dict[Role, str] = {
+    "system": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "user",
+}
+STOP_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a family writes its pictures, and what else is special about it.
+
+    A picture is `begin`, as many `filler` as it has rows, `end`: names of control tokens. `label`
+    is said before it, with its number in the conversation from 1 on, and `tail` after it.
+    `joins_header` says that a role and what follows it were encoded as one text. What `marks`
+    matches in a message is a control token of that name, harmless to the dialogue.
+    """
+
+    begin: str
+    filler: str
+    end: str
+    label: str = ""
+    tail: str = ""
+    joins_header: bool = True
+    marks: re.Pattern[str] | None = None
+
+
+class ChatMlFormat:
+    """Implements `PromptFormat` for one dialect."""
+
+    thinks = False
+    text_prefix: tuple[int, ...] = ()
+
+    def __init__(self, tokenizer: Tokenizer, dialect: Dialect) -> None:
+        self._tokenizer = tokenizer
+        self._dialect = dialect
+        special_id = tokenizer.special_id
+        self._start, self._end = special_id("<|im_start|>"), special_id("<|im_end|>")
+        self._begin_of_image, self._filler, self._end_of_image = (
+            special_id(name) for name in (dialect.begin, dialect.filler, dialect.end)
+        )
+        self._newline = tokenizer.encode("\n")
+        self._stop_token_ids = tuple(special_id(name) for name in STOP_TOKENS)
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        return self._stop_token_ids
+
+    def layout(
+        self,
+        messages: Sequence[Message],
+        *,
+        tokens_per_image: TokensPerImage,
+        tools: Sequence[Tool] = (),
+        thinking: bool | None = None,
+    ) -> Layout:
+        writer = _Writer(self, tokens_per_image)
+        for message in _with_system(messages, tools):
+            writer.message(message)
+        writer.control(self._start)
+        writer.text("assistant")
+        writer.break_header()
+        writer.flush()
+        ids = writer.ids
+        if ids.count(self._begin_of_image) != len(writer.images):
+            # The tokenizer broke its promise: text became a control token.
+            raise InternalError
+        return Layout(token_ids=tuple(ids), images=tuple(writer.images))
+
+    def answer_parser(self, use: ToolUse) -> AnswerParser:
+        return hermes.HermesAnswer(use)
+
+    def grammar(self, use: ToolUse, *, said: str | None) -> str:
+        return hermes.grammar(use, said=said)
+
+
+@dataclass(slots=True)
+class _Writer:
+    """Collects text until a control token or a border comes, and encodes it then."""
+
+    format: ChatMlFormat
+    tokens_per_image: TokensPerImage
+    ids: list[int] = field(default_factory=list)
+    images: list[ImageSlots] = field(default_factory=list)
+    _pending: str = ""
+    _lengths: Iterator[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lengths = image_lengths(self.tokens_per_image)
+
+    def message(self, message: Message) -> None:
+        self.control(self.format._start)
+        self.text(ROLE_NAMES[message.role])
+        self.break_header()
+        for part in message.parts:
+            if isinstance(part, ImagePart):
+                self.image(part)
+            else:
+                self.text(part.text)
+        if message.tool_calls:
+            self.text(("\n" if message.text else "") + hermes.call_text(message.tool_calls))
+        self.control(self.format._end)
+        self.ids += self.format._newline
+
+    def text(self, text: str) -> None:
+        self._pending += text
+
+    def break_header(self) -> None:
+        """Write the newline behind a role."""
+        if self.format._dialect.joins_header:
+            self.text("\n")
+        else:
+            self.flush()
+            self.ids += self.format._newline
+
+    def control(self, token_id: int) -> None:
+        self.flush()
+        self.ids.append(token_id)
+
+    def image(self, part: ImagePart) -> None:
+        dialect = self.format._dialect
+        if dialect.label:
+            self.text(dialect.label.format(number=len(self.images) + 1))
+        self.control(self.format._begin_of_image)
+        length = next(self._lengths)
+        self.images.append(ImageSlots(part=part, start=len(self.ids), length=length))
+        self.ids += [self.format._filler] * length
+        self.ids.append(self.format._end_of_image)
+        self.text(dialect.tail)
+
+    def flush(self) -> None:
+        text, self._pending = self._pending, ""
+        marks = self.format._dialect.marks
+        tokenizer = self.format._tokenizer
+        for piece in [text] if marks is None else marks.split(text):
+            if marks is not None and marks.fullmatch(piece):
+                self.ids.append(tokenizer.special_id(piece))
+            elif piece:
+                self.ids += tokenizer.encode(piece)
+
+
+def _with_system(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
+    """Put the system message first, with the offer of tools in it; results get their tags."""
+    told = [
+        replace(message, parts=(TextPart(text=hermes.result_text(message.text)),))
+        if message.role == "tool"
+        else message
+        for message in messages
+    ]
+    if not told or told[0].role != "system":
+        told.insert(0, Message(role="system", parts=(TextPart(text=DEFAULT_SYSTEM),)))
+    if tools:
+        offer = TextPart(text="\n\n" + hermes.system_text(tools))
+        told[0] = replace(told[0], parts=(*told[0].parts, offer))
+    return told

@@ -1,0 +1,18 @@
+"""ChatML as Qwen2-VL and Qwen2.5-VL speak it.
+
+    <|im_start|>user\\n<|vision_start|>{picture}<|vision_end|>{text}<|im_end|>\\n
+
+A picture is as many `<|image_pad|>` as its patches make rows after merging, which depends on its
+size. A role and what follows it are encoded as one text, as the published template does.
+
+Source: `chat_template.json` published with Qwen2-VL-7B-Instruct and Qwen2.5-VL-7B-Instruct.
+"""
+
+from sightline.service.formats.chatml import ChatMlFormat, Dialect
+from sightline.service.formats.contract import Tokenizer
+
+DIALECT = Dialect(begin="<|vision_start|>", filler="<|image_pad|>", end="<|vision_end|>")
+
+
+def qwen2_vl_format(tokenizer: Tokenizer) -> ChatMlFormat:
+    return ChatMlFormat(tokenizer, DIALECT)

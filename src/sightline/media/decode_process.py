@@ -6,9 +6,8 @@ import math
 import os
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import sightline
+from sightline.core.children import import_path
 from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
 from sightline.media import frames, refusals
@@ -62,7 +61,7 @@ class DecodeProcess:
                 stderr=asyncio.subprocess.DEVNULL,
                 limit=_READ_BUFFER_BYTES,
                 # Nothing of the server's environment, where keys may be, goes along.
-                env={"PYTHONPATH": _import_path()},
+                env={"PYTHONPATH": import_path()},
                 # A Ctrl-C at the terminal is for the server, which still has pictures to finish.
                 process_group=0,
             )
@@ -198,12 +197,3 @@ class _ResidentMemory:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _import_path() -> str:
-    """Where the child finds what is imported here, wherever that was installed.
-
-    In our own order: a package folder before the standard library could shadow modules of it.
-    """
-    ours = str(Path(sightline.__file__).parent.parent)
-    return os.pathsep.join(dict.fromkeys([*filter(os.path.isabs, sys.path), ours]))

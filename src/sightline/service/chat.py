@@ -25,7 +25,14 @@ from sightline.service.choices import read_choices
 from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
 from sightline.service.formats.contract import Layout, Tokenizer
-from sightline.service.generation import grammar_of, notices_of, plan_generation, tools_in_use
+from sightline.service.generation import (
+    grammar_of,
+    notices_of,
+    plan_generation,
+    suspects_of,
+    tools_in_use,
+)
+from sightline.service.grammar_check import GrammarCheck
 from sightline.service.media_times import MediaTimes, measured_media
 from sightline.service.metrics import Metrics
 from sightline.service.placement import ExtraImages, Placement, place_images
@@ -108,6 +115,7 @@ class ChatService:
         self._images = images
         self._load_tokenizer = load_tokenizer
         self._text_pool = ThreadPoolExecutor(NUM_TEXT_THREADS, thread_name_prefix="text")
+        self._grammar_check = GrammarCheck(self.limits)
         self._prompt_maker: PromptMaker | None = None
         self._preparing = asyncio.Lock()
 
@@ -212,8 +220,9 @@ class ChatService:
         await self.admission.wait_idle()
 
     async def close(self) -> None:
-        """Stop the threads. Requests must have ended; the engine is the caller's to close."""
+        """Stop threads and workers. Requests must have ended; the engine is not closed."""
         self._text_pool.shutdown(wait=False, cancel_futures=True)
+        await self._grammar_check.close()
 
     async def _start(
         self,
@@ -232,6 +241,7 @@ class ChatService:
         placement = self._place(request, model)
         maker = await self.vocabulary()
         grammar = None if request.raw_prompt is not None else grammar_of(request, maker.format)
+        await self._grammar_check.check(suspects_of(request, grammar, self.limits))
         maker.require_known_biases(request.logit_bias)
         layout = await self._lay_out(request, placement, model, require_fit=True)
         current_caller.get().require_images(len(layout.images))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from sightline.core.chat import ChatRequest, Likelihood, Notice, TokenLikelihood
 from sightline.core.engine import EngineInfo, TokenDelta
+from sightline.core.limits import Limits
 from sightline.core.sampling import SamplingParams
 from sightline.service.answer_text import AnswerText
 from sightline.service.formats import lark
@@ -15,6 +16,8 @@ from sightline.service.formats.contract import (
 )
 from sightline.service.formats.plain import PlainAnswer
 from sightline.service.formats.thinking import ThinkingAnswer
+from sightline.service.grammar_check import Suspect
+from sightline.service.schemas import check_schema
 
 SEED_MASK = 2**64 - 1
 
@@ -41,6 +44,34 @@ def grammar_of(request: ChatRequest, prompt_format: PromptFormat) -> str | None:
         assert request.response_format is not None
         said = lark.json_value(request.response_format.schema)
     return prompt_format.grammar(use, said=said)
+
+
+def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> list[Suspect]:
+    """Return what must compile before anything is done for `request`.
+
+    Every schema by itself, so that a complaint can name it, and then `grammar`, all of them
+    together. Where tools are only offered, keywords that cannot be enforced are no fault. Raises
+    `RequestError` for schemas that need no compiler to be refused.
+    """
+    suspects = []
+    wanted = request.response_format
+    if wanted is not None and wanted.schema is not None:
+        check_schema(wanted.schema, wanted.param, limits)
+        expression = lark.json_value(wanted.schema)
+        suspects.append(
+            Suspect(grammar=lark.whole(expression), param=wanted.param, schema=wanted.schema)
+        )
+    used = {tool.name for tool in tools_in_use(request).tools}
+    for tool in request.tools:
+        check_schema(tool.parameters, tool.param, limits)
+        is_enforced = grammar is not None and tool.name in used
+        expression = lark.arguments_of(tool, lenient=not is_enforced)
+        suspects.append(
+            Suspect(grammar=lark.whole(expression), param=tool.param, schema=tool.parameters)
+        )
+    if grammar is not None and len(suspects) > 1:
+        suspects.append(Suspect(grammar=grammar, param="tools"))
+    return suspects
 
 
 def notices_of(request: ChatRequest, prompt_format: PromptFormat) -> tuple[Notice, ...]:

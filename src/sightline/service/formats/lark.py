@@ -13,23 +13,31 @@ ANY_TEXT = r"/(.|\n)*/"
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
-def json_value(schema: Mapping[str, Any] | bool | None) -> str:
-    """Return the expression for JSON of `schema`; None stands for any object."""
+def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False) -> str:
+    """Return the expression for JSON of `schema`; None stands for any object.
+
+    A `lenient` one leaves out what cannot be enforced, instead of being refused for it.
+    """
     if schema is None:
         closed: dict[str, Any] = {"type": "object"}
     elif isinstance(schema, bool):
         closed = {} if schema else {"not": {}}
     else:
         closed = dict(schema)
-    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": False}
+    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
     return f"%json {json.dumps(closed)}"
 
 
-def arguments_of(tool: Tool) -> str:
+def arguments_of(tool: Tool, *, lenient: bool = False) -> str:
     """Return the expression for the arguments of a call: an object, whatever the schema says."""
     if not tool.parameters:
         return json_value(NO_ARGUMENTS)
-    return json_value({"type": "object", **tool.parameters})
+    return json_value({"type": "object", **tool.parameters}, lenient=lenient)
+
+
+def whole(expression: str) -> str:
+    """Return the grammar of answers that are `expression` and nothing else."""
+    return f"%llguidance {{}}\nstart: {expression}"
 
 
 def literal(text: str) -> str:

@@ -1,0 +1,114 @@
+"""Judging a JSON schema before anything is built from it: its size, its shape, its references.
+
+What a keyword means, and whether it can be enforced, is judged by the compiler (`grammar_check`).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sightline.core.errors import RequestError, shorten
+from sightline.core.limits import Limits
+
+TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
+_MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+_SINGLE = (
+    "items",
+    "additionalProperties",
+    "additionalItems",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "contains",
+    "propertyNames",
+    "not",
+    "if",
+    "then",
+    "else",
+)
+
+
+def check_schema(schema: Mapping[str, Any] | bool, param: str, limits: Limits) -> None:
+    """Raise `RequestError` (`schema_too_complex`, `invalid_schema`) for what needs no compiler."""
+    size = len(json.dumps(schema, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size > limits.max_schema_bytes:
+        raise too_complex(param, f"{size} bytes; limit {limits.max_schema_bytes}.")
+    num_properties = 0
+    for place, part, depth in walk(schema):
+        if depth > limits.max_schema_depth:
+            raise too_complex(param, f"depth {depth}; limit {limits.max_schema_depth}.")
+        if not isinstance(part, dict):
+            if not isinstance(part, bool):
+                raise invalid(param, f"{place} is not a schema.")
+            continue
+        properties = part.get("properties")
+        if isinstance(properties, dict):
+            num_properties += len(properties)
+            if num_properties > limits.max_schema_properties:
+                raise too_complex(param, f"more than {limits.max_schema_properties} properties.")
+        _check_keywords(part, place, param)
+
+
+def walk(schema: object, place: str = "$", depth: int = 1) -> Iterator[tuple[str, object, int]]:
+    """Yield every schema in `schema`, itself first, with its path and its depth."""
+    # A stack of its own: a schema may be as deep as the JSON parser lets it be.
+    waiting = [(place, schema, depth)]
+    while waiting:
+        place, part, depth = waiting.pop()
+        yield place, part, depth
+        if isinstance(part, dict):
+            waiting.extend(
+                (f"{place}.{shorten(step)}", inner, depth + 1) for step, inner in _inside(part)
+            )
+
+
+def path_of(schema: object, keyword: str) -> str:
+    """Return where `keyword` stands for the first time."""
+    for place, part, _ in walk(schema):
+        if isinstance(part, dict) and keyword in part:
+            return place
+    return "$"
+
+
+def too_complex(param: str, what: str) -> RequestError:
+    return RequestError(f"{param}: {what}", code="schema_too_complex", param=param)
+
+
+def invalid(param: str, what: str) -> RequestError:
+    return RequestError(f"{param}: {what}"[:300], code="invalid_schema", param=param)
+
+
+def _inside(part: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for keyword in _MAPS:
+        inner = part.get(keyword)
+        if isinstance(inner, dict):
+            yield from ((f"{keyword}.{name}", value) for name, value in inner.items())
+    for keyword in _LISTS:
+        inner = part.get(keyword)
+        if isinstance(inner, list):
+            yield from ((f"{keyword}[{index}]", value) for index, value in enumerate(inner))
+    for keyword in _SINGLE:
+        if keyword in part:
+            inner = part[keyword]
+            if isinstance(inner, list):  # the old form of prefixItems
+                yield from ((f"{keyword}[{index}]", value) for index, value in enumerate(inner))
+            else:
+                yield keyword, inner
+
+
+def _check_keywords(part: Mapping[str, Any], place: str, param: str) -> None:
+    kind = part.get("type")
+    kinds = kind if isinstance(kind, list) else [] if kind is None else [kind]
+    for one in kinds:
+        if one not in TYPES:
+            shown = f"'{shorten(one)}'" if isinstance(one, str) else "this value"
+            raise invalid(param, f"Keyword 'type' at {place}: {shown} is no type.")
+    reference = part.get("$ref")
+    if reference is not None and not (isinstance(reference, str) and reference.startswith("#")):
+        raise invalid(param, f"Keyword '$ref' at {place} must begin with '#'; nothing is fetched.")
+    for keyword in ("properties", "patternProperties", "$defs", "definitions"):
+        if keyword in part and not isinstance(part[keyword], dict):
+            raise invalid(param, f"Keyword '{keyword}' at {place} must be an object.")
+    for keyword in ("allOf", "anyOf", "oneOf", "enum", "required"):
+        if keyword in part and not isinstance(part[keyword], list):
+            raise invalid(param, f"Keyword '{keyword}' at {place} must be an array.")

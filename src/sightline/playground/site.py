@@ -16,7 +16,12 @@ PREFIX = "/playground/"
 # Stands in the pages for the folder of the version at hand.
 ANY_VERSION = "/playground/assets/"
 
-PAGES = {"/": "index.html", "/compare": "compare.html", "/status": "status.html"}
+PAGES = {
+    "/": "index.html",
+    "/compare": "compare.html",
+    "/docs": "docs.html",
+    "/status": "status.html",
+}
 # These alone are told to the browser; a file of another kind is not part of the site.
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -47,7 +47,7 @@ def site_router(site: Site) -> APIRouter:
         context_of(request.scope).is_quiet = True
         return _response(request, file)
 
-    for path in ("/", "/compare", "/status", "/playground/{name:path}"):
+    for path in ("/", "/compare", "/docs", "/status", "/playground/{name:path}"):
         router.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
     return router
 

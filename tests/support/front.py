@@ -47,13 +47,13 @@ class ByteTokenizer:
     def __init__(self, path: str) -> None:
         config = json.loads((TOKENIZER_FILE.parent / "tokenizer_config.json").read_text())
         rows = config["added_tokens_decoder"].items()
-        self._specials = {row["content"]: int(token_id) for token_id, row in rows}
+        self.special_tokens = {row["content"]: int(token_id) for token_id, row in rows}
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8", "surrogatepass"))
 
     def special_id(self, name: str) -> int:
-        return self._specials[name]
+        return self.special_tokens[name]
 
     def token_bytes(self, token_id: int) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""

@@ -27,6 +27,7 @@ from sightline.core.engine import (
     FinishReason,
     SquareImagePolicy,
     TokenDelta,
+    TokenLogprobs,
 )
 from sightline.core.errors import SightlineError
 from sightline.core.prompt import Prompt
@@ -240,7 +241,7 @@ def _plan(
         elif len(token_ids) == left:
             finish_reason = "length"
         left -= len(token_ids)
-        yield _delta(token_ids, finish_reason, time_s)
+        yield _delta(token_ids, finish_reason, time_s, params.logprobs)
         if finish_reason is not None:
             return
         time_s = None
@@ -248,14 +249,28 @@ def _plan(
         yield reply.error
     else:
         token_ids = (END_OF_TEXT,) if reply.finish_reason == "stop" else ()
-        yield _delta(token_ids, reply.finish_reason, time_s)
+        yield _delta(token_ids, reply.finish_reason, time_s, params.logprobs)
 
 
 def _delta(
-    token_ids: tuple[int, ...], finish_reason: FinishReason | None, time_s: float | None
+    token_ids: tuple[int, ...],
+    finish_reason: FinishReason | None,
+    time_s: float | None,
+    num_top: int | None,
 ) -> TokenDelta:
+    """Return a delta; likelihoods are those of a model that is always sure of the next byte."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    if num_top is not None:
+        logprobs = tuple(
+            TokenLogprobs(
+                logprob=-0.5,
+                top=tuple(((token_id + i) % NUM_TOKENS, -0.5 - i) for i in range(num_top)),
+            )
+            for token_id in token_ids
+        )
     return TokenDelta(
         token_ids=token_ids,
+        logprobs=logprobs,
         finish_reason=finish_reason,
         queue_s=time_s,
         encode_s=time_s,

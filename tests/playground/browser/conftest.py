@@ -62,7 +62,9 @@ class Visit:
 
     def unexpected(self) -> list[str]:
         return [
-            problem for problem in self.problems if not any(text in problem for text in self.expected)
+            problem
+            for problem in self.problems
+            if not any(text in problem for text in self.expected)
         ]
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from front import Front, eventually
+from tests.playground.browser.conftest import Open, answers, ask, wait_for_answer
 
 from sightline.backends.fake import Reply
 from sightline.core.errors import InternalError
-from tests.playground.browser.conftest import Open, answers, ask, wait_for_answer
 
 pytestmark = pytest.mark.e2e
 
@@ -193,9 +193,7 @@ def test_a_file_of_something_else_is_not_imported(
     page.get_by_text("was not exported from here").wait_for()
 
 
-def test_the_code_of_the_request_is_there_to_copy(
-    front: Front, visit: Open, picture: Path
-) -> None:
+def test_the_code_of_the_request_is_there_to_copy(front: Front, visit: Open, picture: Path) -> None:
     page = visit(permissions=["clipboard-read", "clipboard-write"]).page
     page.locator(".composer input[type=file]").set_input_files(picture)
     page.locator(".tray-item").wait_for()

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from front import Front
+from tests.playground.browser.conftest import Open, ask, wait_for_answer
 
 from sightline.backends.fake import Reply
-from tests.playground.browser.conftest import Open, ask, wait_for_answer
 
 if TYPE_CHECKING:
     from playwright.sync_api import JSHandle, Page

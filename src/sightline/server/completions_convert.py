@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sightline.core.chat import ChatRequest, FinishReason, Notice, TokenLikelihood, Usage
+from sightline.core.chat import (
+    ChatRequest,
+    FinishReason,
+    Likelihood,
+    Notice,
+    TokenLikelihood,
+    Usage,
+)
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.server.completions_schema import CompletionBody
@@ -173,22 +180,22 @@ class LegacyLogprobs:
             offsets.append(self._offset)
             self._offset += len(token.raw.decode("utf-8", "ignore"))
         return {
-            "tokens": [token_text(token.raw) for token in tokens],
+            "tokens": [token_text(token) for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
             "top_logprobs": [
-                {token_text(other.raw): other.logprob for other in reversed(token.top)}
+                {token_text(other): other.logprob for other in reversed(token.top)}
                 for token in tokens
             ],
             "text_offset": offsets,
         }
 
 
-def token_text(raw: bytes) -> str:
+def token_text(token: Likelihood) -> str:
     """Return a token as text; a part of a character is spelled out as its bytes."""
     try:
-        return raw.decode()
+        return token.raw.decode() or token.text
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.raw)
 
 
 def add_usage(usages: Sequence[Usage]) -> Usage:

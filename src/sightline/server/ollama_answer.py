@@ -118,7 +118,7 @@ def show_object(model: ServedModel) -> dict[str, object]:
             f"{family}.context_length": info.max_model_len,
             f"{family}.vocab_size": info.vocab_size,
         },
-        "capabilities": ["completion", *(["vision"] if info.image_policy else [])],
+        "capabilities": ["completion", *(["vision"] if info.image_policy else []), "tools"],
     }
 
 

@@ -45,11 +45,7 @@ class AnswerForm:
         """Return the likelihoods of `tokens`; null when nobody asked."""
         if not self.logprobs:
             return None
-        content = [
-            {**_likelihood(token), "top_logprobs": [_likelihood(other) for other in token.top]}
-            for token in tokens
-        ]
-        return {"content": content, "refusal": None}
+        return {"content": likelihoods(tokens), "refusal": None}
 
     def finish_reason(self, reason: FinishReason) -> str:
         return "function_call" if self.legacy_functions and reason == "tool_calls" else reason
@@ -97,6 +93,13 @@ def _call(call: ToolCall) -> Json:
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments},
     }
+
+
+def likelihoods(tokens: Sequence[TokenLikelihood]) -> list[Json]:
+    return [
+        {**_likelihood(token), "top_logprobs": [_likelihood(other) for other in token.top]}
+        for token in tokens
+    ]
 
 
 def _likelihood(token: Likelihood) -> Json:

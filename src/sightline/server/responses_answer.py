@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sightline.core.chat import FinishReason, Likelihood, TokenLikelihood, ToolCall, Usage
-from sightline.server.completions_convert import token_text
+from sightline.core.chat import FinishReason, TokenLikelihood, ToolCall, Usage
+from sightline.server.openai_answers import likelihoods
 from sightline.server.responses_schema import ResponsesBody
 from sightline.server.whole_answer import WholeChoice
 
@@ -133,7 +133,7 @@ def text_part(text: str, logprobs: Sequence[TokenLikelihood] = ()) -> Json:
         "type": "output_text",
         "text": text,
         "annotations": [],
-        "logprobs": logprob_list(logprobs),
+        "logprobs": likelihoods(logprobs),
     }
 
 
@@ -145,19 +145,4 @@ def call_item(item_id: str, call: ToolCall, status: ItemStatus) -> Json:
         "name": call.name,
         "arguments": call.arguments,
         "status": status,
-    }
-
-
-def logprob_list(tokens: Sequence[TokenLikelihood]) -> list[Json]:
-    return [
-        {**_likelihood(token), "top_logprobs": [_likelihood(other) for other in token.top]}
-        for token in tokens
-    ]
-
-
-def _likelihood(token: Likelihood) -> Json:
-    return {
-        "token": token_text(token.raw),
-        "bytes": list(token.raw),
-        "logprob": token.logprob,
     }

@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sightline.core.chat import ChatDelta, TokenLikelihood, ToolCall, ToolCallDelta, Usage
+from sightline.server.openai_answers import likelihoods
 from sightline.server.responses_answer import (
     ItemStatus,
     Json,
     ResponseForm,
     call_item,
     final_status,
-    logprob_list,
     message_item,
     new_id,
     reasoning_item,
@@ -59,7 +59,7 @@ class ResponseEvents:
             yield self._gain("reasoning_text.delta", delta.reasoning)
         if delta.text or delta.logprobs:
             yield from self._enter("message")
-            logprobs = logprob_list(delta.logprobs)
+            logprobs = likelihoods(delta.logprobs)
             yield self._gain(
                 "output_text.delta", delta.text, logprobs=logprobs, likelihoods=delta.logprobs
             )
@@ -121,7 +121,7 @@ class ResponseEvents:
             case "reasoning":
                 yield self._event("reasoning_text.done", **self._place(), text=text)
             case "message":
-                logprobs = logprob_list(item.logprobs)
+                logprobs = likelihoods(item.logprobs)
                 yield self._event("output_text.done", **self._place(), text=text, logprobs=logprobs)
             case _:
                 assert item.call is not None

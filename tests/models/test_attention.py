@@ -73,7 +73,7 @@ def test_any_cut_into_chunks_and_blocks_attends_as_one_pass(
         rows(3, num_tokens, num_groups),
     )
     expected = by_the_book(query, key, value)
-    whole = CausalAttention(num_tokens)(0, query, key, value)
+    whole = CausalAttention()(0, query, key, value)
     torch.testing.assert_close(whole, expected, atol=1e-5, rtol=0)
 
     num_blocks = -(-num_tokens // block_size)
@@ -88,7 +88,7 @@ def test_any_cut_into_chunks_and_blocks_attends_as_one_pass(
 
 def test_a_single_token_of_a_batch_attends_to_itself_alone() -> None:
     query, value = torch.randn(2, 3, 1, 4, HEAD_DIM), torch.randn(2, 3, 1, 2, HEAD_DIM)
-    out = CausalAttention(1)(0, query, value, value)
+    out = CausalAttention()(0, query, value, value)
     assert torch.allclose(out, value.repeat_interleave(2, dim=-2).flatten(-2))
 
 

@@ -1,8 +1,13 @@
 """The one place where queries meet keys.
 
+A token's result has the same bits whatever stands beside it, however its prompt was cut, and
+whether it was prefilled or decoded: keys are shown in lengths that leave no trace, the unwritten
+ones masked (see `slot_reader`), and query rows stand in whole tiles, because kernels for a few
+rows add up in another order.
+
 Shapes: T new tokens, S slots attended to, H query heads, G KV groups, R = H / G query heads per
-group, Dh head width. Query head h reads KV group h // R. A group's query heads are handled
-together and the group's keys are never repeated in memory.
+group, Dh head width, N sequences. Query head h reads KV group h // R; a group's query heads are
+handled together and its keys are never repeated in memory.
 """
 
 from collections.abc import Sequence
@@ -13,6 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models.kv_pool import KVPool, Segment
+from sightline.models.slot_reader import SlotReader
+
+ROW_TILE = 8
+# A sequence of up to so many slots is read as if it were as long as the longest beside it.
+SHORT = 512
 
 
 class Attention(Protocol):
@@ -26,114 +36,134 @@ class Attention(Protocol):
 class CausalAttention:
     """Among the T tokens themselves, with nothing remembered. Any leading dimensions."""
 
-    def __init__(self, num_tokens: int) -> None:
-        self._is_causal = num_tokens > 1
-
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return _attend(query, key, value, mask=None, is_causal=self._is_causal)
+        *batch, num_tokens, num_heads, head_dim = query.shape
+        num_groups = key.shape[-2]
+        # [..., G, R, T, Dh] against [..., G, 1, T, Dh]
+        query = query.reshape(*query.shape[:-2], num_groups, -1, head_dim).movedim(-4, -2)
+        rows = query.flatten(0, -4)
+        key, value = (
+            kv.transpose(-3, -2).unsqueeze(-3).flatten(0, -4).expand_as(rows) for kv in (key, value)
+        )
+        mixed = F.scaled_dot_product_attention(rows, key, value, is_causal=True)
+        mixed = mixed.view(*query.shape)
+        return mixed.movedim(-2, -4).reshape(*batch, num_tokens, num_heads * head_dim)
 
 
 class PagedAttention:
     """Among the sequences of a flattened batch, each with its own slots of a pool; see `Segment`.
 
-    Raises ValueError, with nothing written, if the segments do not fit the batch or the pool.
+    The batch may have further rows behind those of the segments; their results are zeros. Raises
+    ValueError, with nothing written, if the segments do not fit the pool or have not `num_rows`.
     """
 
-    def __init__(self, pool: KVPool, segments: Sequence[Segment], num_tokens: int) -> None:
+    def __init__(self, pool: KVPool, segments: Sequence[Segment], num_rows: int) -> None:
+        for segment in segments:
+            pool.check(segment)
+        if sum(segment.num_new for segment in segments) != num_rows:
+            raise ValueError(f"the segments do not add up to the batch's {num_rows} rows")
         self._pool = pool
-        self._plans = [_Plan(segment, pool) for segment in segments]
-        if sum(plan.num_new for plan in self._plans) != num_tokens:
-            raise ValueError(f"the segments do not add up to the batch's {num_tokens} rows")
-        self._new_slots = torch.cat(
-            [plan.slots[-plan.num_new :] for plan in self._plans]
-            or [torch.empty(0, dtype=torch.int64, device=pool.keys.device)]
-        )
+        self._num_rows = num_rows
+        new_slots = [
+            slot for segment in segments for slot in pool.slots(segment, segment.num_cached)
+        ]
+        self._new_slots = torch.tensor(new_slots, dtype=torch.int64, device=pool.device)
+        self._bodies: list[_Decodes | _Chunk] = []
+        decodes: list[tuple[int, Segment]] = []
+        row = 0
+        for segment in segments:
+            pool.clean_tail(segment)
+            if segment.num_new == 1:
+                decodes.append((row, segment))
+            else:
+                self._bodies.append(_Chunk(pool, row, segment))
+            row += segment.num_new
+        self._bodies += [_Decodes(pool, group) for group in _groups(decodes)]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Leading dimensions are not allowed here."""
-        keys = self._pool.keys[layer].flatten(0, 1)
-        values = self._pool.values[layer].flatten(0, 1)
-        keys.index_copy_(0, self._new_slots, key)
-        values.index_copy_(0, self._new_slots, value)
-        parts = torch.split(query, [plan.num_new for plan in self._plans])
-        mixed = [
-            plan.attend(rows, keys, values) for plan, rows in zip(self._plans, parts, strict=True)
-        ]
-        return mixed[0] if len(mixed) == 1 else torch.cat(mixed)
+        keys, values = self._pool.keys[layer], self._pool.values[layer]
+        keys.flatten(0, 1).index_copy_(0, self._new_slots, key[: self._num_rows])
+        values.flatten(0, 1).index_copy_(0, self._new_slots, value[: self._num_rows])
+        if len(self._bodies) == 1 and len(query) == self._num_rows:
+            return self._bodies[0].attend(query, keys, values)
+        mixed = query.new_zeros(len(query), query.shape[1] * query.shape[2])
+        for body in self._bodies:
+            mixed[body.rows] = body.attend(query[body.rows], keys, values)
+        return mixed
 
 
-class _Plan:
-    """How one segment attends, the same in every layer."""
+class _Chunk:
+    """Several new rows of one sequence."""
 
-    def __init__(self, segment: Segment, pool: KVPool) -> None:
-        self.num_new, num_slots = segment.num_new, segment.num_slots
-        block_size = pool.block_size
-        num_blocks = -(-num_slots // block_size)
-        blocks = torch.tensor(segment.blocks[:num_blocks], dtype=torch.int64)
-        if segment.num_new < 1 or segment.num_cached < 0:
-            raise ValueError(f"a segment needs at least one new row: {segment}")
-        if len(blocks) < num_blocks:
-            raise ValueError(f"{num_slots} slots do not fit {len(blocks)} blocks of {block_size}")
-        if not 0 <= int(blocks.min()) <= int(blocks.max()) < pool.num_blocks:
-            raise ValueError(f"the pool has no block {segment.blocks}, only {pool.num_blocks}")
-        slots = (blocks[:, None] * block_size + torch.arange(block_size)).flatten()[:num_slots]
-        # A run of neighbouring blocks is read where it lies.
-        in_one_piece = num_blocks == 1 or bool((blocks.diff() == 1).all())
-        first = int(slots[0])
-        self._run = slice(first, first + num_slots) if in_one_piece else None
-        device = pool.keys.device
-        self.slots = slots.to(device)
-        # One query sees everything, and queries that begin at slot 0 have a kernel of their own;
-        # only a later chunk needs a mask in memory.
-        self._is_causal = self.num_new > 1 and segment.num_cached == 0
+    def __init__(self, pool: KVPool, row: int, segment: Segment) -> None:
+        self.rows = slice(row, row + segment.num_new)
+        self._reader = SlotReader(pool, [segment])
+        self._padding = -segment.num_new % ROW_TILE
+        # Rows that begin at slot 0 have a kernel of their own; a later chunk needs its mask.
         self._mask = (
-            torch.ones(self.num_new, num_slots, dtype=torch.bool, device=device).tril(
-                segment.num_cached
-            )
-            if self.num_new > 1 and segment.num_cached > 0
+            torch.full(
+                (segment.num_new + self._padding, self._reader.num_slots),
+                -torch.inf,
+                dtype=pool.keys.dtype,
+                device=pool.device,
+            ).triu(segment.num_cached + 1)
+            if segment.num_cached > 0
             else None
         )
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Return `[T, H * Dh]` for query `[T, H, Dh]` and a layer's slots `[N * B, G, Dh]`."""
-        if self._run is not None:
-            key, value = keys[self._run], values[self._run]
-        else:
-            key, value = keys.index_select(0, self.slots), values.index_select(0, self.slots)
-        return _attend(query, key, value, mask=self._mask, is_causal=self._is_causal)
-
-
-def _attend(
-    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool
-) -> Tensor:
-    """Return `[..., T, H * Dh]` for query `[..., T, H, Dh]`, key and value `[..., S, G, Dh]`."""
-    *batch, num_tokens, num_heads, head_dim = query.shape
-    num_slots, num_groups = key.shape[-3], key.shape[-2]
-    queries_per_group = num_heads // num_groups
-    # [..., G, R, T, Dh] against [..., G, 1, S, Dh]
-    query = query.reshape(*batch, num_tokens, num_groups, queries_per_group, head_dim)
-    query = query.movedim(-4, -2)
-    key = key.transpose(-3, -2)
-    value = value.transpose(-3, -2)
-    if num_tokens == 1:
-        # A single query needs no mask, so the group's heads can stand as rows of one product.
-        mixed = F.scaled_dot_product_attention(
-            query.squeeze(-2).reshape(-1, num_groups, queries_per_group, head_dim),
-            key.reshape(-1, num_groups, num_slots, head_dim),
-            value.reshape(-1, num_groups, num_slots, head_dim),
+        """Return `[T, H * Dh]` for query `[T, H, Dh]` and all blocks of a layer."""
+        num_groups, head_dim = keys.shape[-2:]
+        # [G, R, T, Dh] against [G, 1, S, Dh]
+        rows = query.reshape(len(query), num_groups, -1, head_dim).permute(1, 2, 0, 3)
+        if self._padding:
+            rows = F.pad(rows, (0, 0, 0, self._padding))
+        key, value = (
+            slots.permute(2, 0, 1, 3).expand(-1, rows.shape[1], -1, -1)
+            for slots in self._reader.read(keys, values)
         )
-        return mixed.reshape(*batch, 1, num_heads * head_dim)
-    mixed = F.scaled_dot_product_attention(
-        query.reshape(-1, queries_per_group, num_tokens, head_dim),
-        _share(key.reshape(-1, 1, num_slots, head_dim), queries_per_group),
-        _share(value.reshape(-1, 1, num_slots, head_dim), queries_per_group),
-        attn_mask=mask,
-        is_causal=is_causal,
-    )
-    mixed = mixed.reshape(*batch, num_groups, queries_per_group, num_tokens, head_dim)
-    return mixed.movedim(-2, -4).reshape(*batch, num_tokens, num_heads * head_dim)
+        mixed = F.scaled_dot_product_attention(
+            rows, key, value, attn_mask=self._mask, is_causal=self._mask is None
+        )
+        return mixed.permute(2, 0, 1, 3)[: len(query)].flatten(1)
 
 
-def _share(rows: Tensor, num_heads: int) -> Tensor:
-    """Show `[B, 1, S, Dh]` as `[B, num_heads, S, Dh]` without copying it."""
-    return rows.expand(-1, num_heads, -1, -1)
+class _Decodes:
+    """One new row each of several sequences, of about the same length."""
+
+    def __init__(self, pool: KVPool, group: Sequence[tuple[int, Segment]]) -> None:
+        rows, segments = [row for row, _ in group], [segment for _, segment in group]
+        is_run = rows == list(range(rows[0], rows[0] + len(rows)))
+        self.rows: slice | list[int] = slice(rows[0], rows[0] + len(rows)) if is_run else rows
+        self._reader = SlotReader(pool, segments)
+        lengths = torch.tensor([segment.num_slots for segment in segments])
+        is_unwritten = torch.arange(self._reader.num_slots) >= lengths[:, None]
+        mask = torch.zeros(is_unwritten.shape, dtype=pool.keys.dtype)
+        self._mask = mask.masked_fill_(is_unwritten, -torch.inf)[:, None, None].to(pool.device)
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return `[N, H * Dh]` for query `[N, H, Dh]` and all blocks of a layer."""
+        # A group's heads stand as rows of one product: [N, G, R, Dh] against [N, G, S, Dh].
+        num_groups, head_dim = keys.shape[-2:]
+        heads = query.reshape(len(query), num_groups, -1, head_dim)
+        num_heads = heads.shape[2]
+        if num_heads % ROW_TILE:
+            heads = F.pad(heads, (0, 0, 0, -num_heads % ROW_TILE))
+        key, value = self._reader.read(keys, values)
+        mixed = F.scaled_dot_product_attention(
+            heads, key.transpose(1, 2), value.transpose(1, 2), attn_mask=self._mask
+        )
+        return mixed[:, :, :num_heads].flatten(1)
+
+
+def _groups(decodes: list[tuple[int, Segment]]) -> list[list[tuple[int, Segment]]]:
+    """Put sequences together whose lengths differ by less than half."""
+    groups: list[list[tuple[int, Segment]]] = []
+    longest = 0
+    for decode in sorted(decodes, key=lambda decode: decode[1].num_slots, reverse=True):
+        if not groups or max(2 * decode[1].num_slots, SHORT) < longest:
+            groups.append([])
+            longest = decode[1].num_slots
+        groups[-1].append(decode)
+    return [sorted(group, key=lambda decode: decode[0]) for group in groups]

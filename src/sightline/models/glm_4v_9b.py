@@ -23,6 +23,7 @@ from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
 from sightline.models.kv_pool import KVCache, KVPool, Segment
+from sightline.models.linear import GatedLinear, Linear, PatchLinear, pad_rows
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
@@ -218,32 +219,31 @@ class SelfAttention(nn.Module):
         self.num_groups = config.num_groups
         self.head_dim = config.head_dim
         width = config.num_heads * config.head_dim
-        self.query_key_value = nn.Linear(
+        self.query_key_value = Linear(
             config.hidden_size,
             width + 2 * config.num_groups * config.head_dim,
             bias=config.has_qkv_bias,
         )
-        self.dense = nn.Linear(width, config.hidden_size, bias=False)
+        self.dense = Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+    def forward(self, x: Tensor, residual: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         num_turned = self.num_heads + self.num_groups
         rows: Tensor = self.query_key_value(x)
         heads = rows.view(*rows.shape[:-1], -1, self.head_dim)
         turned = rotate(heads[..., :num_turned, :])
         query, key = turned[..., : self.num_heads, :], turned[..., self.num_heads :, :]
         value = heads[..., num_turned:, :]
-        return self.dense(attend(self.layer, query, key, value))
+        return self.dense.plus(attend(self.layer, query, key, value), residual)
 
 
 class GatedMlp(nn.Module):
     def __init__(self, width: int, inner_width: int) -> None:
         super().__init__()
-        self.dense_h_to_4h = nn.Linear(width, 2 * inner_width, bias=False)
-        self.dense_4h_to_h = nn.Linear(inner_width, width, bias=False)
+        self.dense_h_to_4h = GatedLinear(width, inner_width)
+        self.dense_4h_to_h = Linear(inner_width, width, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.dense_h_to_4h(x).chunk(2, dim=-1)
-        return self.dense_4h_to_h(F.silu(gate) * up)
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.dense_4h_to_h.plus(self.dense_h_to_4h(x), residual)
 
 
 class DecoderLayer(nn.Module):
@@ -255,8 +255,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(config.hidden_size, config.ffn_hidden_size)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = x + self.self_attention(self.input_layernorm(x), rotate, attend)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = self.self_attention(self.input_layernorm(x), x, rotate, attend)
+        return self.mlp(self.post_attention_layernorm(x), x)
 
 
 class Encoder(nn.Module):
@@ -278,13 +278,13 @@ class Encoder(nn.Module):
 class PatchEmbedding(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size)
+        self.proj = PatchLinear(3, config.hidden_size, config.patch_size)
         self.cls_embedding = nn.Parameter(torch.zeros(1, config.hidden_size))
         self.position_embedding = nn.Embedding(config.num_positions, config.hidden_size)
 
     def forward(self, values: Tensor) -> Tensor:
         """Turn `[N, 3, S, S]` into `[N, 1 + P, W]`, the class row first."""
-        patches = self.proj(values).flatten(2).transpose(1, 2)
+        patches = self.proj(values)
         cls = self.cls_embedding.to(patches.dtype).expand(len(patches), 1, -1)
         return torch.cat((cls, patches), dim=1) + self.position_embedding.weight
 
@@ -293,8 +293,8 @@ class VisionAttention(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.query_key_value = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
@@ -306,11 +306,11 @@ class VisionAttention(nn.Module):
 class VisionMlp(nn.Module):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(self.fc1.gelu(x))
 
 
 class VisionLayer(nn.Module):
@@ -342,15 +342,15 @@ class VisionTransformer(nn.Module):
 class Connector(nn.Module):
     def __init__(self, width: int, inner_width: int) -> None:
         super().__init__()
-        self.linear_proj = nn.Linear(width, width, bias=False)
+        self.linear_proj = Linear(width, width, bias=False)
         self.norm1 = nn.LayerNorm(width, CONNECTOR_NORM_EPS)
-        self.gate_proj = nn.Linear(width, inner_width, bias=False)
-        self.dense_h_to_4h = nn.Linear(width, inner_width, bias=False)
-        self.dense_4h_to_h = nn.Linear(inner_width, width, bias=False)
+        self.gate_proj = Linear(width, inner_width, bias=False)
+        self.dense_h_to_4h = Linear(width, inner_width, bias=False)
+        self.dense_4h_to_h = Linear(inner_width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm1(self.linear_proj(x)))
-        return self.dense_4h_to_h(F.silu(self.gate_proj(x)) * self.dense_h_to_4h(x))
+        return self.dense_4h_to_h(self.dense_h_to_4h.times(x, self.gate_proj.silu(x)))
 
 
 class VisionTower(nn.Module):
@@ -361,7 +361,7 @@ class VisionTower(nn.Module):
         self.config = config
         self.patch_embedding = PatchEmbedding(config)
         self.transformer = VisionTransformer(config)
-        self.conv = nn.Conv2d(config.hidden_size, model_width, DOWNSAMPLING, DOWNSAMPLING)
+        self.conv = PatchLinear(config.hidden_size, model_width, DOWNSAMPLING)
         self.linear_proj = Connector(model_width, inner_width)
         self.boi = nn.Parameter(torch.zeros(1, 1, model_width))
         self.eoi = nn.Parameter(torch.zeros(1, 1, model_width))
@@ -371,7 +371,7 @@ class VisionTower(nn.Module):
         grid = self.config.grid_size
         patches = self.transformer(self.patch_embedding(values))[:, 1:]
         picture = patches.transpose(1, 2).unflatten(2, (grid, grid))
-        rows = self.linear_proj(self.conv(picture).flatten(2).transpose(1, 2))
+        rows = self.linear_proj(self.conv(picture))
         boi, eoi = (edge.to(rows.dtype).expand(len(rows), 1, -1) for edge in (self.boi, self.eoi))
         return torch.cat((boi, rows, eoi), dim=1) / self.config.scaling_factor
 
@@ -391,7 +391,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.embedding = Embedding(config)
         self.encoder = Encoder(config)
-        self.output_layer = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.output_layer = Linear(config.hidden_size, config.vocab_size, bias=False)
         self.vision = (
             VisionTower(config.vision, config.hidden_size, config.ffn_hidden_size)
             if config.vision is not None
@@ -422,11 +422,11 @@ class Glm4v(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.transformer.output_layer.weight.dtype
+        return self.transformer.embedding.word_embeddings.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.transformer.output_layer.weight.device
+        return self.transformer.embedding.word_embeddings.weight.device
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         return self.encode_pixel_values(normalise_pixels(pixels))
@@ -462,19 +462,23 @@ class Glm4v(nn.Module):
             hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
             cache.advance(num_new)
             return hidden
-        return self._run(embeds, positions, CausalAttention(embeds.shape[-2]))
+        return self._run(embeds, positions, CausalAttention())
 
     def forward_batch(
         self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
     ) -> Tensor:
-        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+        num_rows = len(embeds)
+        attend = PagedAttention(pool, segments, num_rows)
+        return self._run(pad_rows(embeds), pad_rows(positions), attend)[:num_rows]
 
     def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
         return self.transformer.encoder(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.transformer.output_layer(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        logits = self.transformer.output_layer(pad_rows(rows))[: len(rows)]
+        return logits.view(*hidden.shape[:-1], -1)
 
     def allocate_cache(self, max_len: int) -> KVCache:
         return KVCache(self.allocate_pool(1, max_len))

@@ -67,6 +67,10 @@ class KVPool:
         return self.keys.shape[2]
 
     @property
+    def device(self) -> torch.device:
+        return self.keys.device
+
+    @property
     def size_bytes(self) -> int:
         return self.keys.nbytes + self.values.nbytes
 
@@ -74,6 +78,42 @@ class KVPool:
     def block_bytes(self) -> int:
         """Memory of one block, all layers together."""
         return self.size_bytes // self.num_blocks
+
+    def count_blocks(self, segment: Segment) -> int:
+        """Return how many of its blocks a segment needs."""
+        return -(-segment.num_slots // self.block_size)
+
+    def check(self, segment: Segment) -> None:
+        """Raise ValueError for a segment that does not fit its blocks or the pool."""
+        if segment.num_new < 1 or segment.num_cached < 0:
+            raise ValueError(f"a segment needs at least one new row: {segment}")
+        blocks = segment.blocks[: self.count_blocks(segment)]
+        if len(blocks) < self.count_blocks(segment):
+            raise ValueError(
+                f"{segment.num_slots} slots do not fit {len(blocks)} blocks of {self.block_size}"
+            )
+        if not 0 <= min(blocks) <= max(blocks) < self.num_blocks:
+            raise ValueError(f"the pool has no block of {blocks}, only {self.num_blocks}")
+
+    def slots(self, segment: Segment, first: int = 0) -> list[int]:
+        """Return where a segment's slots from `first` on lie among all slots of the pool."""
+        size = self.block_size
+        return [
+            segment.blocks[slot // size] * size + slot % size
+            for slot in range(first, segment.num_slots)
+        ]
+
+    def clean_tail(self, segment: Segment) -> None:
+        """Zero what follows a segment in its last block, if the segment is the first to enter it.
+
+        Attention reads whole tiles of slots and masks the unwritten ones, but NaN from an earlier
+        owner would get through any mask.
+        """
+        length = segment.num_slots % self.block_size
+        if length and segment.num_slots - length >= segment.num_cached:
+            block = segment.blocks[segment.num_slots // self.block_size]
+            self.keys[:, block, length:] = 0
+            self.values[:, block, length:] = 0
 
 
 class KVCache:

@@ -1,0 +1,211 @@
+"""Linear layers that give a row the same bits alone and in any company, and stream weights fast.
+
+On a CPU the library behind `F.linear` picks its kernel by the number of rows, and kernels add up
+in different orders: a row's last bits depend on how many others stand beside it. oneDNN's packed
+kernel keeps one order from two rows on, and is faster, so `pack_linears` hands it every weight, in
+its own layout and instead of the original; a lone row is computed twice. What follows a linear
+layer (an activation, a product, a residual) is fused behind it. Where the packed kernel is missing
+or fails its check, fp32 is computed in tiles of a fixed number of rows.
+
+The operators are private to torch, hence the check. `F.linear` stays as the twin that training,
+GPUs and other processors use.
+
+Shapes: I inputs, O outputs.
+"""
+
+import logging
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+TILE = 16
+PACKED_DTYPES = (torch.float32, torch.bfloat16)
+_STEPS = ((4, 2), (8, 4), (64, 8), (256, 16))  # (up to so many rows, in steps of)
+_LAST_STEP = 32
+_ROWS_CHECKED = (1, 2, 17, 131)
+_SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
+
+
+class Linear(nn.Linear):
+    """`x W^T + b` for `[..., I]`, alone or with what follows it."""
+
+    _packed: Tensor | None = None
+    _is_tiled = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return self._plain(x)
+        return _pointwise(x, self._packed, self.bias, "none")
+
+    def silu(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return F.silu(self._plain(x))
+        return _pointwise(x, self._packed, self.bias, "swish")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return F.gelu(self._plain(x))
+        return _pointwise(x, self._packed, self.bias, "gelu")
+
+    def times(self, x: Tensor, factor: Tensor) -> Tensor:
+        """Return the product of the outputs with `factor` `[..., O]`."""
+        if self._packed is None:
+            return self._plain(x) * factor
+        return _binary(x, factor, self._packed, self.bias, "mul")
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum of the outputs and `residual` `[..., O]`."""
+        if self._packed is None:
+            return residual + self._plain(x)
+        return _binary(x, residual, self._packed, self.bias, "add")
+
+    def pack(self) -> None:
+        """Put the weight into oneDNN's layout; `weight` is gone afterwards."""
+        self._packed = _packed(self.weight.flatten(1))
+        self.register_parameter("weight", None)
+
+    def tile(self) -> None:
+        """Compute in tiles of `TILE` rows from now on."""
+        self._is_tiled = True
+
+    def _plain(self, x: Tensor) -> Tensor:
+        if not self._is_tiled:
+            return F.linear(x, self.weight.flatten(1), self.bias)
+        rows = x.reshape(-1, self.in_features)
+        tiles = torch.split(F.pad(rows, (0, 0, 0, -len(rows) % TILE)), TILE)
+        out = torch.cat([F.linear(tile, self.weight.flatten(1), self.bias) for tile in tiles])
+        return out[: len(rows)].view(*x.shape[:-1], self.out_features)
+
+
+class PatchLinear(Linear):
+    """A convolution over patches that touch but do not overlap, with a convolution's weight."""
+
+    def __init__(self, num_channels: int, out_features: int, patch_size: int) -> None:
+        super().__init__(num_channels * patch_size**2, out_features)
+        self.patch_size = patch_size
+        shape = (out_features, num_channels, patch_size, patch_size)
+        self.weight = nn.Parameter(self.weight.detach().view(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn `[N, C, h * patch_size, w * patch_size]` into `[N, h * w, O]`."""
+        size = self.patch_size
+        num_images, num_channels, height, width = x.shape
+        patches = x.reshape(
+            num_images, num_channels, height // size, size, width // size, size
+        ).permute(0, 2, 4, 1, 3, 5)
+        return super().forward(patches.flatten(3).flatten(1, 2))
+
+
+class GatedLinear(Linear):
+    """Two layers in one weight: silu of the first half of the outputs times the second half."""
+
+    _packed_up: Tensor | None = None
+
+    def __init__(self, in_features: int, inner_features: int) -> None:
+        super().__init__(in_features, 2 * inner_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._packed is None or self._packed_up is None:
+            gate, up = self._plain(x).chunk(2, dim=-1)
+            return F.silu(gate) * up
+        return _binary(x, _pointwise(x, self._packed, None, "swish"), self._packed_up, None, "mul")
+
+    def pack(self) -> None:
+        gate, up = self.weight.chunk(2)
+        self._packed, self._packed_up = _packed(gate), _packed(up)
+        self.register_parameter("weight", None)
+
+
+def pack_linears(model: nn.Module) -> None:
+    """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
+
+    Nothing is done on other devices, nor in number formats that the packed kernel does not know.
+    The model is for inference only afterwards, and its weights cannot be read back.
+    """
+    for module in model.modules():
+        if not isinstance(module, Linear) or module.weight.device.type != "cpu":
+            continue
+        if can_pack(module.weight.dtype):
+            module.pack()
+        elif module.weight.dtype == torch.float32:
+            module.tile()
+
+
+def pad_rows(rows: Tensor) -> Tensor:
+    """Add rows of zeros behind `[T, ...]` until T is one of a small set of numbers.
+
+    oneDNN builds a kernel for every number of rows that it meets, which costs as much as a small
+    step; and a lone row needs company.
+    """
+    num_missing = round_up_rows(len(rows)) - len(rows)
+    if num_missing == 0 or rows.device.type != "cpu":
+        return rows
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, num_missing))
+
+
+def round_up_rows(num_rows: int) -> int:
+    for limit, step in _STEPS:
+        if num_rows <= limit:
+            return -(-num_rows // step) * step
+    return -(-num_rows // _LAST_STEP) * _LAST_STEP
+
+
+@lru_cache
+@torch.inference_mode()
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch on this processor has the packed kernel, and it keeps its promise."""
+    if dtype not in PACKED_DTYPES or not torch._C._has_mkldnn:
+        return False
+    try:
+        works = _keeps_its_promise(*_SHAPE_CHECKED, dtype)
+    except (RuntimeError, AttributeError, NotImplementedError):
+        works = False
+    if not works:
+        logger.warning("oneDNN's packed linear layers are not usable here; steps will be slower")
+    return works
+
+
+def _keeps_its_promise(num_outputs: int, num_inputs: int, dtype: torch.dtype) -> bool:
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(dtype)
+
+    layer = Linear(num_inputs, num_outputs, dtype=dtype)
+    layer.weight.copy_(draw(num_outputs, num_inputs) / num_inputs**0.5)
+    x, other = draw(max(_ROWS_CHECKED), num_inputs), draw(max(_ROWS_CHECKED), num_outputs)
+
+    def results(rows: int) -> list[Tensor]:
+        few, beside = x[:rows], other[:rows]
+        return [layer(few), layer.silu(few), layer.times(few, beside), layer.plus(few, beside)]
+
+    plain = results(len(x))
+    layer.pack()
+    packed = results(len(x))
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    return all(
+        torch.allclose(a.float(), b.float(), atol=tolerance, rtol=tolerance)
+        for a, b in zip(plain, packed, strict=True)
+    ) and all(torch.equal(layer(x[:rows]), packed[0][:rows]) for rows in _ROWS_CHECKED)
+
+
+def _packed(weight: Tensor) -> Tensor:
+    # The number of rows is a hint that changes nothing: one packing serves any number.
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), TILE)
+
+
+def _pointwise(x: Tensor, packed: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    if len(x) == 1 and x.dim() == 2:
+        return _pointwise(x.repeat(2, 1), packed, bias, then)[:1]
+    algorithm = "none" if then == "gelu" else ""
+    return torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, then, [], algorithm)
+
+
+def _binary(x: Tensor, other: Tensor, packed: Tensor, bias: Tensor | None, then: str) -> Tensor:
+    if len(x) == 1 and x.dim() == 2:
+        return _binary(x.repeat(2, 1), other.repeat(2, 1), packed, bias, then)[:1]
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other, packed, bias, then)

@@ -1,0 +1,200 @@
+"""A row's bits do not depend on its company: alone, in any batch, in any cut, in any blocks."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schedules import Prompt, make_prompt, run_alone, run_in_company
+from torch import Tensor, nn
+
+from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
+from sightline.models.linear import Linear, can_pack, pack_linears, round_up_rows
+from sightline.models.loading import load_model
+
+pytestmark = pytest.mark.engine
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+NUM_IDS = 190  # of the golden models, ids that mean text
+
+# (pieces of text, where a picture stands in it)
+SHAPES = st.lists(st.tuples(st.integers(1, 60), st.none() | st.integers(0, 20)), min_size=1,
+                  max_size=5)  # fmt: skip
+BLOCK_SIZES = st.sampled_from([1, 8, 16, 32, 48])
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(params=[1, 2], ids=lambda n: f"{n} threads")
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def packed(folder: str, dtype: str) -> Glm4v:
+    model = load_model(GOLDEN / folder, dtype=dtype, device="cpu").model
+    assert isinstance(model, Glm4v)
+    pack_linears(model)
+    return model
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def model(request: pytest.FixtureRequest) -> Glm4v:
+    return packed("glm4v-a", request.param)
+
+
+def assert_same_alone_and_in_company(
+    model: Glm4v, shapes: list[tuple[int, int | None]], block_size: int, random: Random
+) -> None:
+    prompts = [
+        make_prompt(model, seed, length, image_at, num_ids=NUM_IDS)
+        for seed, (length, image_at) in enumerate(shapes)
+    ]
+    for prompt, found in zip(
+        prompts, run_in_company(model, prompts, block_size, random), strict=True
+    ):
+        alone = run_alone(model, prompt)
+        assert torch.equal(found, alone)
+        assert torch.equal(model.logits(found[-1:]), model.logits(alone)[-1:])
+
+
+@pytest.mark.usefixtures("threads")
+@given(shapes=SHAPES, block_size=BLOCK_SIZES, random=st.randoms(use_true_random=False))
+@settings(
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_a_sequence_has_the_same_bits_alone_and_in_any_company_cut_and_blocks(
+    model: Glm4v, shapes: list[tuple[int, int | None]], block_size: int, random: Random
+) -> None:
+    assert_same_alone_and_in_company(model, shapes, block_size, random)
+
+
+def test_company_that_shows_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: one part in a million of the number of rows, and the test above fails."""
+    model = packed("glm4v-a", "float32")
+    plain = Linear.forward
+
+    def forward(self: Linear, x: Tensor) -> Tensor:
+        return plain(self, x) * (1 + 1e-6 * len(x))
+
+    monkeypatch.setattr(Linear, "forward", forward)
+    with pytest.raises(AssertionError):
+        assert_same_alone_and_in_company(model, [(20, None), (30, 4)], 16, Random(1))
+
+
+@pytest.mark.parametrize("folder", ["glm4v-b-rope500-kv4", "glm4v-c-text"])
+def test_the_other_shapes_of_the_family_have_the_same_bits_in_company(folder: str) -> None:
+    model = packed(folder, "float32")
+    assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))
+
+
+def test_wide_layers_and_long_prompts_have_the_same_bits_in_company() -> None:
+    """More than the golden models have: one head per group, and more keys than one kernel block."""
+    torch.manual_seed(5)
+    model = Glm4v(
+        Glm4vConfig(
+            hidden_size=320,
+            num_layers=2,
+            num_heads=5,
+            num_groups=5,
+            head_dim=64,
+            ffn_hidden_size=1000,
+            vocab_size=500,
+            norm_eps=1e-6,
+            has_qkv_bias=True,
+            rope_ratio=1.0,
+            max_positions=2048,
+            eos_token_ids=(0,),
+        )
+    )
+    pack_linears(model)
+    prompts = [make_prompt(model, seed, n, None, num_ids=500) for seed, n in enumerate((700, 90))]
+    for block_size in (16, 64):
+        found = run_in_company(model, prompts, block_size, Random(block_size))
+        for prompt, rows in zip(prompts, found, strict=True):
+            assert torch.equal(rows, run_alone(model, prompt))
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_picture_has_the_same_bits_alone_and_beside_others(model: Glm4v) -> None:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, (5, 112, 112, 3), generator=generator, dtype=torch.uint8)
+    together = model.encode_images(pixels)
+    for number in range(5):
+        assert torch.equal(model.encode_images(pixels[number : number + 1])[0], together[number])
+    assert torch.equal(model.encode_images(pixels[1:4]), together[1:4])
+
+
+def test_scores_of_a_row_do_not_depend_on_the_rows_beside_it(model: Glm4v) -> None:
+    hidden = torch.randn(70, 64, generator=torch.Generator().manual_seed(1)).to(model.dtype)
+    many = model.logits(hidden)
+    for rows in (1, 2, 7, 33):
+        assert torch.equal(model.logits(hidden[:rows]), many[:rows])
+    assert torch.equal(model.logits(hidden[5]), many[5])
+
+
+def test_slots_of_an_earlier_owner_are_never_seen(model: Glm4v) -> None:
+    """A sequence that broke leaves NaN behind; the next owner of its blocks must not notice."""
+    prompt = make_prompt(model, 1, 21, None, num_ids=NUM_IDS)
+    pools = [model.allocate_pool(4, 16) for _ in range(2)]
+    pools[0].keys.fill_(torch.nan)
+    pools[0].values.fill_(torch.inf)
+    random = Random(4)
+    for pool in pools:
+        del pool
+    assert run_in_company(model, [prompt], 16, random)[0].isfinite().all()
+
+
+LAYERS: list[Callable[[Linear, Tensor, Tensor], Tensor]] = [
+    lambda layer, x, other: layer(x),
+    lambda layer, x, other: layer.silu(x),
+    lambda layer, x, other: layer.gelu(x),
+    lambda layer, x, other: layer.times(x, other),
+    lambda layer, x, other: layer.plus(x, other),
+]
+
+
+@pytest.mark.skipif(not can_pack(torch.float32), reason="no packed kernel on this processor")
+@pytest.mark.parametrize("call", LAYERS, ids=["alone", "silu", "gelu", "times", "plus"])
+def test_a_packed_layer_computes_what_its_twin_does(
+    call: Callable[[Linear, Tensor, Tensor], Tensor],
+) -> None:
+    torch.manual_seed(0)
+    layer = Linear(40, 24)
+    x, other = torch.randn(3, 5, 40), torch.randn(3, 5, 24)
+    expected = call(layer, x, other)
+    layer.pack()
+    torch.testing.assert_close(call(layer, x, other), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_tiles_stand_in_where_the_packed_kernel_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sightline.models.linear.can_pack", lambda dtype: False)
+    model = packed("glm4v-a", "float32")
+    assert isinstance(model.transformer.output_layer.weight, nn.Parameter)
+    assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))
+
+
+def test_numbers_of_rows_are_few_and_never_one() -> None:
+    rounded = [round_up_rows(n) for n in range(1, 2049)]
+    assert len(set(rounded)) < 90
+    assert min(rounded) == 2
+    assert all(n <= r <= max(2, n * 2, n + 4) and r <= n + 32 for n, r in enumerate(rounded, 1))
+
+
+def test_prompts_are_what_the_models_take() -> None:
+    prompt = make_prompt(packed("glm4v-a", "float32"), 1, 5, 2, num_ids=NUM_IDS)
+    assert isinstance(prompt, Prompt)
+    assert prompt.embeds.shape == (5 + 18, 64)

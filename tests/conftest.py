@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Before anything loads torch: beside a busy neighbour its waiting threads would take all the time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from sightline.assembly import ThreadServer, server_in_thread
 from sightline.settings import resolve
 

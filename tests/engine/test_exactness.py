@@ -94,9 +94,7 @@ def answers(desk: Bench, batch: list[Asked]) -> list[Answer]:
 def check(got: list[Answer], expected: list[Answer]) -> None:
     for (tokens, logprobs), (right, likely) in zip(got, expected, strict=True):
         assert tokens == right
-        assert [p.logprob for p in logprobs] == pytest.approx(
-            [p.logprob for p in likely], abs=TOLERANCE
-        )
+        assert [p.logprob for p in logprobs] == [p.logprob for p in likely]
 
 
 def stats(desk: Bench) -> EngineStats:

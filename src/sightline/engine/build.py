@@ -23,6 +23,7 @@ from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
+from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
 
@@ -75,6 +76,7 @@ def assemble_engine(
     """
     if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
+    pack_linears(loaded.model)
     description, is_gpu = loaded.description, loaded.device.type != "cpu"
     num_blocks = _count_blocks(options, loaded)
     num_slots = num_blocks * options.block_size

@@ -120,14 +120,18 @@ class GatedLinear(Linear):
         self.register_parameter("weight", None)
 
 
-def pack_linears(model: nn.Module) -> None:
+def pack_linears(model: object) -> None:
     """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
 
     Nothing is done on other devices, nor in number formats that the packed kernel does not know.
-    The model is for inference only afterwards, and its weights cannot be read back.
+    The model is for inference only afterwards, and its weights cannot be read back. A second call
+    changes nothing.
     """
-    for module in model.modules():
-        if not isinstance(module, Linear) or module.weight.device.type != "cpu":
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    for module in modules:
+        if not isinstance(module, Linear) or module.weight is None:
+            continue
+        if module.weight.device.type != "cpu":
             continue
         if can_pack(module.weight.dtype):
             module.pack()

@@ -31,6 +31,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config
+from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
 from sightline.models.qwen_vl import NUM_QUESTIONS, QwenVL
 from sightline.models.safetensors_file import SafetensorsFile
@@ -87,6 +88,7 @@ def check_folder(folder: Path) -> Parity:
     """Run the model in `folder` both ways. Raises StartupError if the folder cannot be read."""
     config = read_config(folder)
     model = load_model(folder, dtype="float32", device="cpu").model
+    pack_linears(model)
     if not isinstance(model, Port):
         raise StartupError(f"There is no parity check for {type(model).__name__} yet.")
     inputs = GoldenTensors(folder, INPUTS_FILE)

@@ -436,7 +436,7 @@ class QwenVL(nn.Module):
             hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
             cache.advance(num_new)
             return hidden
-        return self._run(embeds, positions, CausalAttention(embeds.shape[-2]))
+        return self._run(embeds, positions, CausalAttention())
 
     def forward_batch(
         self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]

@@ -125,6 +125,20 @@ def listing(things: Iterable[Thing], language: Language) -> str:
     return _joined(parts, language)
 
 
+def phrases_in_order(
+    things: Iterable[Thing], language: Language
+) -> tuple[tuple[str, tuple[Thing, ...]], ...]:
+    """Return the noun phrases of a `listing` in order, each with the things that it names."""
+    things = tuple(things)
+    return tuple(
+        (
+            noun(shape, color, language, is_plural=count > 1),
+            tuple(t for t in things if (t.shape, t.color) == (shape, color)),
+        )
+        for shape, color, count in _in_order(things)
+    )
+
+
 def _shades(scene: Scene, language: Language) -> str:
     if language == "zh":
         return "浅色" if scene.has_light_backdrop else "深色"

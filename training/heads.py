@@ -31,6 +31,7 @@ class Heads(nn.Module):
         self.place = nn.Parameter(torch.zeros(num_rows, width))
         self.cover = nn.Linear(width, 4 * (NUM_SHAPES + 1 + NUM_COLORS + 1))
         self.centre = nn.Linear(width, NUM_PAIRS)
+        self.form = nn.Linear(width, NUM_SHAPES)
         self.offset = nn.Linear(width, 4)
         self.cell = nn.Linear(width, num_rows)
         self.query = nn.Parameter(torch.randn(_SLOTS, width) * 0.02)
@@ -52,6 +53,8 @@ class Heads(nn.Module):
         kind, count, light, presence = whole.split([3, 5, 2, NUM_PAIRS], dim=-1)
         has_thing = ~targets.offset[..., 0].isnan()
         apart = self.offset(rows)[has_thing] - targets.offset[has_thing]
+        has_one = targets.centre.sum(-1) == 1
+        forms = targets.centre[has_one].argmax(-1) // NUM_COLORS
         is_world = targets.kind != 2
         is_shapes = targets.kind == 0
         has_digits = (targets.digits != IGNORE).any()
@@ -66,6 +69,7 @@ class Heads(nn.Module):
                 color[covered].flatten(0, 2), targets.color[covered].flatten()
             ),
             "centre": 12 * F.binary_cross_entropy_with_logits(self.centre(rows), targets.centre),
+            "form": F.cross_entropy(self.form(rows[has_one]), forms) if len(forms) else zero,
             "offset": apart.abs().mean() if len(apart) else zero,
             "kind": F.cross_entropy(kind, targets.kind),
             "count": F.cross_entropy(count[is_shapes], targets.count[is_shapes]),

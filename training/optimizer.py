@@ -1,7 +1,9 @@
 """Muon for the matrices, AdamW for the rest, one schedule for both."""
 
+from typing import Any
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 _TABLES = ("embedding", "output_layer", "rows.place", "rows.query", "boi", "eoi")
 
@@ -10,6 +12,40 @@ def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Tables are looked up, not multiplied: their rows want their own scales."""
     is_flat = parameter.ndim == 2 and min(parameter.shape) > 4
     return is_flat and not any(table in name for table in _TABLES)
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon with its matrix products in fp32: several times faster than bf16 products on a
+    CPU that has no instructions for those. Nesterov momentum, Newton-Schulz iteration, steps scaled
+    to the size of AdamW's (Jordan et al. 2024; Liu et al. 2025).
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
+                update = _orthogonal(parameter.grad.lerp(momentum, group["momentum"]), group)
+                parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                size = 0.2 * max(parameter.shape) ** 0.5
+                parameter.add_(update, alpha=-group["lr"] * size)
+
+
+def _orthogonal(matrix: Tensor, group: dict[str, Any]) -> Tensor:
+    """Return about U V^T of the singular value decomposition U S V^T."""
+    a, b, c = group["ns_coefficients"]
+    x = matrix.float()
+    x = x.T if x.shape[0] > x.shape[1] else x
+    x = x / x.norm().clamp_min(group["eps"])
+    for _ in range(group["ns_steps"]):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
 class Optimizer:
@@ -42,7 +78,7 @@ class Optimizer:
             if not is_matrix
         ]
         self.parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
+            Muon(
                 muon,
                 lr=muon_rate,
                 momentum=0.95,

@@ -1,6 +1,6 @@
 """Dialogs as token ids, exactly as the server builds them, and batches of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ from sightline.models.positions import compressed_positions
 from training.questions import Dialog, Turn
 from training.targets import IGNORE, digits_of
 from training.tokenizer import special_ids
-from training.world import COLORS, SHAPES
+from training.world import COLORS, SHAPES, Thing
 
 # Lengths are rounded up to this: matrix kernels are compiled once per shape.
 STEP = 8
@@ -25,7 +25,8 @@ class Example:
 
     `image_start` is the slot of the image's begin row, -1 without a picture. `grounds` are slots
     of words that name one thing, with its shape, colour and image row; `digits` slots of questions
-    about a number, with its three digits.
+    about a number, with its three digits. `looks` say where attention should go: a slot, whether
+    it is part of an answer, and the image's slots to look at, counted from its begin row.
     """
 
     token_ids: list[int]
@@ -33,6 +34,7 @@ class Example:
     image_start: int
     grounds: list[tuple[int, int, int, int]]
     digits: list[tuple[int, int, int, int]]
+    looks: list[tuple[int, bool, tuple[int, ...]]]
 
 
 class Writer:
@@ -70,6 +72,7 @@ class Writer:
         learned: list[tuple[int, int]] = []
         grounds: list[tuple[int, int, int, int]] = []
         digits: list[tuple[int, int, int, int]] = []
+        looks: list[tuple[int, bool, tuple[int, ...]]] = []
         image_start = -1
         if dialog.system:
             ids += [self.special["<|system|>"], *self._newline, *self.encode(dialog.system)]
@@ -81,25 +84,57 @@ class Writer:
             begin = len(ids)
             ids += self.encode(turn.question)
             if turn.focus is not None:
-                x, y = turn.focus.x, turn.focus.y
-                cell = int(y * self.grid) * self.grid + int(x * self.grid)
                 slot = begin + self._last_token(turn)
                 kinds = SHAPES.index(turn.focus.shape), COLORS.index(turn.focus.color)
-                grounds.append((slot, *kinds, cell))
+                grounds.append((slot, *kinds, self._cell(turn.focus)))
             elif turn.number:
                 first, second, third = digits_of(turn.number)
                 digits.append((len(ids) - 1, first, second, third))
+            if turn.mention and turn.things is not None:
+                looks.append((begin + self._last_token(turn), False, self._rows(turn.things)))
             if i < num_answered:
                 ids.append(self.special["<|assistant|>"])
                 begin = len(ids) - 1
                 ids += [*self._newline, *self.encode(turn.answer)]
                 learned.append((begin, len(ids)))
+                if turn.listed:
+                    looks += self._listed_looks(turn, begin + 1 + len(self._newline))
+                elif turn.things is not None:
+                    rows = self._rows(turn.things)
+                    looks += [(slot, True, rows) for slot in range(begin, len(ids))]
         if num_answered == len(dialog.turns):
             ids.append(self.special["<|user|>"])
         labels = [IGNORE] * len(ids)
         for begin, end in learned:
             labels[begin:end] = ids[begin + 1 : end + 1]
-        return Example(ids, labels, image_start, grounds, digits)
+        return Example(ids, labels, image_start, grounds, digits, looks)
+
+    def _cell(self, thing: Thing) -> int:
+        return int(thing.y * self.grid) * self.grid + int(thing.x * self.grid)
+
+    def _rows(self, things: Sequence[Thing]) -> tuple[int, ...]:
+        """Return the image's slots where `things` have their middles; the begin row if none."""
+        return tuple({1 + self._cell(thing) for thing in things}) or (0,)
+
+    def _listed_looks(self, turn: Turn, begin: int) -> Iterator[tuple[int, bool, tuple[int, ...]]]:
+        """Yield a look for every slot that says a token of a listed phrase, or is about to."""
+        ends, length = [], 0
+        for token in self.encode(turn.answer):
+            length += len(self._encoding.decode_single_token_bytes(token))
+            ends.append(length)
+        at = 0
+        for phrase, things in turn.listed:
+            at = turn.answer.find(phrase, at)
+            if at < 0:
+                return
+            first = len(turn.answer[:at].encode())
+            at += len(phrase)
+            last = len(turn.answer[:at].encode())
+            rows = self._rows(things)
+            for i, end in enumerate(ends):
+                start = ends[i - 1] if i else 0
+                if end > first and start < last:
+                    yield begin + i - 1, True, rows
 
     def _last_token(self, turn: Turn) -> int:
         """Return the index of the question's token that ends its mention, or the last one."""
@@ -130,6 +165,8 @@ class Batch:
     image_rows: Tensor  # int64 [M, 3]
     grounds: Tensor  # int64 [K, 5]: row, slot, shape, colour, image row
     digits: Tensor  # int64 [J, 5]: row, slot, three digits
+    looks: Tensor  # int64 [N', 4]: row, slot, whether in an answer, the picture's first slot
+    looked_at: Tensor  # bool [N', num_image_tokens]: the image's slots to look at
 
 
 def make_batches(
@@ -146,7 +183,8 @@ def make_batches(
         ids = np.zeros((len(part), longest), np.int64)
         labels = np.full((len(part), longest), IGNORE, np.int64)
         positions = torch.zeros((len(part), longest), dtype=torch.int64)
-        rows, grounds, digits = [], [], []
+        rows, grounds, digits, looks = [], [], [], []
+        looked_at: list[np.ndarray] = []
         for row, i in enumerate(part):
             example = examples[i]
             ids[row, : len(example.token_ids)] = example.token_ids
@@ -154,6 +192,11 @@ def make_batches(
             positions[row] = _positions(longest, example.image_start, num_image_tokens)
             grounds += [(row, *ground) for ground in example.grounds]
             digits += [(row, *number) for number in example.digits]
+            for slot, is_answer, targets in example.looks:
+                looks.append((row, slot, int(is_answer), example.image_start))
+                wanted = np.zeros(num_image_tokens, np.bool_)
+                wanted[list(targets)] = True
+                looked_at.append(wanted)
             if example.image_start >= 0:
                 rows.append((row, example.image_start, pictures[i]))
         batches.append(
@@ -164,6 +207,8 @@ def make_batches(
                 torch.tensor(rows, dtype=torch.int64).reshape(-1, 3),
                 torch.tensor(grounds, dtype=torch.int64).reshape(-1, 5),
                 torch.tensor(digits, dtype=torch.int64).reshape(-1, 5),
+                torch.tensor(looks, dtype=torch.int64).reshape(-1, 4),
+                torch.from_numpy(np.array(looked_at, np.bool_).reshape(-1, num_image_tokens)),
             )
         )
     return batches

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from training.answers import SIDES, Query, answer, noun
+from training.answers import SIDES, Query, answer, noun, phrases_in_order
 from training.phrases import HELD_OUT, Language, ask, mention, plural
 from training.world import COLORS, SHAPES, Scene, Thing
 
@@ -244,7 +244,9 @@ _SINGLE_ONLY = ("its_color", "its_shape", "its_place", "is_it")
 class Turn:
     """`mention` are the words of the question for the one thing, `focus`, that it is about.
 
-    `number` are the digits of the picture that the question is about.
+    `number` are the digits of the picture that the question is about. `things` are all that the
+    mention fits, None if the question is not about some of them; `listed` are the phrases of the
+    answer that name things, in order, with what they name.
     """
 
     question: str
@@ -253,6 +255,8 @@ class Turn:
     mention: str = ""
     focus: Thing | None = None
     number: str = ""
+    things: tuple[Thing, ...] | None = None
+    listed: tuple[tuple[str, tuple[Thing, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +356,17 @@ def picture_turn(
         text = answer(scene, asked, language)
         if text is not None and not (held_out and asked.topic not in HELD_OUT):
             question, phrase = _word(rng, asked, language, held_out)
-            focus = _focus(scene, asked, bool(phrase))
-            return Turn(question, text, asked.topic, phrase, focus, scene.number), asked
+            turn = Turn(
+                question,
+                text,
+                asked.topic,
+                phrase,
+                _focus(scene, asked, bool(phrase)),
+                scene.number,
+                _things(scene, asked),
+                _listed(scene, asked, language),
+            )
+            return turn, asked
         query = None
     fallback = Query("what")
     text = answer(scene, fallback, language) or ""
@@ -366,6 +379,20 @@ def _focus(scene: Scene, query: Query, is_named: bool) -> Thing | None:
         found = [thing for thing in scene.things if query.matches(thing)]
         return found[0] if len(found) == 1 and (is_named or len(scene.things) == 1) else None
     return scene.things[0] if len(scene.things) == 1 else None
+
+
+def _things(scene: Scene, query: Query) -> tuple[Thing, ...] | None:
+    if scene.kind == "shapes" and (query.shape or query.color):
+        return tuple(thing for thing in scene.things if query.matches(thing))
+    return scene.things if len(scene.things) == 1 else None
+
+
+def _listed(
+    scene: Scene, query: Query, language: Language
+) -> tuple[tuple[str, tuple[Thing, ...]], ...]:
+    if scene.kind != "shapes" or query.topic not in ("what", "describe", "shapes"):
+        return ()
+    return phrases_in_order(scene.things, language)
 
 
 def _follow_up(rng: Random, scene: Scene, last: Query, language: Language) -> Query | None:

@@ -22,12 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
 from training.config import hub_config
 from training.heads import GroundingHeads, Heads
+from training.looks import Looks
 from training.optimizer import Optimizer
 from training.pictures import SHARD, WORK, open_shards, to_scene
 from training.prompts import Batch, Writer, make_batches
@@ -38,6 +40,7 @@ from training.tokenizer import load as load_encoding
 
 SAVE_EVERY_S = 150.0
 NEW_SHARDS_EVERY = 100
+HEADS_ALONE = 80  # steps that new heads learn from a tower that was trained before
 LABEL_STEP = 256  # answers' tokens are padded to this: kernels are compiled once per shape
 
 
@@ -80,6 +83,7 @@ class Spoken(NamedTuple):
     language: Tensor
     thing: Tensor
     number: Tensor
+    look: Tensor
     num_labels: int
 
 
@@ -120,13 +124,15 @@ class Source:
         for _ in range(round(len(examples) * self.recipe.text_share)):
             examples.append(self.writer.example(text_dialog(rng)))
             pictures.append(-1)
-        return make_batches(examples, pictures, self.writer.num_image_tokens, 4)
+        return make_batches(examples, pictures, self.writer.num_image_tokens, 8)
 
 
 class Trainer:
-    def __init__(self, folder: Path, phase: str, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, folder: Path, phase: str, recipe: Recipe, seed: int, start: Path | None = None
+    ) -> None:
         torch.manual_seed(seed)
-        self.folder, self.phase, self.recipe = folder, phase, recipe
+        self.folder, self.phase, self.recipe, self.start = folder, phase, recipe, start
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         config = Glm4vConfig.from_hub(hub_config())
         assert config.vision is not None
@@ -139,6 +145,7 @@ class Trainer:
             self.readers["rows"] = Heads(config.hidden_size, grid * grid)
         if phase in ("language", "joint"):
             self.readers["words"] = GroundingHeads(config.hidden_size, grid * grid)
+        self.looks = Looks(self.model)
         self._middle: list[Tensor] = []
         self.model.transformer.encoder.layers[config.num_layers // 2 - 1].register_forward_hook(
             lambda _module, _inputs, output: self._middle.append(output)
@@ -152,6 +159,7 @@ class Trainer:
             is_tower = ".vision." in name
             parameter.requires_grad = recipe.tower_rate > 0 if is_tower else phase != "tower"
         self.optimizer = Optimizer(modules, tower_rate=recipe.tower_rate)
+        self.is_half = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
         self.step = 0
         self.average: dict[str, Tensor] = {}
         self.carried: dict[str, dict[str, Tensor]] = {}  # heads that this phase does not train
@@ -168,6 +176,8 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.average = state["average"]
             self.carried = state["heads"]
+        elif self.start is not None:
+            self.model.load_state_dict(load_file(self.start / "model.safetensors"))
         elif before.exists():
             state = torch.load(before, map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["average"])
@@ -197,8 +207,9 @@ class Trainer:
 
     def losses(self, materials: Materials) -> dict[str, Tensor]:
         """Return the losses of this phase; their sum is what falls."""
-        with torch.autocast(self.device.type, torch.bfloat16):
-            features = self.model.encode_images(materials.pixels.to(self.device))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.is_half):
+            with torch.set_grad_enabled(self.recipe.tower_rate > 0):
+                features = self.model.encode_images(materials.pixels.to(self.device))
             spoken = [self._language(batch, features) for batch in materials.batches]
         losses: dict[str, Tensor] = {}
         if spoken:
@@ -209,11 +220,15 @@ class Trainer:
             losses["language"] = 4 * torch.stack([p.language for p in spoken]).sum() / num_labels
             losses["thing"] = 0.2 * torch.stack([p.thing for p in spoken]).sum() / named
             losses["number"] = 0.2 * torch.stack([p.number for p in spoken]).sum() / numbers
+            looks = max(1, sum(len(batch.looks) for batch in materials.batches))
+            losses["look"] = 0.5 * torch.stack([p.look for p in spoken]).sum() / looks
         if "rows" in self.readers:
             targets = Targets(
                 **{n: getattr(materials.targets, n).to(self.device) for n in Targets.__slots__}
             )
             rows = features[:, 1:-1] * self.scaling_factor
+            if self.start is not None and self.step < HEADS_ALONE:
+                rows = rows.detach()  # heads that know nothing yet must not teach
             for name, loss in self.readers["rows"].losses(rows, targets).items():
                 losses[name] = self.recipe.rows_weight * loss
         return losses
@@ -236,7 +251,8 @@ class Trainer:
         thing, number = self.readers["words"].losses(
             self._middle[0], batch.grounds.to(self.device), batch.digits.to(self.device)
         )
-        return Spoken(loss, thing, number, len(learned))
+        look = self.looks.loss(batch.looks.to(self.device), batch.looked_at.to(self.device))
+        return Spoken(loss, thing, number, look, len(learned))
 
     def run(self) -> None:
         """Train to the last step, saving on the way."""
@@ -291,6 +307,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, default=WORK / "run")
+    parser.add_argument("--start", type=Path, help="a packaged model to go on from, with new heads")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[options.phase]
@@ -299,7 +316,7 @@ def main() -> None:
             **{**{n: getattr(recipe, n) for n in Recipe.__slots__}, "steps": options.steps}
         )
     (options.folder / "config.json").write_text(json.dumps(hub_config(), indent=2) + "\n")
-    Trainer(options.folder, options.phase, recipe, options.seed).run()
+    Trainer(options.folder, options.phase, recipe, options.seed, options.start).run()
 
 
 if __name__ == "__main__":

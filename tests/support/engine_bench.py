@@ -2,6 +2,7 @@
 
 import threading
 from collections import defaultdict
+from collections.abc import Callable
 
 from sightline.core.engine import TokenLogprobs
 from sightline.core.engine_options import EngineOptions
@@ -52,6 +53,12 @@ class Bench:
         with self._news:
             enough = lambda: len(self.tokens[request_id]) >= number  # noqa: E731
             assert self._news.wait_for(enough, timeout=60)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that comes true with a step; it is looked at after every output."""
+        with self._news:
+            while not condition():
+                assert self._news.wait(timeout=60)
 
     def wait_until_idle(self) -> StepOutput:
         def idle() -> bool:

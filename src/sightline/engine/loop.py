@@ -34,6 +34,8 @@ from sightline.engine.step_log import log_step
 logger = logging.getLogger(__name__)
 
 IDLE_S = 0.5
+# The books are looked at when idle, and now and then when there is no end of work.
+AUDIT_STEPS = 1024
 
 Deliver = Callable[[StepOutput], None]
 Note = Callable[[Sequence[str]], None]
@@ -252,6 +254,8 @@ class EngineLoop:
                 self._scheduler.settle(chunk)
             else:
                 deltas[sequence.request_id] = self._extend(chunk, outcome, now)
+        if self.meter.num_steps % AUDIT_STEPS == 0:
+            self._audit()
         return deltas
 
     def _extend(self, chunk: Chunk, sampled: Sampled, now: float) -> TokenDelta:

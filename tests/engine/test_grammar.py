@@ -212,7 +212,7 @@ class SlowGrammars:
 def slow(tiny_folder: Path, grammars: Grammars) -> Iterator[tuple[Bench, SlowGrammars]]:
     slow = SlowGrammars(grammars)
     loop = assemble_engine(
-        EngineOptions(model="tiny"),
+        EngineOptions(model=str(tiny_folder)),
         load_model(tiny_folder, device="cpu"),
         num_tokens=270,
         grammars=slow,  # type: ignore[arg-type]

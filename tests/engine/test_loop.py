@@ -10,6 +10,7 @@ import pytest
 import torch
 from engine_bench import (
     IMAGE_SIZE,
+    MODEL,
     NUM_TOKENS,
     Bench,
     ask,
@@ -265,7 +266,7 @@ def test_who_is_on_the_device_is_always_noted(loaded: LoadedModel) -> None:
 
 
 def test_an_idle_engine_has_a_pulse(loaded: LoadedModel) -> None:
-    loop = assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)
+    loop = assemble_engine(EngineOptions(model=MODEL), loaded, num_tokens=NUM_TOKENS)
     beaten = threading.Event()
     beat = loop.pulse.beat
     loop.pulse.beat = lambda *_: (beat(), beaten.set())  # type: ignore[method-assign, assignment]
@@ -275,7 +276,7 @@ def test_an_idle_engine_has_a_pulse(loaded: LoadedModel) -> None:
 
 
 def test_the_layers_of_the_model_beat_the_pulse(loaded: LoadedModel) -> None:
-    loop = assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)
+    loop = assemble_engine(EngineOptions(model=MODEL), loaded, num_tokens=NUM_TOKENS)
     before = loop.pulse.count
     with torch.inference_mode():
         loaded.model.encode_images(torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8))
@@ -296,7 +297,7 @@ def test_what_cannot_be_built_says_why(tiny_folder: Path, loaded: LoadedModel) -
         ({"max_model_len": 100_000}, "at most 512"),
         ({"kv_cache_memory": 1024}, "kv_cache_memory"),
     ):
-        settings = EngineOptions(model="tiny", **options)  # type: ignore[arg-type]
+        settings = EngineOptions(model=MODEL, **options)  # type: ignore[arg-type]
         with pytest.raises(StartupError, match=words):
             assemble_engine(settings, loaded, num_tokens=NUM_TOKENS)
     with pytest.raises(StartupError, match="allow_faults"):
@@ -311,4 +312,4 @@ def test_a_model_that_gives_nan_does_not_start(
     logits = loaded.model.logits
     monkeypatch.setattr(loaded.model, "logits", lambda hidden: logits(hidden) * float("nan"))
     with pytest.raises(StartupError, match="NaN"):
-        assemble_engine(EngineOptions(model="tiny"), loaded, num_tokens=NUM_TOKENS)
+        assemble_engine(EngineOptions(model=MODEL), loaded, num_tokens=NUM_TOKENS)

@@ -4,6 +4,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 
+from sightline.backends.fake import TOKENIZER_FILE
 from sightline.core.engine import TokenLogprobs
 from sightline.core.engine_options import EngineOptions
 from sightline.core.sampling import SamplingParams
@@ -12,6 +13,8 @@ from sightline.engine.build import assemble_engine
 from sightline.engine.loop import EngineLoop
 from sightline.models.loading import LoadedModel
 
+# A folder with the tiny model's tokenizer; its weights are loaded apart.
+MODEL = str(TOKENIZER_FILE.parent)
 NUM_TOKENS = 270
 IMAGE_TOKENS, IMAGE_SIZE = 18, 112
 DEFAULTS: dict[str, object] = {"max_num_batched_tokens": 16}
@@ -86,7 +89,7 @@ class Bench:
 
 
 def bench(loaded: LoadedModel, **options: object) -> Bench:
-    settings = EngineOptions(model="tiny", **(DEFAULTS | options))  # type: ignore[arg-type]
+    settings = EngineOptions(model=MODEL, **(DEFAULTS | options))  # type: ignore[arg-type]
     return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS))
 
 

@@ -16,6 +16,7 @@ from sightline.engine.build import assemble_engine, build_engine
 from sightline.engine.grammar import Grammar, GrammarError, Grammars
 from sightline.engine.loop import EngineLoop
 from sightline.models.loading import load_model
+from sightline.models.tokenizer_files import load_tokenizer
 from sightline.models.tokenizers import TiktokenTokenizer
 
 pytestmark = pytest.mark.engine
@@ -34,7 +35,7 @@ JSON = f"%llguidance {{}}\nstart: %json {json.dumps(SCHEMA)}"
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_folder: Path) -> TiktokenTokenizer:
-    return TiktokenTokenizer.load(tiny_folder)
+    return load_tokenizer(tiny_folder)
 
 
 @pytest.fixture(scope="module")

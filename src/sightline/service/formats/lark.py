@@ -10,6 +10,13 @@ from sightline.core.chat import Tool
 # Without a bound a small model may write blanks for ever.
 WHITESPACE = r"[ ]|\r?\n[ \t]{0,32}"
 ANY_TEXT = r"/(.|\n)*/"
+# Keywords that leave it to `properties` which properties there are.
+_PLAIN = {
+    "type", "properties", "required", "items", "title", "description", "default", "examples",
+    "enum", "const", "format", "pattern", "minLength", "maxLength", "minimum", "maximum",
+    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems",
+    "additionalProperties", "$schema", "$id",
+}  # fmt: skip
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -19,13 +26,40 @@ def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False
     A `lenient` one leaves out what cannot be enforced, instead of being refused for it.
     """
     if schema is None:
-        closed: dict[str, Any] = {"type": "object"}
+        said: dict[str, Any] = {"type": "object"}
     elif isinstance(schema, bool):
-        closed = {} if schema else {"not": {}}
+        said = {} if schema else {"not": {}}
     else:
-        closed = dict(schema)
-    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
-    return f"%json {json.dumps(closed)}"
+        said = _closed(schema)
+    said["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
+    return f"%json {json.dumps(said)}"
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `schema` with the objects closed that list their properties and say nothing of others.
+
+    What it then allows is a part of what it allowed. Left open, a small model invents properties
+    until its tokens run out. Objects that other keywords have a say in stay as they are.
+    """
+    said = dict(schema)
+    if not _PLAIN.issuperset(said):
+        return said
+    properties = said.get("properties")
+    if isinstance(properties, dict):
+        said["properties"] = {
+            name: _closed(part) if isinstance(part, dict) else part
+            for name, part in properties.items()
+        }
+        required = said.get("required", [])
+        if (
+            properties
+            and isinstance(required, list)
+            and all(isinstance(name, str) and name in properties for name in required)
+        ):
+            said.setdefault("additionalProperties", False)
+    if isinstance(said.get("items"), dict):
+        said["items"] = _closed(said["items"])
+    return said
 
 
 def arguments_of(tool: Tool, *, lenient: bool = False) -> str:

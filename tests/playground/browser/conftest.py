@@ -3,14 +3,14 @@ broke its own Content-Security-Policy, or had an error."""
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import Open, Visit
 from front import Front, serving
 from served import Served
 from served import serving as serving_process
@@ -18,7 +18,7 @@ from served import serving as serving_process
 from sightline.playground.site import Site
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, Route
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WATCH_POLICY = """
@@ -45,30 +45,6 @@ def browser() -> Iterator["Browser"]:
         )
         yield browser
         browser.close()
-
-
-@dataclass
-class Visit:
-    """One window of the browser and everything that went wrong in it."""
-
-    page: "Page"
-    url: str
-    problems: list[str] = field(default_factory=list)
-    expected: tuple[str, ...] = ()
-
-    def expect(self, *texts: str) -> None:
-        """Say which problems are part of the test: those that contain one of `texts`."""
-        self.expected += texts
-
-    def unexpected(self) -> list[str]:
-        return [
-            problem
-            for problem in self.problems
-            if not any(text in problem for text in self.expected)
-        ]
-
-
-Open = Callable[..., Visit]
 
 
 @pytest.fixture
@@ -145,17 +121,3 @@ def picture(tmp_path: Path) -> Path:
     path = tmp_path / "circle.png"
     path.write_bytes(red_circle())
     return path
-
-
-def ask(page: "Page", text: str) -> None:
-    page.locator("#message").fill(text)
-    page.keyboard.press("Enter")
-
-
-def answers(page: "Page") -> list[str]:
-    return page.locator(".answer > .prose").all_inner_texts()
-
-
-def wait_for_answer(page: "Page", number: int = 1) -> None:
-    """Wait until the `number`th answer on the page is over."""
-    page.locator(".answer[aria-busy=false]").nth(number - 1).wait_for()

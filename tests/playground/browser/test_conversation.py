@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browsing import Open, answers, ask, wait_for_answer
 from front import Front, eventually
 from tests.playground.browser.conftest import Open, answers, ask, wait_for_answer
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from browsing import Open, ask, wait_for_answer
 from front import Front
 from tests.playground.browser.conftest import Open, ask, wait_for_answer
 

@@ -62,6 +62,7 @@ export class PictureTray {
     item.controller = new AbortController();
     Object.assign(item, { cost: null, refusal: null });
     this.#draw(item);
+    if (!model) return; // asked again by `refresh` once there is one
     const { signal } = item.controller;
     const { picture } = item;
     const content = [{ type: "image_url", image_url: { url: picture.source } }];

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from browsing import Open, answers, ask, wait_for_answer
 from front import Front, eventually
-from tests.playground.browser.conftest import Open, answers, ask, wait_for_answer
 
 from sightline.backends.fake import Reply
 from sightline.core.errors import InternalError

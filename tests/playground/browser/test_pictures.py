@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from browsing import Open, ask, wait_for_answer
 from front import Front
-from tests.playground.browser.conftest import Open, ask, wait_for_answer
 
 from sightline.backends.fake import Reply
 

@@ -167,7 +167,12 @@ class FakeEngine:
                     if isinstance(step, asyncio.Event):
                         await _unless(crash, step.wait())
                         continue
-                    await _unless(crash, asyncio.sleep(reply.delay_s or self._step_s))
+                    if delay_s := reply.delay_s or self._step_s:
+                        await _unless(crash, asyncio.sleep(delay_s))
+                    else:
+                        await asyncio.sleep(0)
+                        if crash.is_set():
+                            raise refusals.restarting()
                     self._num_steps += 1
                     if isinstance(step, SightlineError):
                         raise step

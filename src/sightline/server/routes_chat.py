@@ -27,6 +27,7 @@ from sightline.server.openai_convert import (
 from sightline.server.openai_schema import parse_chat_body
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
+from sightline.server.text_blocks import TextBlocks
 from sightline.server.whole_answer import whole_answer
 
 
@@ -99,10 +100,11 @@ async def _stream(
             writer = ChunkWriter(
                 form=_form(chat, call, answer.model), include_usage=call.include_usage
             )
+            blocks = TextBlocks(writer)
             usage: Usage | None = None
             async for delta in answer:
                 # In one write: a role with the first text, a finish with the last.
-                data = b"".join(map(block, writer.chunks(delta)))
+                data = blocks.of(delta)
                 usage = delta.usage
                 if delta.finish_reason is not None:
                     chunks = list(writer.finish(delta))

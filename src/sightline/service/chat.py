@@ -166,6 +166,7 @@ class ChatService:
         log = RequestLog({} if facts is None else facts, self.metrics, current_caller.get())
         log.asked(request)
         async with AsyncExitStack() as resources:
+            resources.callback(deadline.close)
             try:
                 async with deadline.enforce():
                     return await self._start(request, deadline, log, resources)

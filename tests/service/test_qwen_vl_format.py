@@ -17,6 +17,7 @@ class ByteIds:
     """A token per byte; control tokens where the published vocabulary has them."""
 
     num_tokens = 151_860
+    special_tokens = SPECIALS
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())

@@ -98,6 +98,12 @@ def test_hermes_calls_stand_in_tags(use: ToolUse) -> None:
     assert events == [Said("I look."), Called("count", ARGUMENTS), Called("count", ARGUMENTS)]
 
 
+def test_hermes_tags_may_be_control_tokens() -> None:
+    parser = hermes.HermesAnswer(USE, controls={7: hermes.OPEN, 8: hermes.CLOSE})
+    body = f'\n{{"name": "count", "arguments": {ARGUMENTS}}}\n'
+    assert read(parser, "I look.", 7, body, 8) == [Said("I look."), Called("count", ARGUMENTS)]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -72,6 +72,12 @@ class ChatMlFormat:
         )
         self._newline = tokenizer.encode("\n")
         self._stop_token_ids = tuple(special_id(name) for name in STOP_TOKENS)
+        # Control tokens in some vocabularies, words in others.
+        self._tags = {
+            name: tokenizer.special_tokens[name]
+            for name in (hermes.OPEN, hermes.CLOSE)
+            if name in tokenizer.special_tokens
+        }
 
     @property
     def stop_token_ids(self) -> tuple[int, ...]:
@@ -99,10 +105,11 @@ class ChatMlFormat:
         return Layout(token_ids=tuple(ids), images=tuple(writer.images))
 
     def answer_parser(self, use: ToolUse) -> AnswerParser:
-        return hermes.HermesAnswer(use)
+        spoken = {token_id: name for name, token_id in self._tags.items()}
+        return hermes.HermesAnswer(use, controls=spoken)
 
     def grammar(self, use: ToolUse, *, said: str | None) -> str:
-        return hermes.grammar(use, said=said)
+        return hermes.grammar(use, said=said, controls=self._tags)
 
 
 @dataclass(slots=True)

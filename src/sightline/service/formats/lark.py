@@ -10,56 +10,68 @@ from sightline.core.chat import Tool
 # Without a bound a small model may write blanks for ever.
 WHITESPACE = r"[ ]|\r?\n[ \t]{0,32}"
 ANY_TEXT = r"/(.|\n)*/"
-# Keywords that leave it to `properties` which properties there are.
-_PLAIN = {
-    "type", "properties", "required", "items", "title", "description", "default", "examples",
-    "enum", "const", "format", "pattern", "minLength", "maxLength", "minimum", "maximum",
-    "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minItems", "maxItems",
-    "additionalProperties", "$schema", "$id",
-}  # fmt: skip
+# With one of these, an object's further properties are decided already, or elsewhere.
+_OPENINGS = frozenset(
+    {
+        "additionalProperties",
+        "unevaluatedProperties",
+        "patternProperties",
+        "$ref",
+        "anyOf",
+        "oneOf",
+        "if",
+        "minProperties",
+    }
+)
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False) -> str:
     """Return the expression for JSON of `schema`; None stands for any object.
 
-    A `lenient` one leaves out what cannot be enforced, instead of being refused for it.
+    A `lenient` one leaves out what cannot be enforced, instead of being refused for it. Objects
+    that list their properties get no others unless the schema says so: models stay on their path,
+    and some clients strip the word that says so.
     """
     if schema is None:
-        said: dict[str, Any] = {"type": "object"}
+        closed: dict[str, Any] = {"type": "object"}
     elif isinstance(schema, bool):
-        said = {} if schema else {"not": {}}
+        closed = {} if schema else {"not": {}}
     else:
-        said = _closed(schema)
-    said["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
-    return f"%json {json.dumps(said)}"
+        closed = dict(schema if _mentions(schema, "allOf") else _closed(schema))
+    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
+    return f"%json {json.dumps(closed)}"
 
 
-def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `schema` with the objects closed that list their properties and say nothing of others.
+def _closed(schema: Any) -> Any:
+    """Return `schema` with `additionalProperties: false` where an object says nothing of them."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {
+        key: value if key in ("enum", "const", "default", "examples") else _closed(value)
+        for key, value in schema.items()
+    }
+    properties, required = schema.get("properties"), schema.get("required", [])
+    if (
+        isinstance(properties, dict)
+        and properties
+        and isinstance(required, list)
+        and all(isinstance(name, str) and name in properties for name in required)
+        and not schema.keys() & _OPENINGS
+    ):
+        closed["additionalProperties"] = False
+    return closed
 
-    What it then allows is a part of what it allowed. Left open, a small model invents properties
-    until its tokens run out. Objects that other keywords have a say in stay as they are.
-    """
-    said = dict(schema)
-    if not _PLAIN.issuperset(said):
-        return said
-    properties = said.get("properties")
-    if isinstance(properties, dict):
-        said["properties"] = {
-            name: _closed(part) if isinstance(part, dict) else part
-            for name, part in properties.items()
-        }
-        required = said.get("required", [])
-        if (
-            properties
-            and isinstance(required, list)
-            and all(isinstance(name, str) and name in properties for name in required)
-        ):
-            said.setdefault("additionalProperties", False)
-    if isinstance(said.get("items"), dict):
-        said["items"] = _closed(said["items"])
-    return said
+
+def _mentions(schema: Any, keyword: str) -> bool:
+    """Say whether `keyword` stands anywhere; where parts are merged, none of them can be closed."""
+    if isinstance(schema, list):
+        return any(_mentions(part, keyword) for part in schema)
+    if not isinstance(schema, dict):
+        return False
+    return keyword in schema or any(_mentions(part, keyword) for part in schema.values())
 
 
 def arguments_of(tool: Tool, *, lenient: bool = False) -> str:

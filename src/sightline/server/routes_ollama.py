@@ -68,7 +68,7 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> A
 
         model = chat.model
         body = await read_call(request, options, understand)
-        name = body.model or body.name
+        name = body.name if body.model is None else body.model
         if name is None:
             raise missing_parameter("model")
         model.require_name(model_name(name, model.names))

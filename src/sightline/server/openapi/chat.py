@@ -91,6 +91,7 @@ def _requests(limits: Limits) -> dict[str, Schema]:
     )
     parts = array(one_of(ref("TextPart"), ref("ImagePart")), maxItems=limits.max_parts)
     content = one_of(STRING, parts)
+    words = one_of(STRING, array(ref("TextPart"), maxItems=limits.max_parts))
     call = thing(
         "id type function",
         {
@@ -167,13 +168,13 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         "Function": function,
         "Tool": thing("type function", {"type": const("function"), "function": ref("Function")}),
         "Message": one_of(
-            thing("role content", {"role": enum("system", "developer"), "content": content}),
+            thing("role content", {"role": enum("system", "developer"), "content": words}),
             thing("role content", {"role": const("user"), "content": content}),
             thing(
                 "role",
                 {
                     "role": const("assistant"),
-                    "content": nullable(content),
+                    "content": nullable(words),
                     "reasoning_content": nullable(STRING),
                     "tool_calls": nullable(array(ref("ToolCall"))),
                 },
@@ -182,7 +183,7 @@ def _requests(limits: Limits) -> dict[str, Schema]:
                 "role",
                 {
                     "role": enum("tool", "function"),
-                    "content": nullable(content),
+                    "content": nullable(words),
                     "tool_call_id": nullable(STRING),
                 },
             ),

@@ -6,9 +6,11 @@ from typing import Any, Literal
 Json = dict[str, Any]
 Error = Literal["Error", "AnthropicError", "OllamaError"]
 
+# A red circle.
 PICTURE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mP4z8Aw"
-    "EmnXaB4dZ6OBxqhBowaNGjRq0KhBowaNGjRqEAMAjRQIE2cNbvIAAAAASUVORK5CYII="
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgAQMAAABJtOi3AAAABlBMVEX///"
+    "/cHh7/Hx2WAAAARElEQVR42n3NsRGAIBTA0Me3cAzZRDZzNUZhBAfwwIKzxBS5dOGf/cbxCDmEkmyqFI"
+    "kSEEGetVSnzRpUroGzC61/jwUvM1QM6BMEposAAAAASUVORK5CYII="
 )
 
 

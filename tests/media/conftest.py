@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from sightline.core.chat import ImagePart
-from sightline.core.engine import SquareImagePolicy
 from sightline.core.errors import RequestError
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image
 from sightline.media.loader import MediaLoader, MediaOptions

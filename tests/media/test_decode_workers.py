@@ -13,10 +13,12 @@ import picture_files as files
 import pytest
 
 from sightline.core.errors import RequestError, Unavailable
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.media.decode_process import DecodeProcess
 from sightline.media.decoder import DecodePool
 
+SQUARE = SquareImagePolicy(size=16, num_tokens=18)
 PATIENT = Limits(decode_timeout_s=60)
 ON_LINUX = sys.platform.startswith("linux")
 
@@ -52,13 +54,13 @@ def test_a_worker_that_is_killed_meanwhile_costs_its_picture_only():
         pool = await pool_of(Limits(decode_workers=1, decode_timeout_s=60))
         [pid] = pool.pids
         await stop(pid)
-        task = asyncio.create_task(pool.decode(files.PNG, 16))
+        task = asyncio.create_task(pool.decode(files.PNG, SQUARE))
         await asyncio.sleep(0)
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(RequestError) as caught:
             await task
         assert caught.value.code == "image_parse_error"
-        assert len((await pool.decode(files.PNG, 16)).pixels) == 16 * 16 * 3
+        assert len((await pool.decode(files.PNG, SQUARE)).pixels) == 16 * 16 * 3
         assert pid not in pool.pids
         await pool.close()
 
@@ -71,7 +73,7 @@ def test_a_worker_that_dies_idle_is_replaced_and_no_picture_notices():
         [pid] = pool.pids
         os.kill(pid, signal.SIGKILL)
         await until(lambda: pool.pids and pid not in pool.pids)
-        await pool.decode(files.PNG, 16)
+        await pool.decode(files.PNG, SQUARE)
         await pool.close()
 
     asyncio.run(run())
@@ -84,7 +86,7 @@ def test_a_worker_that_hangs_is_given_up_in_time_while_the_other_works():
         await stop(hung)
         start = time.monotonic()
         results = await asyncio.gather(
-            pool.decode(files.PNG, 16), pool.decode(files.PNG, 16), return_exceptions=True
+            pool.decode(files.PNG, SQUARE), pool.decode(files.PNG, SQUARE), return_exceptions=True
         )
         assert time.monotonic() - start < 6
         errors = [result for result in results if isinstance(result, RequestError)]
@@ -101,7 +103,7 @@ def test_a_worker_over_its_memory_is_killed():
         worker = await DecodeProcess.start(Limits(decode_rss_bytes=1 << 20, decode_timeout_s=60))
         await stop(worker.pid)  # so that the watch sees it at work
         with pytest.raises(RequestError) as caught:
-            await worker.decode(files.PNG, 16)
+            await worker.decode(files.PNG, SQUARE)
         assert caught.value.message == "Decoding the image took more than 1 MiB of memory."
         assert not worker.is_alive
         await worker.end()
@@ -117,9 +119,9 @@ def test_a_picture_that_needs_too_much_address_space_is_refused():
         )
         white = files.encode(files.Image.new("1", (6000, 6000), 1), "PNG")
         with pytest.raises(RequestError) as caught:
-            await worker.decode(white, 16)
+            await worker.decode(white, SQUARE)
         assert caught.value.code == "image_parse_error"
-        assert (await worker.decode(files.PNG, 16)).width == files.WIDTH
+        assert (await worker.decode(files.PNG, SQUARE)).width == files.WIDTH
         await worker.end()
 
     asyncio.run(run())
@@ -130,12 +132,12 @@ def test_a_picture_nobody_wants_any_more_is_dropped_at_once():
         pool = await pool_of(Limits(decode_workers=1, decode_timeout_s=60))
         [pid] = pool.pids
         await stop(pid)
-        task = asyncio.create_task(pool.decode(files.PNG, 16))
+        task = asyncio.create_task(pool.decode(files.PNG, SQUARE))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await pool.decode(files.PNG, 16)
+        await pool.decode(files.PNG, SQUARE)
         assert not is_running(pid)
         await pool.close()
 
@@ -148,10 +150,10 @@ def test_who_waits_for_a_worker_too_long_is_told_to_come_back():
         pool = await pool_of(limits)
         [pid] = pool.pids
         await stop(pid)
-        busy = asyncio.create_task(pool.decode(files.PNG, 16))
+        busy = asyncio.create_task(pool.decode(files.PNG, SQUARE))
         await asyncio.sleep(0)
         with pytest.raises(Unavailable) as caught:
-            await pool.decode(files.PNG, 16)
+            await pool.decode(files.PNG, SQUARE)
         assert caught.value.code == "overloaded"
         busy.cancel()
         await asyncio.gather(busy, return_exceptions=True)
@@ -164,11 +166,11 @@ def test_who_waits_and_leaves_costs_no_worker():
     async def run():
         pool = await pool_of(Limits(decode_workers=1, decode_timeout_s=60))
         pids = pool.pids
-        tasks = [asyncio.create_task(pool.decode(files.PNG, 16)) for _ in range(5)]
+        tasks = [asyncio.create_task(pool.decode(files.PNG, SQUARE)) for _ in range(5)]
         for task in tasks:
             task.cancel()  # before any of them has begun
         await asyncio.gather(*tasks, return_exceptions=True)
-        await pool.decode(files.PNG, 16)
+        await pool.decode(files.PNG, SQUARE)
         assert pool.pids == pids
         await pool.close()
 
@@ -187,7 +189,7 @@ def test_closing_leaves_no_process_and_no_open_file():
         pids = pool.pids
         [stopped, *_] = pids
         await stop(stopped)
-        busy = asyncio.create_task(pool.decode(files.PNG, 16))
+        busy = asyncio.create_task(pool.decode(files.PNG, SQUARE))
         await asyncio.sleep(0.01)
         await pool.close()
         await asyncio.gather(busy, return_exceptions=True)
@@ -195,7 +197,7 @@ def test_closing_leaves_no_process_and_no_open_file():
         await until(lambda: num_open_files() <= before)
         assert not any(map(is_running, pids))
         with pytest.raises(Unavailable):
-            await pool.decode(files.PNG, 16)
+            await pool.decode(files.PNG, SQUARE)
 
     asyncio.run(run())
 
@@ -244,7 +246,7 @@ def test_a_worker_holds_no_secrets_and_few_libraries(monkeypatch):
 
     async def run() -> tuple[str, str, str]:
         worker = await DecodeProcess.start(PATIENT)
-        await worker.decode(files.PNG, 16)
+        await worker.decode(files.PNG, SQUARE)
         proc = Path(f"/proc/{worker.pid}")
         texts = [(proc / name).read_bytes().decode() for name in ("environ", "maps", "limits")]
         await worker.end()

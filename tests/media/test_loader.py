@@ -9,8 +9,8 @@ from picture_files import data_url
 from pretend_internet import Internet, answer
 
 from sightline.core.chat import ImagePart
-from sightline.core.engine import SquareImagePolicy
 from sightline.core.errors import RequestError, StartupError
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.media.fetch import Fetcher
 from sightline.media.loader import MediaLoader, MediaOptions

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from picture_files import BLUE, GREEN, QUARTERS, RED, WHITE, YELLOW, encode, png, quarters
 from PIL import Image, ImageOps
 
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.media.decode_worker import decode
 from sightline.media.frames import Status
 
 # Where the stored quarters (0 1 / 2 3) are seen under each orientation.
+SQUARE = SquareImagePolicy(size=32, num_tokens=18)
 SEEN = {
     1: (0, 1, 2, 3),
     2: (1, 0, 3, 2),
@@ -193,7 +195,7 @@ small_pictures = st.builds(
 
 
 def pixels_of(data: bytes) -> bytes:
-    reply, pixels = decode(data, 32, Limits())
+    reply, pixels = decode(data, SQUARE, Limits())
     assert reply.status is Status.OK
     return pixels
 

@@ -14,8 +14,8 @@ import pytest
 
 from sightline.backends.fake import NUM_TOKENS, TOKENIZER_FILE, FakeEngine
 from sightline.core.chat import ChatDelta, ChatRequest, ImagePart, Message, TextPart
-from sightline.core.engine import SquareImagePolicy
 from sightline.core.errors import RequestError
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image
 from sightline.service.chat import ChatOptions, ChatService

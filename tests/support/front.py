@@ -22,8 +22,9 @@ from starlette.types import ASGIApp
 
 from sightline.backends.fake import NUM_TOKENS, TOKENIZER_FILE, FakeEngine, Reply
 from sightline.core.chat import ImagePart
-from sightline.core.engine import EngineStats, SquareImagePolicy
+from sightline.core.engine import EngineStats
 from sightline.core.errors import RequestError
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image
 from sightline.playground.site import Site

@@ -15,14 +15,17 @@ import zmq
 import zmq.asyncio
 
 from sightline.core.engine_options import EngineOptions
-from sightline.core.wire import COMMANDS, REPORTS, Command, Report
+from sightline.core.wire import COMMANDS, REPORTS, Command, Report, decode_hook
 
 # -P: a file called torch.py in the working directory must not be imported.
 HOST = (sys.executable, "-P", "-u", "-m", "sightline.engine.host")
 
 _KINDS = {message: kind for kind, message in COMMANDS.items()}
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODERS = {kind: msgspec.msgpack.Decoder(message) for kind, message in REPORTS.items()}
+_DECODERS = {
+    kind: msgspec.msgpack.Decoder(message, dec_hook=decode_hook)
+    for kind, message in REPORTS.items()
+}
 _DUMP_S = 0.5
 _STDERR = 2
 

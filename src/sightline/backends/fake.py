@@ -25,11 +25,11 @@ from sightline.core.engine import (
     EngineInfo,
     EngineStats,
     FinishReason,
-    SquareImagePolicy,
     TokenDelta,
     TokenLogprobs,
 )
 from sightline.core.errors import SightlineError
+from sightline.core.image_policy import ImagePolicy, SquareImagePolicy
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 
@@ -51,7 +51,7 @@ def fake_info(
     model_id: str = "sightline-fake",
     aliases: tuple[str, ...] = (),
     max_model_len: int = 4096,
-    image_policy: SquareImagePolicy | None = _IMAGE_POLICY,
+    image_policy: ImagePolicy | None = _IMAGE_POLICY,
 ) -> EngineInfo:
     """Describe a small GLM-4V-like model with a tokenizer of bytes. Greedy by default."""
     return EngineInfo(

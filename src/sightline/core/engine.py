@@ -4,24 +4,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
 
 FinishReason = Literal["stop", "length"]
 TokenLogprob = tuple[int, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SquareImagePolicy:
-    """Every image is resized to `size` x `size` pixels and costs `num_tokens` slots.
-
-    `num_tokens` includes the begin and end rows (GLM-4V: 1602 for 1120 pixels). Resampling is
-    bicubic; the aspect ratio is not kept, as the model was trained.
-    """
-
-    size: int
-    num_tokens: int
-    max_images: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +27,7 @@ class EngineInfo:
     max_model_len: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
-    image_policy: SquareImagePolicy | None = None
+    image_policy: ImagePolicy | None = None
     aliases: tuple[str, ...] = ()
     default_temperature: float = 1.0
     default_top_p: float = 1.0

@@ -6,8 +6,10 @@ pixels per image in order, so the message names them only by size and digest.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
+from sightline.core.image_policy import ImagePolicy, image_policy_of
 from sightline.core.sampling import SamplingParams
 
 
@@ -98,3 +100,10 @@ REPORTS: dict[bytes, type[Report]] = {
     b"start_failed": StartFailed,
     b"step": StepOutput,
 }
+
+
+def decode_hook(kind: type, value: Any) -> Any:
+    """Tell msgspec how to read the one type of these messages that it cannot: an image policy."""
+    if kind is ImagePolicy and isinstance(value, dict):
+        return image_policy_of(value)
+    raise NotImplementedError(kind.__name__)

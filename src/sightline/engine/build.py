@@ -104,7 +104,7 @@ def assemble_engine(
         num_parameters=loaded.num_parameters,
     )
     row_bytes = _row_bytes(loaded)
-    largest = 0 if description.image_policy is None else description.image_policy.num_tokens
+    largest = 0 if description.image_policy is None else description.image_policy.most_tokens
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=options.block_size,

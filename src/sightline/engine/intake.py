@@ -25,10 +25,12 @@ def refusal(message: Generate, pixels: Items[Pixels], info: EngineInfo) -> str |
         return "internal_error"
     end = 0
     for span, raw in zip(message.spans, pixels, strict=True):
-        if policy is None or span.length != policy.num_tokens or span.start < end:
+        if policy is None or span.start < end:
             return "internal_error"
         end = span.start + span.length
-        if (span.width, span.height, len(raw)) != (policy.size, policy.size, 3 * policy.size**2):
+        if span.length != policy.count_tokens(span.width, span.height):
+            return "internal_error"
+        if len(raw) != 3 * span.width * span.height:
             return "internal_error"
     return None if end <= len(message.token_ids) else "internal_error"
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sightline.core.children import import_path
 from sightline.core.errors import RequestError
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import Limits
 from sightline.media import frames, refusals
 from sightline.media.frames import Status
@@ -93,14 +94,14 @@ class DecodeProcess:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    async def decode(self, data: bytes, target_size: int) -> Decoded:
-        """Return the picture in `data`, resized to a square of `target_size` pixels.
+    async def decode(self, data: bytes, target: ImagePolicy) -> Decoded:
+        """Return the picture in `data`, resized as `target` says.
 
         Raises `RequestError`. A worker that took too long or too much memory, died, or did not
         keep to the protocol is killed; so is one whose picture is no longer wanted, when this is
         cancelled.
         """
-        exchange = asyncio.ensure_future(self._exchange(data, target_size))
+        exchange = asyncio.ensure_future(self._exchange(data, target))
         answered = False
         try:
             async with asyncio.timeout(self._limits.decode_timeout_s):
@@ -153,13 +154,15 @@ class DecodeProcess:
         if hello != frames.HELLO:
             raise WorkerStartError("it ended before it was ready")
 
-    async def _exchange(self, data: bytes, target_size: int) -> tuple[frames.Reply, bytes]:
-        self._stdin.write(frames.pack_request(len(data), target_size))
+    async def _exchange(self, data: bytes, target: ImagePolicy) -> tuple[frames.Reply, bytes]:
+        self._stdin.write(frames.pack_request(len(data), target))
         self._stdin.write(data)
         await self._stdin.drain()
         reply = frames.unpack_reply(await self._stdout.readexactly(frames.REPLY_HEAD_BYTES))
         is_ok = reply.status is Status.OK
-        expected = target_size * target_size * 3 if is_ok else 0
+        if is_ok and (reply.width < 1 or reply.height < 1):
+            raise ValueError("a picture without a size")
+        expected = 3 * math.prod(target.target_size(reply.width, reply.height)) if is_ok else 0
         if reply.num_pixel_bytes != expected:
             raise ValueError("not the number of bytes that was asked for")
         if is_ok and refusals.size_refusal(reply.width, reply.height, self._limits) is not None:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import Limits
 from sightline.media import frames, refusals
 from sightline.media.frames import Reply, Status
@@ -36,16 +37,16 @@ def main() -> None:
     replies.flush()
     while request := _read_request(requests):
         _limit_cpu(cpu_s)
-        data, target_size = request
-        reply, pixels = decode(data, target_size, limits)
+        data, target = request
+        reply, pixels = decode(data, target, limits)
         del data, request
         replies.write(frames.pack_reply(reply))
         replies.write(pixels)
         replies.flush()
 
 
-def decode(data: bytes, target_size: int, limits: Limits) -> tuple[Reply, bytes]:
-    """Decode one picture and resize it to a square, straight, as SquareImagePolicy says."""
+def decode(data: bytes, target: ImagePolicy, limits: Limits) -> tuple[Reply, bytes]:
+    """Decode one picture and resize it, straight, as `target` says."""
     try:
         image = open_image(data)
         if refusals.size_refusal(*image.size, limits) is not None:
@@ -53,7 +54,8 @@ def decode(data: bytes, target_size: int, limits: Limits) -> tuple[Reply, bytes]
         rgb = displayed_pixels(image)
         del image
         width, height = rgb.size
-        pixels = rgb.resize((target_size, target_size), Image.Resampling.BICUBIC).tobytes()
+        size = target.target_size(width, height)
+        pixels = rgb.resize(size, Image.Resampling.BICUBIC).tobytes()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Reply(Status.TOO_LARGE, 0, 0, 0), b""
     except Exception:  # decoders raise anything, and none of their words may get out
@@ -61,13 +63,13 @@ def decode(data: bytes, target_size: int, limits: Limits) -> tuple[Reply, bytes]
     return Reply(Status.OK, width, height, len(pixels)), pixels
 
 
-def _read_request(requests: BinaryIO) -> tuple[bytes, int] | None:
+def _read_request(requests: BinaryIO) -> tuple[bytes, ImagePolicy] | None:
     head = requests.read(frames.REQUEST_HEAD_BYTES)
     if len(head) < frames.REQUEST_HEAD_BYTES:
         return None
-    num_bytes, target_size = frames.unpack_request(head)
+    num_bytes, target = frames.unpack_request(head)
     data = requests.read(num_bytes)
-    return (data, target_size) if len(data) == num_bytes else None
+    return (data, target) if len(data) == num_bytes else None
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

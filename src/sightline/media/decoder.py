@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from sightline.core.errors import Unavailable
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import Limits
 from sightline.media.decode_process import Decoded, DecodeProcess, WorkerStartError
 
@@ -37,7 +38,7 @@ class DecodePool:
                 for i in range(self._limits.decode_workers)
             ]
 
-    async def decode(self, data: bytes, target_size: int) -> Decoded:
+    async def decode(self, data: bytes, target: ImagePolicy) -> Decoded:
         """Decode one picture in the next worker that is free.
 
         Raises `RequestError` for the picture, and `Unavailable` when no worker was free in time
@@ -48,7 +49,7 @@ class DecodePool:
         self.start()
         worker = await self._take()
         try:
-            return await worker.decode(data, target_size)
+            return await worker.decode(data, target)
         finally:
             if worker.is_alive and worker.num_decoded < MAX_DECODED_PER_WORKER:
                 self._idle.put_nowait(worker)

@@ -2,16 +2,18 @@
 
 Once: the worker's HELLO byte, when it is ready. Then, one at a time: a request (head and encoded
 bytes) and its reply (head and RGB pixels). Statuses and sizes only, never a decoder's own words.
-Standard library only: both sides import this.
+Nothing heavy: both sides import this.
 """
 
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
 
+from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy, SquareImagePolicy
+
 HELLO = b"\x01"
 
-_REQUEST = struct.Struct(">II")
+_REQUEST = struct.Struct(">IIIII")
 _REPLY = struct.Struct(">BIII")
 REQUEST_HEAD_BYTES = _REQUEST.size
 REPLY_HEAD_BYTES = _REPLY.size
@@ -33,15 +35,22 @@ class Reply:
     num_pixel_bytes: int
 
 
-def pack_request(num_bytes: int, target_size: int) -> bytes:
-    """A request to resize the picture in the next `num_bytes` bytes to a square."""
-    return _REQUEST.pack(num_bytes, target_size)
+def pack_request(num_bytes: int, target: ImagePolicy) -> bytes:
+    """A request to resize the picture in the next `num_bytes` bytes as `target` says."""
+    if isinstance(target, PatchGridImagePolicy):
+        grid = (target.factor, target.min_pixels, target.max_pixels)
+        return _REQUEST.pack(num_bytes, 0, *grid)
+    return _REQUEST.pack(num_bytes, *target.target_size(1, 1)[:1], 0, 0, 0)
 
 
-def unpack_request(head: bytes) -> tuple[int, int]:
-    """Return `num_bytes` and `target_size`."""
-    num_bytes, target_size = _REQUEST.unpack(head)
-    return num_bytes, target_size
+def unpack_request(head: bytes) -> tuple[int, ImagePolicy]:
+    """Return `num_bytes` and what says the size."""
+    num_bytes, size, factor, min_pixels, max_pixels = _REQUEST.unpack(head)
+    if size:
+        return num_bytes, SquareImagePolicy(size=size, num_tokens=0)
+    return num_bytes, PatchGridImagePolicy(
+        factor=factor, min_pixels=min_pixels, max_pixels=max_pixels
+    )
 
 
 def pack_reply(reply: Reply) -> bytes:

@@ -4,16 +4,17 @@ import asyncio
 import hashlib
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sightline.core.chat import ImagePart
-from sightline.core.engine import SquareImagePolicy
 from sightline.core.errors import RequestError
 from sightline.core.held_bytes import HeldBytes
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import KIB, MIB, Limits
 from sightline.core.prompt import Image
 from sightline.media import refusals
@@ -30,6 +31,7 @@ NUM_THREADS = 2
 LARGE_BYTES = 64 * KIB  # what is larger is not decoded or hashed on the event loop
 PREPROCESSING_VERSION = 1  # to be raised whenever the same file gives other pixels than before
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -115,35 +117,74 @@ class MediaLoader:
     async def load(
         self,
         parts: Sequence[ImagePart],
-        policy: SquareImagePolicy,
+        policy: ImagePolicy,
         *,
         cache_salt: bytes = b"",
+        fetched: "Fetched | None" = None,
     ) -> list[Image]:
-        """Return one image per part, in order, as `policy` wants them.
+        """Return one image per part, in order, as `policy` wants them; `fetched` has their bytes.
 
         All are fetched at once under one deadline; what is equal is fetched and decoded once.
         Raises `RequestError` with the `param` of the part to blame, `Unavailable` (`overloaded`)
         when no decode worker was free in time, and `Overloaded` when too much is held. With
         another `cache_salt` nothing decoded earlier is used. Cancelling leaves nothing running.
         """
-        if len(parts) > self.limits.max_images:
-            error = refusals.too_many_images(len(parts), self.limits)
-            raise _blame(error, parts[self.limits.max_images])
+        self._require_few(parts)
+        wanted = [(part.source, policy.for_detail(part.detail)) for part in parts]
+        first_parts: dict[tuple[str, ImagePolicy], ImagePart] = {}
+        for key, part in zip(wanted, parts, strict=True):
+            first_parts.setdefault(key, part)
+        sources = {part.source: self._parse(part) for part in first_parts.values()}
+        with self._held_bytes.lease() as held:
+            request = _Request(cache_salt, Allowance(self.limits, held), fetched)
+            images = await _all(
+                {
+                    key: self._load_part(part, sources[part.source], key[1], request)
+                    for key, part in first_parts.items()
+                }
+            )
+        return [images[key] for key in wanted]
+
+    @asynccontextmanager
+    async def fetch(self, parts: Sequence[ImagePart]) -> AsyncIterator["Fetched"]:
+        """Fetch what `load` will decode, and tell the sizes; the bytes are held inside.
+
+        Raises as `load` does; a picture whose header does not tell its size is refused.
+        """
+        self._require_few(parts)
         first_parts: dict[str, ImagePart] = {}
         for part in parts:
             first_parts.setdefault(part.source, part)
         sources = {text: self._parse(part) for text, part in first_parts.items()}
         with self._held_bytes.lease() as held:
-            request = _Request(policy, cache_salt, Allowance(self.limits, held))
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = {
-                        text: group.create_task(self._load_part(part, sources[text], request))
-                        for text, part in first_parts.items()
-                    }
-            except BaseExceptionGroup as errors:
-                raise _first_leaf(errors) from None
-            return [tasks[part.source].result() for part in parts]
+            request = _Request(b"", Allowance(self.limits, held), None)
+            read = await _all(
+                {
+                    text: self._measured(part, sources[text], request)
+                    for text, part in first_parts.items()
+                }
+            )
+            yield Fetched(
+                data={text: data for text, (data, _) in read.items()},
+                sizes=tuple(read[part.source][1] for part in parts),
+            )
+
+    def _require_few(self, parts: Sequence[ImagePart]) -> None:
+        if len(parts) > self.limits.max_images:
+            error = refusals.too_many_images(len(parts), self.limits)
+            raise _blame(error, parts[self.limits.max_images])
+
+    async def _measured(
+        self, part: ImagePart, source: Source, request: "_Request"
+    ) -> tuple[bytes, tuple[int, int]]:
+        try:
+            data = await self._read(source, part, request)
+            size = self._check_head(data)
+            if size is None or min(size) < 1:
+                raise refusals.damaged()
+        except RequestError as error:
+            raise _blame(error, part) from None
+        return data, size
 
     def _parse(self, part: ImagePart) -> Source:
         try:
@@ -154,15 +195,19 @@ class MediaLoader:
             raise _blame(error, part) from None
         return source
 
-    async def _load_part(self, part: ImagePart, source: Source, request: "_Request") -> Image:
+    async def _load_part(
+        self, part: ImagePart, source: Source, policy: ImagePolicy, request: "_Request"
+    ) -> Image:
         try:
-            data = await self._read(source, request)
+            data = await self._read(source, part, request)
             self._check_head(data)
-            return await self._image(data, request)
+            return await self._image(data, policy, request)
         except RequestError as error:
             raise _blame(error, part) from None
 
-    async def _read(self, source: Source, request: "_Request") -> bytes:
+    async def _read(self, source: Source, part: ImagePart, request: "_Request") -> bytes:
+        if request.fetched is not None:
+            return request.fetched.data[part.source]
         match source:
             case UrlSource(url):
                 began = time.monotonic()
@@ -177,30 +222,35 @@ class MediaLoader:
                 assert self._root is not None  # or `_parse` would have refused
                 return await self._in_thread(self._root.read, path, self.limits)
 
-    def _check_head(self, data: bytes) -> None:
-        """Refuse what can be refused without a decoder: other kinds of data, sizes over a limit."""
+    def _check_head(self, data: bytes) -> tuple[int, int] | None:
+        """Refuse what can be refused without a decoder: other kinds of data, sizes over a limit.
+
+        Return the size that the header tells, as stored; None where it tells none.
+        """
         size = declared_size(data, require_image(data))
         error = None if size is None else refusals.size_refusal(*size, self.limits)
         if error is not None:
             raise error
+        return size
 
-    async def _image(self, data: bytes, request: "_Request") -> Image:
-        key = await self._compute(len(data), _cache_key, data, request.policy, request.cache_salt)
+    async def _image(self, data: bytes, policy: ImagePolicy, request: "_Request") -> Image:
+        key = await self._compute(len(data), _cache_key, data, policy, request.cache_salt)
         async with request.locks.setdefault(key, asyncio.Lock()):
             image = request.images.get(key) or self._cache.get(key)
             if self._meter is not None:
                 self._meter.looked_up(None if image is None else image.digest)
             if image is None:
                 began = time.monotonic()
-                image = await self._decode(data, request.policy)
+                image = await self._decode(data, policy)
                 if self._meter is not None:
                     self._meter.decoded(time.monotonic() - began)
                 self._cache.put(key, image)
             request.images[key] = image
         return image
 
-    async def _decode(self, data: bytes, policy: SquareImagePolicy) -> Image:
-        decoded = await self._pool.decode(data, policy.size)
+    async def _decode(self, data: bytes, policy: ImagePolicy) -> Image:
+        decoded = await self._pool.decode(data, policy)
+        width, height = policy.target_size(decoded.width, decoded.height)
         # The digest is made here and not by the worker: one that a picture had taken over could
         # lie about that picture, but never put it in the place of another.
         digest = await self._compute(
@@ -208,8 +258,8 @@ class MediaLoader:
         )
         return Image(
             pixels=decoded.pixels,
-            width=policy.size,
-            height=policy.size,
+            width=width,
+            height=height,
             digest=digest,
             original_width=decoded.width,
             original_height=decoded.height,
@@ -224,28 +274,38 @@ class MediaLoader:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """Encoded pictures by source, and what their headers say: (width, height) of every part."""
+
+    data: Mapping[str, bytes] = field(repr=False)
+    sizes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Request:
     """What the images of one request share. `locks` and `images` are by cache key."""
 
-    policy: SquareImagePolicy
     cache_salt: bytes
     allowance: Allowance
+    fetched: "Fetched | None"
     locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
     images: dict[bytes, Image] = field(default_factory=dict)
 
 
-def image_digest(pixels: bytes, policy: SquareImagePolicy, width: int, height: int) -> bytes:
+def image_digest(pixels: bytes, policy: ImagePolicy, width: int, height: int) -> bytes:
     """Return the identity of a picture: SHA-256 over a head of fixed length and the RGB pixels.
 
     The head holds the version of the preprocessing, the size in pixels, and the size of the
     picture as displayed, so that equal bytes of another shape are another picture.
     """
-    head = struct.pack(">5I", PREPROCESSING_VERSION, policy.size, policy.size, width, height)
+    size = policy.target_size(width, height)
+    head = struct.pack(">5I", PREPROCESSING_VERSION, *size, width, height)
     return _sha256(head, pixels)
 
 
-def _cache_key(data: bytes, policy: SquareImagePolicy, cache_salt: bytes) -> bytes:
-    head = struct.pack(">II", policy.size, len(cache_salt)) + cache_salt
+def _cache_key(data: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
+    wanted = repr(policy).encode()
+    head = struct.pack(">II", len(wanted), len(cache_salt)) + wanted + cache_salt
     return _sha256(head, data)
 
 
@@ -262,6 +322,16 @@ def _decode_base64_from(text: str, start: int, limits: Limits) -> bytes:
 
 def _blame(error: RequestError, part: ImagePart) -> RequestError:
     return RequestError(error.message, code=error.code, param=part.param)
+
+
+async def _all(work: Mapping[K, Coroutine[Any, Any, T]]) -> dict[K, T]:
+    """Do everything at once and return the results; the first error ends the rest."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = {key: group.create_task(one) for key, one in work.items()}
+    except BaseExceptionGroup as errors:
+        raise _first_leaf(errors) from None
+    return {key: task.result() for key, task in tasks.items()}
 
 
 def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:

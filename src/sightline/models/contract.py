@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from sightline.core.engine import SquareImagePolicy
+from sightline.core.image_policy import ImagePolicy
 from sightline.models.kv_pool import KVCache, KVPool, Segment
 
 
@@ -27,7 +27,7 @@ class ModelDescription:
     max_model_len: int
     vocab_size: int
     eos_token_ids: tuple[int, ...]
-    image_policy: SquareImagePolicy | None = None
+    image_policy: ImagePolicy | None = None
     default_temperature: float = 1.0
     default_top_p: float = 1.0
 
@@ -43,7 +43,10 @@ class VisionLanguageModel(Protocol):
     def description(self) -> ModelDescription: ...
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 RGB `[N, S, S, 3]` into embedding rows `[N, num_image_tokens, D]`."""
+        """Turn pictures of one size, uint8 RGB `[N, H, W, 3]`, into embeddings `[N, rows, D]`.
+
+        The size is one that `description.image_policy` asks for, and says how many rows it is.
+        """
         ...
 
     def embed(self, token_ids: Tensor) -> Tensor:

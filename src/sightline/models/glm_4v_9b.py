@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.core.engine import SquareImagePolicy
+from sightline.core.image_policy import SquareImagePolicy
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription

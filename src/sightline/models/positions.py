@@ -30,6 +30,32 @@ def compressed_positions(num_slots: int, image_spans: Sequence[tuple[int, int]])
     return steps.cumsum(0) - 1
 
 
+def grid_positions(
+    num_slots: int, image_spans: Sequence[tuple[int, int]], grids: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Return Qwen2-VL's positions of slots [0, num_slots): time, row, column `[3, num_slots]`.
+
+    `grids` are the images' (rows, columns), as many slots as an image's span is long. A word has
+    the same position three times. An image that begins at p stands at time p, its row r at p + r
+    and its column c at p + c; what follows goes on at p + max(rows, columns). Raises ValueError
+    when spans and grids do not belong together.
+    """
+    parts: list[Tensor] = []
+    slot = position = 0
+    for (start, length), (rows, columns) in zip(image_spans, grids, strict=True):
+        if start < slot or rows * columns != length or start + length > num_slots:
+            raise ValueError(f"an image of {rows} x {columns} rows at {start} does not fit")
+        parts.append((torch.arange(start - slot) + position).expand(3, -1))
+        position += start - slot
+        time = torch.zeros(length, dtype=torch.int64)
+        row = torch.arange(rows).repeat_interleave(columns)
+        parts.append(torch.stack((time, row, torch.arange(columns).repeat(rows))) + position)
+        position += max(rows, columns)
+        slot = start + length
+    parts.append((torch.arange(num_slots - slot) + position).expand(3, -1))
+    return torch.cat(parts, dim=1)
+
+
 def next_position(num_slots: int, image_spans: Sequence[tuple[int, int]]) -> int:
     """Return the position of the token that fills slot `num_slots`, after all the images."""
     _check_spans(num_slots, image_spans)

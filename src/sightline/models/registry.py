@@ -7,6 +7,7 @@ from typing import Any
 from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
+from sightline.models.qwen2_vl import Qwen2VL, Qwen2VLConfig
 from sightline.models.qwen_vl import QwenVL, QwenVLConfig
 
 
@@ -37,6 +38,17 @@ FAMILIES = (
         architectures=frozenset({"QWenLMHeadModel"}),
         build=lambda config: QwenVL(QwenVLConfig.from_hub(config)),
         recomputed=frozenset({"transformer.rotary_emb.inv_freq"}),
+    ),
+    *(
+        Family(
+            model_type=model_type,
+            architectures=frozenset({architecture}),
+            build=lambda config: Qwen2VL(Qwen2VLConfig.from_hub(config)),
+        )
+        for model_type, architecture in (
+            ("qwen2_vl", "Qwen2VLForConditionalGeneration"),
+            ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        )
     ),
 )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import sightline
 from sightline.core.chat import ChatRequest, ImageReport, Notice, Usage
 from sightline.core.errors import shorten
+from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
 from sightline.core.limits import Limits
 from sightline.server.openai_fields import invalid_value, judge_unused_fields
 from sightline.server.openai_messages import DETAILS, note_unknown, to_messages
@@ -171,6 +172,19 @@ def count_object(measure: Measure) -> dict[str, object]:
     }
 
 
+def image_capabilities(policy: ImagePolicy | None) -> dict[str, object]:
+    """Return what becomes of a picture: one size for all, or the bounds of any size."""
+    grid = policy if isinstance(policy, PatchGridImagePolicy) else None
+    return {
+        "tokens_per_image": policy.tokens_per_image if policy else None,
+        "image_size": list(policy.target_size(1, 1)) if policy and grid is None else None,
+        "min_pixels": grid.min_pixels if grid else None,
+        "max_pixels": grid.max_pixels if grid else None,
+        "low_detail_max_pixels": grid.for_detail("low").max_pixels if grid else None,
+        "pixels_per_token": grid.factor**2 if grid else None,
+    }
+
+
 def model_object(model: ServedModel, created: int) -> dict[str, object]:
     info, policy = model.info, model.info.image_policy
     return {
@@ -183,8 +197,7 @@ def model_object(model: ServedModel, created: int) -> dict[str, object]:
             "aliases": list(model.aliases),
             "input_modalities": ["text", "image"] if policy else ["text"],
             "max_images": policy.max_images if policy else 0,
-            "tokens_per_image": policy.num_tokens if policy else None,
-            "image_size": [policy.size, policy.size] if policy else None,
+            **image_capabilities(policy),
             "detail": dict.fromkeys(DETAILS, "normal processing") if policy else {},
             "tools": True,
             "structured_output": True,

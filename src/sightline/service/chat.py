@@ -9,12 +9,14 @@ engine sees only requests that can be served. The answer takes over from the fir
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
-from sightline.core.engine import Engine, EngineStats, SquareImagePolicy
+from sightline.core.engine import Engine, EngineStats
+from sightline.core.errors import RequestError
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.service.admission import Admission
@@ -24,7 +26,7 @@ from sightline.service.caller import current_caller
 from sightline.service.choices import read_choices
 from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
-from sightline.service.formats.contract import Layout, Tokenizer
+from sightline.service.formats.contract import Layout, Tokenizer, TokensPerImage
 from sightline.service.generation import (
     grammar_of,
     notices_of,
@@ -46,6 +48,13 @@ NUM_TEXT_THREADS = 2
 LEAST_WINDOW = 8192
 
 
+class FetchedImages(Protocol):
+    """Pictures that were fetched and not decoded; `sizes` are (width, height) of every part."""
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]: ...
+
+
 class ImageLoader(Protocol):
     """Fetches and decodes: one picture per part, in order, as `policy` wants them.
 
@@ -54,8 +63,17 @@ class ImageLoader(Protocol):
     """
 
     async def load(
-        self, parts: Sequence[ImagePart], policy: SquareImagePolicy, *, cache_salt: bytes
+        self,
+        parts: Sequence[ImagePart],
+        policy: ImagePolicy,
+        *,
+        cache_salt: bytes,
+        fetched: Any = None,
     ) -> Sequence[Image]: ...
+
+    def fetch(self, parts: Sequence[ImagePart]) -> AbstractAsyncContextManager[FetchedImages]:
+        """Fetch what is loaded later with it as `fetched`; only for models that need sizes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +193,10 @@ class ChatService:
                 raise
 
     async def measure(self, request: ChatRequest) -> Measure:
-        """Return the prompt of `request` and what it costs, without fetching an image.
+        """Return the prompt of `request` and what it costs, without decoding an image.
 
-        It may be longer than the window. Raises `RequestError` as `start` does.
+        Images are fetched only for a model to which their sizes matter. The prompt may be longer
+        than the window. Raises `RequestError` as `start` does.
         """
         model = self.model
         model.require_name(request.model)
@@ -185,7 +204,9 @@ class ChatService:
         placement = self._place(request, model)
         if request.strict:
             refuse_warnings(placement.notices)
-        layout = await self._lay_out(request, placement, model, require_fit=False)
+        async with AsyncExitStack() as media:
+            fetched = await self._fetch_images(placement, model, media)
+            layout = await self._lay_out(request, placement, model, fetched, require_fit=False)
         return Measure(model=model, layout=layout, notices=placement.notices)
 
     async def vocabulary(self) -> PromptMaker:
@@ -207,7 +228,9 @@ class ChatService:
         current_caller.get().require_images(len(measure.layout.images))
         async with self.admission.permit():
             with measured_media() as times:
-                images = await self._load_images(measure.layout, measure.model, request.cache_salt)
+                images = await self._load_images(
+                    measure.layout, measure.model, request.cache_salt, None
+                )
         prompt = measure.layout.fill(images, cache_salt=request.cache_salt)
         reports = _reports(prompt, measure.layout, times)
         return tuple(zip(images, reports, strict=True))
@@ -244,7 +267,9 @@ class ChatService:
         grammar = None if request.raw_prompt is not None else grammar_of(request, maker.format)
         await self._grammar_check.check(suspects_of(request, grammar, self.limits))
         maker.require_known_biases(request.logit_bias)
-        layout = await self._lay_out(request, placement, model, require_fit=True)
+        media = await resources.enter_async_context(AsyncExitStack())
+        fetched = await self._fetch_images(placement, model, media)
+        layout = await self._lay_out(request, placement, model, fetched, require_fit=True)
         current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
         place = resources.enter_context(
@@ -272,7 +297,8 @@ class ChatService:
         log.lap("layout_s")
 
         with measured_media() as times:
-            images = await self._load_images(layout, model, request.cache_salt)
+            images = await self._load_images(layout, model, request.cache_salt, fetched)
+        await media.aclose()
         log.lap("media_s")
         log.images(images, times)
 
@@ -315,6 +341,7 @@ class ChatService:
         request: ChatRequest,
         placement: Placement,
         model: ServedModel,
+        fetched: FetchedImages | None,
         *,
         require_fit: bool,
     ) -> Layout:
@@ -324,18 +351,18 @@ class ChatService:
         """
         raw = request.raw_prompt
         policy = model.info.image_policy
-        tokens_per_image = policy.num_tokens if policy else 0
         window = model.info.max_model_len
         maker = await self.vocabulary()
         min_text_tokens = maker.min_text_tokens(placement.messages if raw is None else raw)
         if min_text_tokens:
             num_images = sum(len(message.images) for message in placement.messages)
-            least = TokenCounts(text=min_text_tokens, image=num_images * tokens_per_image)
+            fewest = policy.fewest_tokens if policy else 0
+            least = TokenCounts(text=min_text_tokens, image=num_images * fewest)
             require_room(least, window=window, at_least=True)
         if raw is None:
             layout = await maker.layout(
                 placement.messages,
-                tokens_per_image=tokens_per_image,
+                tokens_per_image=_tokens_per_image(placement, policy, fetched),
                 tools=tools_in_use(request).tools,
                 thinking=request.thinking,
             )
@@ -345,14 +372,56 @@ class ChatService:
             require_room(_counts(layout), window=window)
         return layout
 
+    async def _fetch_images(
+        self, placement: Placement, model: ServedModel, media: AsyncExitStack
+    ) -> FetchedImages | None:
+        """Fetch the images, if their sizes decide what they cost; `media` lets go of them."""
+        policy, parts = model.info.image_policy, _images_of(placement)
+        if policy is None or policy.tokens_per_image is not None or not parts:
+            return None
+        least = TokenCounts(text=0, image=len(parts) * policy.fewest_tokens)
+        require_room(least, window=model.info.max_model_len, at_least=True)
+        return await media.enter_async_context(self._images.fetch(parts))
+
     async def _load_images(
-        self, layout: Layout, model: ServedModel, cache_salt: bytes
+        self,
+        layout: Layout,
+        model: ServedModel,
+        cache_salt: bytes,
+        fetched: FetchedImages | None,
     ) -> Sequence[Image]:
         policy = model.info.image_policy
         if policy is None or not layout.images:
             return ()
         parts = [slots.part for slots in layout.images]
-        return await self._images.load(parts, policy, cache_salt=cache_salt)
+        if policy.tokens_per_image is not None:
+            return await self._images.load(parts, policy, cache_salt=cache_salt)
+        images = await self._images.load(parts, policy, cache_salt=cache_salt, fetched=fetched)
+        for slots, image in zip(layout.images, images, strict=True):
+            if policy.count_tokens(image.width, image.height) != slots.length:
+                # The header said another size than the picture has.
+                raise RequestError(
+                    "The image is damaged or cut short.",
+                    code="image_parse_error",
+                    param=slots.part.param,
+                )
+        return images
+
+
+def _images_of(placement: Placement) -> list[ImagePart]:
+    return [part for message in placement.messages for part in message.images]
+
+
+def _tokens_per_image(
+    placement: Placement, policy: ImagePolicy | None, fetched: FetchedImages | None
+) -> TokensPerImage:
+    if policy is None or fetched is None:
+        return (policy and policy.tokens_per_image) or 0
+    lengths = []
+    for part, size in zip(_images_of(placement), fetched.sizes, strict=True):
+        asked = policy.for_detail(part.detail)
+        lengths.append(asked.count_tokens(*asked.target_size(*size)) or asked.most_tokens)
+    return lengths
 
 
 def _counts(layout: Layout) -> TokenCounts:

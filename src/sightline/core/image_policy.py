@@ -1,0 +1,147 @@
+"""How a model wants its pictures, as plain data: into which size, and what they cost.
+
+From it the front counts a prompt before it decodes a pixel, and the engine checks what it is sent.
+Resampling is bicubic.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Literal
+
+# What OpenAI calls low detail: no more pixels than a square of 512.
+LOW_DETAIL_PIXELS = 512 * 512
+
+
+class ImagePolicy(ABC):
+    """`max_images` is how many a conversation may hold. Sizes are (width, height) in pixels."""
+
+    __slots__ = ()
+
+    max_images: int
+
+    @property
+    @abstractmethod
+    def tokens_per_image(self) -> int | None:
+        """The slots of every picture, or None where they depend on its size."""
+
+    @property
+    @abstractmethod
+    def most_tokens(self) -> int:
+        """The slots of the most expensive picture."""
+
+    @property
+    @abstractmethod
+    def fewest_tokens(self) -> int:
+        """The slots of the cheapest picture."""
+
+    def for_detail(self, detail: str | None) -> "ImagePolicy":
+        """Return the policy for a picture that was sent with this OpenAI `detail`."""
+        return self
+
+    @abstractmethod
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the size into which a picture of this size is resized."""
+
+    @abstractmethod
+    def count_tokens(self, width: int, height: int) -> int | None:
+        """Return the slots of a picture that has a target size; None for any other size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SquareImagePolicy(ImagePolicy):
+    """Every image is resized to `size` x `size` pixels and costs `num_tokens` slots.
+
+    `num_tokens` includes the begin and end rows where the tower makes them (GLM-4V: 1602 for 1120
+    pixels). The aspect ratio is not kept, as the models were trained.
+    """
+
+    size: int
+    num_tokens: int
+    max_images: int = 1
+    kind: Literal["square"] = "square"
+
+    @property
+    def tokens_per_image(self) -> int:
+        return self.num_tokens
+
+    @property
+    def most_tokens(self) -> int:
+        return self.num_tokens
+
+    @property
+    def fewest_tokens(self) -> int:
+        return self.num_tokens
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        return self.size, self.size
+
+    def count_tokens(self, width: int, height: int) -> int | None:
+        return self.num_tokens if (width, height) == (self.size, self.size) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchGridImagePolicy(ImagePolicy):
+    """The aspect ratio is kept; a slot is a square of `factor` pixels, sides are multiples of it.
+
+    Qwen2-VL: 14 pixels a patch, 2 x 2 patches merged, so a factor of 28. Between `min_pixels` and
+    `max_pixels` a picture is hardly resized at all.
+    """
+
+    factor: int = 28
+    min_pixels: int = 56 * 56
+    max_pixels: int = 1280 * 28 * 28
+    max_images: int = 16
+    kind: Literal["patch-grid"] = "patch-grid"
+
+    @property
+    def tokens_per_image(self) -> int | None:
+        return None
+
+    @property
+    def most_tokens(self) -> int:
+        return self.max_pixels // self.factor**2
+
+    @property
+    def fewest_tokens(self) -> int:
+        return math.ceil(self.min_pixels / self.factor**2)
+
+    def for_detail(self, detail: str | None) -> "PatchGridImagePolicy":
+        """`low` allows at most 512 * 512 pixels; everything else is as the model has it."""
+        if detail != "low":
+            return self
+        most = max(self.min_pixels, min(self.max_pixels, LOW_DETAIL_PIXELS))
+        return replace(self, max_pixels=most)
+
+    def target_size(self, width: int, height: int) -> tuple[int, int]:
+        """The published rule ("smart resize"), with Python's rounding of halves to even."""
+        factor, most = self.factor, self.max_pixels
+        new_width = round(width / factor) * factor
+        new_height = round(height / factor) * factor
+        if new_width * new_height > most:
+            shrink = math.sqrt(width * height / most)
+            new_width = max(factor, math.floor(width / shrink / factor) * factor)
+            new_height = max(factor, math.floor(height / shrink / factor) * factor)
+        elif new_width * new_height < self.min_pixels:
+            grow = math.sqrt(self.min_pixels / (width * height))
+            new_width = math.ceil(width * grow / factor) * factor
+            new_height = math.ceil(height * grow / factor) * factor
+        return new_width, new_height
+
+    def count_tokens(self, width: int, height: int) -> int | None:
+        if width < 1 or height < 1 or width % self.factor or height % self.factor:
+            return None
+        num_tokens = width * height // self.factor**2
+        # Very long pictures may end above the most pixels, by the rule's own rounding.
+        return num_tokens if num_tokens <= 2 * self.most_tokens else None
+
+
+def image_policy_of(values: dict[str, object]) -> ImagePolicy:
+    """Read a policy that was written as an object of its fields. Raises ValueError."""
+    for policy in (SquareImagePolicy, PatchGridImagePolicy):
+        if values.get("kind") == policy.__dataclass_fields__["kind"].default:
+            try:
+                return policy(**values)  # type: ignore[arg-type]
+            except TypeError as error:
+                raise ValueError("not an image policy") from error
+    raise ValueError("not an image policy")

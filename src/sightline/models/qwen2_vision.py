@@ -1,0 +1,295 @@
+"""The vision towers of Qwen2-VL and Qwen2.5-VL: pictures of any size, patch by patch.
+
+Rows and columns of patches turn the two halves of every head (2-D rotary embedding); 2 x 2
+neighbouring patches become one row of the language model. The towers differ in norm and MLP, and
+the later one attends inside windows in all but a few blocks. A picture is seen as a film of two
+equal frames, because the patch embedding is a 3-D convolution.
+
+Shapes: N images, H and W patches of a picture, P = H * W patches, C tower width, Dh head width,
+D model width.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.models.hub_config import ConfigReader
+
+ROPE_BASE = 10_000.0
+NORM_EPS = 1e-6
+NUM_FRAMES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qwen2VisionConfig:
+    """Sizes of one tower. `window_patches` is 0 where every block sees the whole picture."""
+
+    width: int
+    num_layers: int
+    num_heads: int
+    mlp_width: int
+    patch_size: int
+    merge_size: int
+    out_width: int
+    window_patches: int = 0
+    full_layers: frozenset[int] = frozenset()
+
+    @property
+    def has_windows(self) -> bool:
+        """The tower is Qwen2.5-VL's: windows, RMS norms and gated MLPs."""
+        return self.window_patches > 0
+
+    @property
+    def factor(self) -> int:
+        """Pixels along one side of what becomes one row: both sides are multiples of it."""
+        return self.patch_size * self.merge_size
+
+    @classmethod
+    def from_hub(
+        cls, reader: ConfigReader, *, model_width: int, windows: bool
+    ) -> "Qwen2VisionConfig":
+        for key, expected in (("in_channels", 3), ("in_chans", 3), ("temporal_patch_size", 2)):
+            if reader.integer(key, high=4096, default=expected) != expected:
+                raise reader.refusal(key, str(expected))
+        patch_size = reader.integer("patch_size", high=1024, default=14)
+        merge_size = reader.integer("spatial_merge_size", high=16, default=2)
+        num_layers = reader.integer("depth", high=1024)
+        if windows:
+            reader.require("hidden_act", "silu", default="silu")
+            window = reader.integer("window_size", high=65_536)
+            if window % (patch_size * merge_size):
+                raise reader.refusal("window_size", f"a multiple of {patch_size * merge_size}")
+            config = cls(
+                width=reader.integer("hidden_size", high=65_536),
+                num_layers=num_layers,
+                num_heads=reader.integer("num_heads", high=1024),
+                mlp_width=reader.integer("intermediate_size", high=1_048_576),
+                patch_size=patch_size,
+                merge_size=merge_size,
+                out_width=reader.integer("out_hidden_size", high=65_536),
+                window_patches=window // patch_size,
+                full_layers=_layers(reader, "fullatt_block_indexes", num_layers),
+            )
+        else:
+            reader.require("hidden_act", "quick_gelu", default="quick_gelu")
+            width = reader.integer("embed_dim", high=65_536)
+            config = cls(
+                width=width,
+                num_layers=num_layers,
+                num_heads=reader.integer("num_heads", high=1024),
+                mlp_width=int(width * reader.number("mlp_ratio", low=0.1, high=64, default=4)),
+                patch_size=patch_size,
+                merge_size=merge_size,
+                out_width=reader.integer("hidden_size", high=65_536),
+            )
+        if config.out_width != model_width:
+            key = "out_hidden_size" if windows else "hidden_size"
+            raise reader.refusal(key, f"the language model's hidden_size {model_width}")
+        if config.width % (4 * config.num_heads):
+            raise reader.refusal("num_heads", "heads of a width that 4 divides")
+        return config
+
+
+def _layers(reader: ConfigReader, key: str, num_layers: int) -> frozenset[int]:
+    value = reader.values.get(key)
+    if not isinstance(value, list) or not all(
+        type(layer) is int and 0 <= layer < num_layers for layer in value
+    ):
+        raise reader.refusal(key, f"a list of layers below {num_layers}")
+    return frozenset(value)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm in fp32, rounded before the weight is applied, as the original."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
+
+
+class Sight:
+    """What every block needs to know of a picture's shape; built once per size.
+
+    `windows` are groups of equal size: patch indices `[num_windows, patches of one]`.
+    """
+
+    def __init__(
+        self, height: int, width: int, config: Qwen2VisionConfig, device: torch.device
+    ) -> None:
+        rows = torch.arange(height, device=device)[:, None].expand(height, width)
+        columns = torch.arange(width, device=device)[None, :].expand(height, width)
+        head_dim = config.width // config.num_heads
+        quarter = torch.arange(0, head_dim // 2, 2, device=device, dtype=torch.float32)
+        frequencies = 1.0 / ROPE_BASE ** (quarter / (head_dim // 2))
+        order = self._merge_order(height, width, config.merge_size, device)
+        where = torch.stack((rows.flatten()[order], columns.flatten()[order]), dim=-1)
+        angles = (where[..., None].float() * frequencies).flatten(1)  # [P, Dh / 2]
+        angles = torch.cat((angles, angles), dim=-1)[:, None]
+        self._cosines, self._sines = angles.cos(), angles.sin()
+        self.order = order
+        self.windows = self._windows(where, config)
+
+    def turn(self, heads: Tensor) -> Tensor:
+        """Rotate `[N, P, heads, Dh]` in fp32."""
+        x = heads.float()
+        first, second = x.chunk(2, dim=-1)
+        swapped = torch.cat((-second, first), dim=-1)
+        return (x * self._cosines + swapped * self._sines).to(heads.dtype)
+
+    @staticmethod
+    def _merge_order(height: int, width: int, merge: int, device: torch.device) -> Tensor:
+        """Return the patches in the order in which neighbours that are merged stand together."""
+        index = torch.arange(height * width, device=device)
+        blocks = index.view(height // merge, merge, width // merge, merge)
+        return blocks.transpose(1, 2).flatten()
+
+    @staticmethod
+    def _windows(where: Tensor, config: Qwen2VisionConfig) -> list[Tensor]:
+        if not config.has_windows:
+            return []
+        window = where // config.window_patches
+        number = window[:, 0] * (int(window[:, 1].max()) + 1) + window[:, 1]
+        _, sizes = torch.unique(number, return_counts=True)
+        by_window = torch.split(number.argsort(stable=True), sizes.tolist())
+        sorts = {size: [w for w in by_window if len(w) == size] for size in set(sizes.tolist())}
+        return [torch.stack(windows) for windows in sorts.values()]
+
+
+class VisionAttention(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor, sight: Sight, *, in_windows: bool) -> Tensor:
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        query, key = sight.turn(query), sight.turn(key)
+        if not in_windows:
+            return self.proj(_attend(query, key, value).flatten(2))
+        mixed = torch.empty_like(query)
+        for windows in sight.windows:
+            # [N, windows, patches, heads, Dh]: every window is a little picture of its own.
+            parts = (rows[:, windows].flatten(0, 1) for rows in (query, key, value))
+            mixed[:, windows] = _attend(*parts).view(len(x), *windows.shape, self.num_heads, -1)
+        return self.proj(mixed.flatten(2))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attend among all patches, `[N, P, heads, Dh]`."""
+    mixed = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    )
+    return mixed.transpose(1, 2)
+
+
+class PlainMlp(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.width, config.mlp_width)
+        self.fc2 = nn.Linear(config.mlp_width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.fc1(x)
+        return self.fc2(x * torch.sigmoid(1.702 * x))
+
+
+class GatedMlp(nn.Module):
+    def __init__(self, width: int, mlp_width: int, *, bias: bool) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(width, mlp_width, bias=bias)
+        self.up_proj = nn.Linear(width, mlp_width, bias=bias)
+        self.down_proj = nn.Linear(mlp_width, width, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig, layer: int) -> None:
+        super().__init__()
+        self.in_windows = config.has_windows and layer not in config.full_layers
+        self.norm1, self.norm2 = _norm(config), _norm(config)
+        self.attn = VisionAttention(config)
+        self.mlp = (
+            GatedMlp(config.width, config.mlp_width, bias=True)
+            if config.has_windows
+            else PlainMlp(config)
+        )
+
+    def forward(self, x: Tensor, sight: Sight) -> Tensor:
+        x = x + self.attn(self.norm1(x), sight, in_windows=self.in_windows)
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchEmbed(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig) -> None:
+        super().__init__()
+        side = config.patch_size
+        self.proj = nn.Conv3d(3, config.width, (NUM_FRAMES, side, side), bias=False)
+
+    def forward(self, values: Tensor, order: Tensor) -> Tensor:
+        """Turn `[N, 3, H * side, W * side]` into `[N, P, C]`, patches in `order`."""
+        side = self.proj.kernel_size[1]
+        num, channels, height, width = values.shape
+        patches = values.view(num, channels, height // side, side, width // side, side)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)[:, order]
+        patches = patches.unsqueeze(3).expand(-1, -1, -1, NUM_FRAMES, -1, -1)
+        return F.linear(patches.flatten(2), self.proj.weight.flatten(1))
+
+
+class Merger(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig) -> None:
+        super().__init__()
+        self.merged_width = config.width * config.merge_size**2
+        self.ln_q = _norm(config)
+        self.mlp = nn.Sequential(
+            nn.Linear(self.merged_width, self.merged_width),
+            nn.GELU(),
+            nn.Linear(self.merged_width, config.out_width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(self.ln_q(x).reshape(len(x), -1, self.merged_width))
+
+
+class Qwen2VisionTower(nn.Module):
+    def __init__(self, config: Qwen2VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.patch_embed = PatchEmbed(config)
+        self.blocks = nn.ModuleList(VisionBlock(config, i) for i in range(config.num_layers))
+        self.merger = Merger(config)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Turn normalised pictures of one size `[N, 3, H, W]` (pixels) into `[N, rows, D]`."""
+        side = self.config.patch_size
+        height, width = values.shape[2] // side, values.shape[3] // side
+        sight = Sight(height, width, self.config, values.device)
+        x = self.patch_embed(values, sight.order)
+        for block in self.blocks:
+            x = block(x, sight)
+        return self.merger(x)
+
+
+def _norm(config: Qwen2VisionConfig) -> nn.Module:
+    if config.has_windows:
+        return RMSNorm(config.width, NORM_EPS)
+    return nn.LayerNorm(config.width, NORM_EPS)
+
+
+def vision_section(values: Mapping[str, Any]) -> ConfigReader:
+    """Return the tower's part of a config.json. Raises StartupError if there is none."""
+    reader = ConfigReader(values, "config.json")
+    section = reader.section("vision_config")
+    if section is None:
+        raise reader.refusal("vision_config", "an object")
+    return section

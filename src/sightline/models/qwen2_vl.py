@@ -1,0 +1,298 @@
+"""Qwen2-VL and Qwen2.5-VL: Qwen2's language model, reading pictures of any size.
+
+What sets the family apart: every token has three positions, of time, row and column (m-rope), and
+each turns a part of every head. Words have the same number three times; a picture's rows stand
+still in time and count rows and columns, and the words after it go on behind the larger of both.
+Modules carry the names of the published checkpoints.
+
+Shapes: T tokens, D model width, H query heads, G KV groups, Dh head width.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sightline.core.image_policy import PatchGridImagePolicy
+from sightline.models.attention import Attention, CausalAttention, PagedAttention
+from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.contract import ModelDescription
+from sightline.models.hub_config import ConfigReader
+from sightline.models.kv_pool import KVCache, KVPool, Segment
+from sightline.models.positions import grid_positions
+from sightline.models.qwen2_vision import (
+    GatedMlp,
+    Qwen2VisionConfig,
+    Qwen2VisionTower,
+    RMSNorm,
+    vision_section,
+)
+
+NUM_AXES = 3
+MAX_IMAGES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Qwen2VLConfig:
+    """Sizes and constants of one checkpoint. `sections`: how many frequencies each axis turns."""
+
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_groups: int
+    mlp_width: int
+    vocab_size: int
+    norm_eps: float
+    rope_base: float
+    sections: tuple[int, int, int]
+    max_positions: int
+    ties_embeddings: bool
+    eos_token_ids: tuple[int, ...]
+    vision: Qwen2VisionConfig
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @classmethod
+    def from_hub(cls, values: Mapping[str, Any]) -> "Qwen2VLConfig":
+        """Check a hub config.json; raises StartupError for what this code would not compute.
+
+        The language model's keys may stand at the top, as published, or in `text_config`, as
+        newer tools write them.
+        """
+        top = ConfigReader(values, "config.json")
+        reader = top.section("text_config") or top
+        reader.require("hidden_act", "silu", default="silu")
+        reader.require("use_sliding_window", False, default=False)
+        if top.values.get("quantization_config") is not None:
+            raise top.refusal("quantization_config", "a folder without it")
+        hidden_size = reader.integer("hidden_size", high=65_536)
+        num_heads = reader.integer("num_attention_heads", high=1024)
+        vocab_size = reader.integer("vocab_size", high=4_194_304)
+        config = cls(
+            hidden_size=hidden_size,
+            num_layers=reader.integer("num_hidden_layers", high=1024),
+            num_heads=num_heads,
+            num_groups=reader.integer("num_key_value_heads", high=1024, default=num_heads),
+            mlp_width=reader.integer("intermediate_size", high=1_048_576),
+            vocab_size=vocab_size,
+            norm_eps=reader.number("rms_norm_eps", low=0.0, high=0.1),
+            rope_base=_rope(reader).number("rope_theta", low=1.0, high=1e12),
+            sections=_sections(_rope(reader)),
+            max_positions=reader.integer("max_position_embeddings", high=16_777_216),
+            ties_embeddings=top.flag("tie_word_embeddings", default=False),
+            eos_token_ids=(
+                reader if reader.values.get("eos_token_id") is not None else top
+            ).token_ids("eos_token_id", vocab_size=vocab_size),
+            vision=Qwen2VisionConfig.from_hub(
+                vision_section(values),
+                model_width=hidden_size,
+                windows=values.get("model_type") == "qwen2_5_vl",
+            ),
+        )
+        if hidden_size % num_heads or config.head_dim % 2:
+            raise reader.refusal("num_attention_heads", f"a divisor of hidden_size {hidden_size}")
+        if num_heads % config.num_groups:
+            raise reader.refusal("num_key_value_heads", f"a divisor of {num_heads}")
+        if 2 * sum(config.sections) != config.head_dim:
+            raise reader.refusal("rope_scaling", f"an mrope_section of sum {config.head_dim // 2}")
+        return config
+
+
+def _rope(reader: ConfigReader) -> ConfigReader:
+    """Return where the rotary embedding is described: one object, or a key beside another."""
+    newer = reader.section("rope_parameters")
+    older = reader.section("rope_scaling")
+    if newer is not None:
+        return newer
+    merged = {**(older.values if older else {}), "rope_theta": reader.values.get("rope_theta")}
+    return ConfigReader(merged, f"{reader.where}, rope_scaling")
+
+
+def _sections(reader: ConfigReader) -> tuple[int, int, int]:
+    kinds = (reader.values.get("type"), reader.values.get("rope_type"))
+    if any(kind not in (None, "mrope", "default") for kind in kinds):
+        key = "type" if kinds[0] is not None else "rope_type"
+        raise reader.refusal(key, "mrope or default")
+    value = reader.values.get("mrope_section")
+    if (
+        not isinstance(value, list)
+        or len(value) != NUM_AXES
+        or not all(type(size) is int and 0 < size < 4096 for size in value)
+    ):
+        raise reader.refusal("mrope_section", "three numbers")
+    return value[0], value[1], value[2]
+
+
+class Rotation:
+    """Rotary embedding for positions `[3, ..., T]`; built once per pass, used by every layer.
+
+    Dimension i is turned together with dimension i + Dh / 2; which axis says by how much depends
+    on i.
+    """
+
+    def __init__(self, positions: Tensor, config: Qwen2VLConfig) -> None:
+        device, head_dim = positions.device, config.head_dim
+        halves = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+        axis = torch.tensor(
+            [number for number, size in enumerate(config.sections) for _ in range(size)],
+            device=device,
+        )
+        where = positions.movedim(0, -1)[..., axis].float()  # [..., T, Dh / 2]
+        angles = where * (1.0 / config.rope_base**halves)
+        angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)
+        self._cosines, self._sines = angles.cos(), angles.sin()
+
+    def __call__(self, heads: Tensor) -> Tensor:
+        """Rotate `[..., T, heads, Dh]`."""
+        if self._cosines.dtype != heads.dtype:
+            self._cosines = self._cosines.to(heads.dtype)
+            self._sines = self._sines.to(heads.dtype)
+        first, second = heads.chunk(2, dim=-1)
+        return heads * self._cosines + torch.cat((-second, first), dim=-1) * self._sines
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: Qwen2VLConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        group_width = config.num_groups * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, group_width)
+        self.v_proj = nn.Linear(config.hidden_size, group_width)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        query, key, value = (
+            project(x).unflatten(-1, (-1, self.head_dim))
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.o_proj(attend(self.layer, rotate(query), rotate(key), value))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, config: Qwen2VLConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.self_attn = SelfAttention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.mlp = GatedMlp(config.hidden_size, config.mlp_width, bias=False)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotate, attend)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    def __init__(self, config: Qwen2VLConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+
+    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, rotate, attend)
+        return self.norm(x)
+
+
+class Qwen2VL(nn.Module):
+    """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
+
+    lm_head: nn.Linear | None
+
+    def __init__(self, config: Qwen2VLConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.visual = Qwen2VisionTower(config.vision)
+        self.model = Decoder(config)
+        self.lm_head = (
+            None
+            if config.ties_embeddings
+            else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        )
+
+    @property
+    def description(self) -> ModelDescription:
+        vision = self.config.vision
+        return ModelDescription(
+            prompt_format="qwen2_vl",
+            max_model_len=self.config.max_positions,
+            vocab_size=self.config.vocab_size,
+            eos_token_ids=self.config.eos_token_ids,
+            image_policy=PatchGridImagePolicy(factor=vision.factor, max_images=MAX_IMAGES),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.model.embed_tokens.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.embed_tokens.weight.device
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return self.encode_pixel_values(normalise_pixels(pixels))
+
+    def encode_pixel_values(self, values: Tensor) -> Tensor:
+        """Encode pictures that are normalised already: float `[N, 3, H, W]`, sides in factors."""
+        return self.visual(values.to(self.dtype))
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        return self.model.embed_tokens(token_ids)
+
+    def positions(
+        self,
+        num_slots: int,
+        image_spans: Sequence[tuple[int, int]],
+        *,
+        num_prompt: int | None = None,
+        image_sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor:
+        """Return `[3, num_slots]`: time, row and column."""
+        factor = self.config.vision.factor
+        grids = [(height // factor, width // factor) for height, width in image_sizes]
+        return grid_positions(num_slots, image_spans, grids)
+
+    def kv_variant(self, num_prompt: int) -> int:
+        return 0
+
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
+        if cache is not None:
+            num_new = len(embeds)
+            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
+            cache.advance(num_new)
+            return hidden
+        return self._run(embeds, positions, CausalAttention())
+
+    def forward_batch(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
+    ) -> Tensor:
+        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+
+    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+        return self.model(embeds, Rotation(positions, self.config), attend)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        if self.lm_head is None:
+            return F.linear(hidden, self.model.embed_tokens.weight)
+        return self.lm_head(hidden)
+
+    def allocate_cache(self, max_len: int) -> KVCache:
+        return KVCache(self.allocate_pool(1, max_len))
+
+    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
+        return KVPool.allocate(
+            num_layers=self.config.num_layers,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            num_groups=self.config.num_groups,
+            head_dim=self.config.head_dim,
+            dtype=self.dtype,
+            device=self.device,
+        )

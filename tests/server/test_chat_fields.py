@@ -344,3 +344,84 @@ def test_s09_a_bad_schema_between_two_good_ones(front: Front) -> None:
         return front.post(chat("hello", response_format=wrapper)).status_code
 
     assert [ask({"type": "null"}), ask({"type": 5}), ask({"type": "null"})] == [200, 400, 200]
+
+
+TOO_MUCH = [
+    ("store", True, "nothing-is-kept"),
+    *(
+        (row, value, "not-supported")
+        for row, value in (
+            ("service_tier", "flex"),
+            ("prompt_cache_options", {}),
+            ("prompt_cache_retention", "24h"),
+            ("verbosity", "low"),
+            ("prediction", {"type": "content", "content": "x"}),
+            ("moderation", "low"),
+            ("web_search_options", {}),
+            ("web_search", True),
+        )
+    ),
+    ("anything else", 1, "unknown-field"),
+]
+
+
+@pytest.mark.parametrize(("row", "value", "reason"), TOO_MUCH, ids=[row for row, *_ in TOO_MUCH])
+def test_the_row_is_ignored_with_a_warning_and_refused_in_strict_mode(
+    front: Front, row: str, value: object, reason: str
+) -> None:
+    body = chat("hello") | {row: value}
+    answer = front.post(body)
+    assert answer.status_code == 200
+    assert answer.headers["x-sightline-warnings"].endswith(f"={reason}")
+    refused = front.post(body, x_sightline_strict="1")
+    assert refused.status_code == 400
+    assert refused.json()["error"]["code"] == "unsupported_parameter"
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("user", "u"),
+        ("safety_identifier", "s"),
+        ("metadata", {"a": "b"}),
+        ("prompt_cache_key", "k"),
+        ("store", False),
+    ],
+)
+def test_the_row_is_ignored_as_it_cannot_change_the_answer(
+    front: Front, row: str, value: object
+) -> None:
+    answer = front.post(chat("hello") | {row: value}, x_sightline_strict="1")
+    assert answer.status_code == 200
+    assert answer.headers["x-sightline-warnings"].startswith(f"{row}=")
+
+
+@pytest.mark.parametrize(
+    ("row", "value"),
+    [
+        ("modalities", ["audio"]),
+        ("audio", {"voice": "x"}),
+        ("chat_template", "{{ x }}"),
+        ("documents", []),
+        ("prompt_embeds", "x"),
+        ("image_embeds", "x"),
+        ("guided_json", {}),
+        ("guided_choice", ["a"]),
+        ("structured_outputs", {"regex": "a"}),
+        ("structural_tag", {}),
+        ("grammar", "root ::= x"),
+        ("regex", "a"),
+        ("stop_regex", "a"),
+        ("prompt_logprobs", 1),
+        ("best_of", 2),
+        ("use_beam_search", True),
+        ("mm_processor_kwargs", {"size": 5}),
+        ("chat_template_kwargs", {"tokenize": True}),
+    ],
+)
+def test_the_row_is_refused_by_name(front: Front, row: str, value: object) -> None:
+    answer = front.post(chat("hello") | {row: value})
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["code"] == "unsupported_parameter"
+    assert error["param"].startswith(row)

@@ -39,7 +39,11 @@ def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False
         closed = {} if schema else {"not": {}}
     else:
         closed = dict(schema if _mentions(schema, "allOf") else _closed(schema))
-    closed["x-guidance"] = {"whitespace_pattern": WHITESPACE, "lenient": lenient}
+    closed["x-guidance"] = {
+        "whitespace_pattern": WHITESPACE,
+        "lenient": lenient,
+        "coerce_one_of": lenient,
+    }
     return f"%json {json.dumps(closed)}"
 
 

@@ -1,4 +1,4 @@
-# Sourced by ./run and ./test, which set `root`. One function: `ensure_environment run|test` makes
+# Sourced by ./run and ./test, which set `root`. One function: `ensure_environment run|test|browser` makes
 # sure that .venv holds what the command needs, and says nothing when it already does.
 
 # Sets `python` to one that is new enough and can make virtual environments, or prints one line that
@@ -49,6 +49,9 @@ ensure_environment() {
     "$python" "$root/scripts/install.py" "$1" || return
     # Written last, so that an interrupted installation is never taken for a finished one.
     environment_key >"$stamp.part" && mv "$stamp.part" "$stamp"
-    # What tests need includes what running needs.
-    if [ "$1" = test ]; then cp "$stamp" "$root/.venv/.sightline-run"; fi
+    # What tests need includes what running needs, and a browser's tests need both.
+    case $1 in
+    browser) cp "$stamp" "$root/.venv/.sightline-test" && cp "$stamp" "$root/.venv/.sightline-run" ;;
+    test) cp "$stamp" "$root/.venv/.sightline-run" ;;
+    esac
 }

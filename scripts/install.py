@@ -1,4 +1,5 @@
-"""Install sightline into the checkout's .venv; called by ./run and ./test.
+"""Install sightline into the checkout's .venv; called by ./run (`run`) and ./test (`test`; `browser`
+for its long tier).
 
 Standard library only, any Python >= 3.11. `.venv/.sightline-installing` exists while the work goes
 on: an environment that still has it was interrupted, and is built anew.
@@ -22,6 +23,7 @@ UNFINISHED = VENV / ".sightline-installing"
 TORCH = "torch>=2.12,<2.14"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 PROBE_TIMEOUT_S = 5
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PIP_OPTIONS = ("--disable-pip-version-check", "--no-input")
 
 
@@ -38,8 +40,11 @@ def main() -> int:
             UNFINISHED.touch()
             ensure_torch()
             pip("the package and its dependencies", "--editable", str(ROOT))
-            if what == "test":
-                pip("what the tests need", *test_requirements())
+            if what != "run":
+                pip("what the tests need", *group("test"))
+            if what == "browser":
+                pip("what drives a browser", *group("browser"))
+                ensure_browser()
             UNFINISHED.unlink()
     except InstallError as error:
         say(str(error))
@@ -105,10 +110,17 @@ def is_reachable(index: str) -> bool:
     return works(sys.executable, "-c", probe, f"{index}/torch/", timeout_s=PROBE_TIMEOUT_S)
 
 
-def test_requirements() -> list[str]:
-    """Read the list from pyproject.toml: pip knows dependency groups only since 25.1."""
+def ensure_browser() -> None:
+    """Leave a Chromium for the pages: the system's, or the one that Playwright brings."""
+    if not any(shutil.which(name) for name in BROWSERS):
+        say("  a browser ...")
+        check("downloading Chromium", [str(PYTHON), "-m", "playwright", "install", "chromium"])
+
+
+def group(name: str) -> list[str]:
+    """Read a list from pyproject.toml: pip knows dependency groups only since 25.1."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    return list(project["dependency-groups"]["test"])
+    return list(project["dependency-groups"][name])
 
 
 def works(*command: str | Path, timeout_s: float = 60) -> bool:

@@ -5,7 +5,7 @@ import { svg } from "./element.js";
 const PATHS = {
   add: "M12 5v14M5 12h14",
   attach: "M4 16l4.5-5 4 4.5L15 13l5 5M4 5h16v14H4zM15.5 9a.5.5 0 1 0 0-1 .5.5 0 0 0 0 1",
-  branch: "M6 4v16M6 14c0-4 10-2 10-7M16 3l3 4h-6z",
+  branch: "M7 4v16M7 15c0-5 10-3 10-10M13.5 8.5L17 5l3.5 3.5",
   camera: "M4 8h4l1.5-2h5L16 8h4v11H4zM12 16.5a3 3 0 1 0 0-6 3 3 0 0 0 0 6",
   check: "M5 12.5l4.5 4.5L19 7.5",
   close: "M6 6l12 12M18 6L6 18",

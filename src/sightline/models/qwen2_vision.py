@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.hub_config import ConfigReader
+from sightline.models.linear import Linear
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
@@ -167,8 +168,8 @@ class VisionAttention(nn.Module):
     def __init__(self, config: Qwen2VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.proj = nn.Linear(config.width, config.width)
+        self.qkv = Linear(config.width, 3 * config.width)
+        self.proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor, sight: Sight, *, in_windows: bool) -> Tensor:
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
@@ -194,8 +195,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class PlainMlp(nn.Module):
     def __init__(self, config: Qwen2VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.width, config.mlp_width)
-        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.fc1 = Linear(config.width, config.mlp_width)
+        self.fc2 = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)
@@ -205,9 +206,9 @@ class PlainMlp(nn.Module):
 class GatedMlp(nn.Module):
     def __init__(self, width: int, mlp_width: int, *, bias: bool) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(width, mlp_width, bias=bias)
-        self.up_proj = nn.Linear(width, mlp_width, bias=bias)
-        self.down_proj = nn.Linear(mlp_width, width, bias=bias)
+        self.gate_proj = Linear(width, mlp_width, bias=bias)
+        self.up_proj = Linear(width, mlp_width, bias=bias)
+        self.down_proj = Linear(mlp_width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -252,9 +253,9 @@ class Merger(nn.Module):
         self.merged_width = config.width * config.merge_size**2
         self.ln_q = _norm(config)
         self.mlp = nn.Sequential(
-            nn.Linear(self.merged_width, self.merged_width),
+            Linear(self.merged_width, self.merged_width),
             nn.GELU(),
-            nn.Linear(self.merged_width, config.out_width),
+            Linear(self.merged_width, config.out_width),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
 from sightline.models.kv_pool import KVCache, KVPool, Segment
+from sightline.models.linear import Linear, pad_rows
 from sightline.models.positions import grid_positions
 from sightline.models.qwen2_vision import (
     GatedMlp,
@@ -162,10 +163,10 @@ class SelfAttention(nn.Module):
         self.layer = layer
         self.head_dim = config.head_dim
         group_width = config.num_groups * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, group_width)
-        self.v_proj = nn.Linear(config.hidden_size, group_width)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, group_width)
+        self.v_proj = Linear(config.hidden_size, group_width)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         query, key, value = (
@@ -204,7 +205,7 @@ class Decoder(nn.Module):
 class Qwen2VL(nn.Module):
     """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
 
-    lm_head: nn.Linear | None
+    lm_head: Linear | None
 
     def __init__(self, config: Qwen2VLConfig) -> None:
         super().__init__()
@@ -214,7 +215,7 @@ class Qwen2VL(nn.Module):
         self.lm_head = (
             None
             if config.ties_embeddings
-            else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+            else Linear(config.hidden_size, config.vocab_size, bias=False)
         )
 
     @property
@@ -273,7 +274,9 @@ class Qwen2VL(nn.Module):
     def forward_batch(
         self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
     ) -> Tensor:
-        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+        num_rows = len(embeds)
+        attend = PagedAttention(pool, segments, num_rows)
+        return self._run(pad_rows(embeds), pad_rows(positions.mT).mT, attend)[:num_rows]
 
     def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         return self.model(embeds, Rotation(positions, self.config), attend)

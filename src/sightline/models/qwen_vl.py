@@ -24,6 +24,7 @@ from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
 from sightline.models.kv_pool import KVCache, KVPool, Segment
+from sightline.models.linear import Linear, pad_rows
 
 TOWER_NORM_EPS = 1e-6
 POOL_HEAD_DIM = 128
@@ -166,7 +167,8 @@ class Rotation:
     """
 
     def __init__(self, positions: Tensor, config: QwenVLConfig) -> None:
-        where, alpha = positions[0], positions[1]
+        # Rows that only fill up a batch have zeros.
+        where, alpha = positions[0], positions[1].clamp(min=1)
         head_dim = config.head_dim
         halves = torch.arange(0, head_dim, 2, device=where.device, dtype=torch.float32) / head_dim
         stretch = alpha.double() ** (head_dim / (head_dim - 2))
@@ -198,8 +200,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.layer = layer
         self.num_heads = config.num_heads
-        self.c_attn = nn.Linear(config.hidden_size, 3 * config.hidden_size)
-        self.c_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.c_attn = Linear(config.hidden_size, 3 * config.hidden_size)
+        self.c_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         heads = self.c_attn(x).unflatten(-1, (3, self.num_heads, -1))
@@ -210,9 +212,9 @@ class SelfAttention(nn.Module):
 class GatedMlp(nn.Module):
     def __init__(self, config: QwenVLConfig) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.hidden_size, config.mlp_width, bias=False)
-        self.w2 = nn.Linear(config.hidden_size, config.mlp_width, bias=False)
-        self.c_proj = nn.Linear(config.mlp_width, config.hidden_size, bias=False)
+        self.w1 = Linear(config.hidden_size, config.mlp_width, bias=False)
+        self.w2 = Linear(config.hidden_size, config.mlp_width, bias=False)
+        self.c_proj = Linear(config.mlp_width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(self.w1(x) * F.silu(self.w2(x)))
@@ -235,8 +237,8 @@ class TowerAttention(nn.Module):
     def __init__(self, config: VisualConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.in_proj = nn.Linear(config.width, 3 * config.width)
-        self.out_proj = nn.Linear(config.width, config.width)
+        self.in_proj = Linear(config.width, 3 * config.width)
+        self.out_proj = Linear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         # The rows of in_proj are query, key and value of the first head, then of the second ...
@@ -249,8 +251,8 @@ class TowerAttention(nn.Module):
 class TowerMlp(nn.Module):
     def __init__(self, config: VisualConfig) -> None:
         super().__init__()
-        self.c_fc = nn.Linear(config.width, config.mlp_width)
-        self.c_proj = nn.Linear(config.mlp_width, config.width)
+        self.c_fc = Linear(config.width, config.mlp_width)
+        self.c_proj = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.gelu(self.c_fc(x)))
@@ -287,7 +289,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.in_proj_weight = nn.Parameter(torch.zeros(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
+        self.out_proj = Linear(width, width)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         weights, biases = self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3)
@@ -307,7 +309,7 @@ class Resampler(nn.Module):
         width = config.output_dim
         self.pos_embed = nn.Parameter(torch.zeros(NUM_QUESTIONS, width))
         self.query = nn.Parameter(torch.zeros(NUM_QUESTIONS, width))
-        self.kv_proj = nn.Linear(config.width, width, bias=False)
+        self.kv_proj = Linear(config.width, width, bias=False)
         self.attn = CrossAttention(width)
         self.ln_q = nn.LayerNorm(width, TOWER_NORM_EPS)
         self.ln_kv = nn.LayerNorm(width, TOWER_NORM_EPS)
@@ -376,7 +378,7 @@ class QwenVL(nn.Module):
         super().__init__()
         self.config = config
         self.transformer = Transformer(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def description(self) -> ModelDescription:
@@ -397,11 +399,11 @@ class QwenVL(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.lm_head.weight.dtype
+        return self.transformer.wte.weight.dtype
 
     @property
     def device(self) -> torch.device:
-        return self.lm_head.weight.device
+        return self.transformer.wte.weight.device
 
     def encode_images(self, pixels: Tensor) -> Tensor:
         return self.encode_pixel_values(normalise_pixels(pixels))
@@ -441,7 +443,9 @@ class QwenVL(nn.Module):
     def forward_batch(
         self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
     ) -> Tensor:
-        return self._run(embeds, positions, PagedAttention(pool, segments, len(embeds)))
+        num_rows = len(embeds)
+        attend = PagedAttention(pool, segments, num_rows)
+        return self._run(pad_rows(embeds), pad_rows(positions.mT).mT, attend)[:num_rows]
 
     def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         return self.transformer(embeds, Rotation(positions, self.config), attend)

@@ -1,0 +1,173 @@
+"""What every family promises, asked of each in the same words: a new one adds a row here.
+
+Tiny random checkpoints are pushed through the engine's way of computing: chunks, companions,
+packed weights. Golden numbers and oracles are in the families' own tests.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.models.contract import VisionLanguageModel
+from sightline.models.hub_files import read_config
+from sightline.models.kv_pool import Segment
+from sightline.models.linear import pack_linears
+from sightline.models.loading import load_model
+from sightline.models.registry import find_family
+
+pytestmark = pytest.mark.engine
+
+TEXT = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 96,
+    "vocab_size": 100,
+    "max_position_embeddings": 512,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1_000_000.0,
+    "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+    "eos_token_id": 2,
+}
+QWEN2: dict[str, Any] = TEXT | {
+    "model_type": "qwen2_vl",
+    "tie_word_embeddings": True,
+    "vision_config": {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2},
+}
+QWEN25: dict[str, Any] = TEXT | {
+    "model_type": "qwen2_5_vl",
+    "vision_config": {
+        "depth": 2,
+        "hidden_size": 32,
+        "out_hidden_size": 64,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "window_size": 112,
+        "fullatt_block_indexes": [1],
+    },
+}
+# A folder of tests/data/golden, or a configuration whose weights are drawn.
+FAMILIES: dict[str, str | dict[str, Any]] = {
+    "glm4v": "glm4v-a",
+    "glm4 text": "glm4v-c-text",
+    "qwen_vl": "qwenvl-b-two-images-ntk",
+    "qwen2_vl": QWEN2,
+    "qwen2_5_vl": QWEN25,
+}
+
+
+@dataclass
+class Prompt:
+    embeds: Tensor
+    positions: Tensor
+
+
+def make(source: str | dict[str, Any], golden: Path) -> VisionLanguageModel:
+    if isinstance(source, str):
+        return load_model(golden / source, dtype="float32", device="cpu").model
+    torch.manual_seed(3)
+    model = find_family(source).build(source)
+    assert isinstance(model, nn.Module)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+        parameter.requires_grad_(False)
+    return model
+
+
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES.keys())
+def model(request: pytest.FixtureRequest) -> VisionLanguageModel:
+    return make(request.param, Path(__file__).parent.parent / "data" / "golden")
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> object:
+    with torch.inference_mode():
+        yield
+
+
+def prompt(model: VisionLanguageModel, seed: int, num_text: int, *, with_image: bool) -> Prompt:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 90, (num_text,), generator=generator)
+    embeds, policy = model.embed(ids), model.description.image_policy
+    if policy is None or not with_image:
+        return Prompt(embeds, model.positions(num_text, []))
+    width, height = policy.target_size(150 + 30 * seed, 100)
+    pixels = torch.randint(0, 256, (1, height, width, 3), generator=generator)
+    rows = model.encode_images(pixels.to(torch.uint8))[0]
+    assert len(rows) == policy.count_tokens(width, height)
+    embeds = torch.cat((embeds[:4], rows, embeds[4:]))
+    spans = [(4, len(rows))]
+    positions = model.positions(len(embeds), spans, image_sizes=[(height, width)])
+    return Prompt(embeds, positions)
+
+
+def run(model: VisionLanguageModel, prompts: list[Prompt], chunk: int) -> list[Tensor]:
+    """Compute all prompts side by side, `chunk` rows of each at a time, in scattered blocks."""
+    block = 16
+    sizes = [-(-len(p.embeds) // block) for p in prompts]
+    pool = model.allocate_pool(sum(sizes), block)
+    free = list(range(sum(sizes)))[::-1]
+    blocks = [[free.pop() for _ in range(size)] for size in sizes]
+    found: list[list[Tensor]] = [[] for _ in prompts]
+    for start in range(0, max(len(p.embeds) for p in prompts), chunk):
+        alive = [i for i, p in enumerate(prompts) if start < len(p.embeds)]
+        pieces = [prompts[i].embeds[start : start + chunk] for i in alive]
+        hidden = model.forward_batch(
+            torch.cat(pieces),
+            torch.cat([prompts[i].positions[..., start : start + chunk] for i in alive], dim=-1),
+            pool,
+            [Segment(len(p), start, blocks[i]) for p, i in zip(pieces, alive, strict=True)],
+        )
+        for i, rows in zip(alive, hidden.split([len(p) for p in pieces]), strict=True):
+            found[i].append(rows)
+    return [torch.cat(parts) for parts in found]
+
+
+@pytest.mark.parametrize("chunk", [1, 13, 1000])
+def test_chunks_and_company_do_not_change_an_answer(model: VisionLanguageModel, chunk: int) -> None:
+    prompts = [
+        prompt(model, seed, num_text, with_image=with_image)
+        for seed, num_text, with_image in ((1, 20, True), (2, 33, False), (3, 9, True))
+    ]
+    together = run(model, prompts, chunk)
+    for one, found in zip(prompts, together, strict=True):
+        alone = model.forward(one.embeds, one.positions)
+        torch.testing.assert_close(found, alone, atol=1e-4, rtol=0)
+        logits = model.logits(found)
+        assert logits.shape == (len(found), model.description.vocab_size)
+        assert torch.isfinite(logits).all()
+
+
+def test_what_the_front_is_told_is_what_the_tower_does(model: VisionLanguageModel) -> None:
+    policy = model.description.image_policy
+    if policy is None:
+        return
+    for size in ((640, 480), (31, 400), (90, 90)):
+        width, height = policy.target_size(*size)
+        rows = model.encode_images(torch.zeros(2, height, width, 3, dtype=torch.uint8))
+        assert rows.shape[1] == policy.count_tokens(width, height)
+        assert policy.fewest_tokens <= rows.shape[1] <= policy.most_tokens
+
+
+def test_packed_weights_give_one_row_the_same_bits_in_any_company(
+    golden: Path, request: pytest.FixtureRequest
+) -> None:
+    for source in FAMILIES.values():
+        packed = make(source, golden)
+        pack_linears(packed)
+        mine = prompt(packed, 1, 12, with_image=False)
+        others = [prompt(packed, seed, 12 + seed, with_image=False) for seed in range(2, 7)]
+        alone = run(packed, [mine], 1)[0]
+        together = run(packed, [mine, *others], 1)[0]
+        assert torch.equal(alone, together), source
+
+
+def test_config_files_of_the_golden_cases_name_a_family(golden: Path) -> None:
+    for folder in golden.iterdir():
+        if folder.is_dir():
+            assert find_family(read_config(folder))

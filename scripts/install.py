@@ -1,8 +1,8 @@
-"""Install sightline into the checkout's .venv; called by ./run (`run`) and ./test (`test`; `browser`
-for its long tier).
+"""Install sightline into the checkout's .venv; called by ./run and ./test.
 
-Standard library only, any Python >= 3.11. `.venv/.sightline-installing` exists while the work goes
-on: an environment that still has it was interrupted, and is built anew.
+Called with `run`, `test` or, for the long tier, `browser`. Standard library only, any Python
+>= 3.11. `.venv/.sightline-installing` exists while the work goes on: an environment that still has
+it was interrupted, and is built anew.
 """
 
 import contextlib

@@ -103,7 +103,11 @@ class ModelSettings:
         "process", "Where the model runs: its own process, this one, or a fake that only echoes."
     )
     device: str = _row("auto", "Device of the model: auto, cpu, cuda, cuda:1.")
-    dtype: Dtype = _row("auto", "Number format of the weights; auto takes the checkpoint's.")
+    dtype: Dtype = _row(
+        "auto",
+        "Number format of the weights; auto takes the checkpoint's, or float32 on processors "
+        "without bfloat16 arithmetic.",
+    )
     max_model_len: int | None = _row(
         None, "Longest conversation in tokens, pictures and answer included.", least=1
     )

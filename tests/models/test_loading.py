@@ -75,9 +75,24 @@ def test_weights_are_converted_to_the_type_asked_for(model_folder: Path, dtype: 
     assert {tensor.dtype for tensor in parameters(loaded).values()} == {loaded.dtype}
 
 
-def test_auto_takes_the_type_of_the_config(model_folder: Path, change_config: ChangeConfig) -> None:
+@pytest.mark.parametrize(
+    ("has_arithmetic", "free_memory", "expected"),
+    [(True, 2**40, torch.bfloat16), (False, 2**40, torch.float32), (False, 2**16, torch.bfloat16)],
+)
+def test_auto_takes_the_type_of_the_config_or_what_the_processor_computes_well_in(
+    model_folder: Path,
+    change_config: ChangeConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    has_arithmetic: bool,
+    free_memory: int,
+    expected: torch.dtype,
+) -> None:
+    numbers = "sightline.models.cpu_numbers"
+    monkeypatch.setattr(f"{numbers}.has_bfloat16_arithmetic", lambda: has_arithmetic)
+    monkeypatch.setattr(f"{numbers}.free_memory", lambda: free_memory)
     change_config(torch_dtype="bfloat16")
-    assert load_model(model_folder).dtype == torch.bfloat16
+    assert load_model(model_folder).dtype == expected
+    assert load_model(model_folder, dtype="bfloat16").dtype == torch.bfloat16
 
 
 def test_auto_takes_the_type_of_the_weights_where_the_config_is_silent(

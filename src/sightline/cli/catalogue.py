@@ -287,7 +287,7 @@ SETTINGS_ZH: dict[str, str] = {
     "model_dir": "存放模型的目录，会搜索其子目录。",
     "engine": "模型运行位置：process 独立进程，inline 本进程，fake 仅回显的假引擎。",
     "device": "运行设备：auto、cpu、cuda、cuda:1。",
-    "dtype": "权重精度；auto 采用检查点自身的精度。",
+    "dtype": "权重精度；auto 采用检查点自身的精度，处理器不支持 bfloat16 运算时用 float32。",
     "max_model_len": "单次对话的最大 token 数，含图片与回答。",
     "threads": "引擎使用的 CPU 线程数；默认每核一个。",
     "kv_cache_memory": "键值缓存内存，字节数或 2GiB 这样的写法；默认按机器选择。",

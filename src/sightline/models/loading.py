@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from sightline.core.errors import StartupError, shorten
 from sightline.core.image_policy import PatchGridImagePolicy
 from sightline.models.contract import ModelDescription, VisionLanguageModel
+from sightline.models.cpu_numbers import dtype_for_device
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
 from sightline.models.pickle_file import PickleFile
@@ -60,8 +61,8 @@ def load_model(
 ) -> LoadedModel:
     """Load the model in `folder`.
 
-    `dtype` is auto (what config.json names, else what the weights are), bfloat16, float16 or
-    float32; `device` is auto (CUDA if there is one, else the CPU) or a torch device. Raises
+    `dtype` is auto (what config.json names, else what the weights are, but see `cpu_numbers`),
+    bfloat16, float16 or float32; `device` is auto (CUDA if there is one, else the CPU) or a torch device. Raises
     StartupError naming file and tensor, what was expected and what was found.
     """
     config = read_config(folder)
@@ -77,6 +78,9 @@ def load_model(
         files = [_open_weights(checked_file(folder, name), stack) for name in weight_files(folder)]
         places = _match(files, parameters, family)
         weight_dtype = _dtype(dtype, config, places)
+        if dtype == "auto":
+            num_parameters = sum(parameter.numel() for parameter in parameters.values())
+            weight_dtype = dtype_for_device(weight_dtype, target, num_parameters)
         _fill(module, places, weight_dtype, target, progress)
     module.eval()
     return LoadedModel(

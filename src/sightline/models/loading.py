@@ -62,8 +62,8 @@ def load_model(
     """Load the model in `folder`.
 
     `dtype` is auto (what config.json names, else what the weights are, but see `cpu_numbers`),
-    bfloat16, float16 or float32; `device` is auto (CUDA if there is one, else the CPU) or a torch device. Raises
-    StartupError naming file and tensor, what was expected and what was found.
+    bfloat16, float16 or float32; `device` is auto (CUDA if there is one, else the CPU) or a torch
+    device. Raises StartupError naming file and tensor, what was expected and what was found.
     """
     config = read_config(folder)
     family = find_family(config)

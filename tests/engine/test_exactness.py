@@ -1,6 +1,7 @@
-"""The same request gives the same tokens and likelihoods, whatever is around it.
+"""The same request gives the same tokens and likelihoods, bit for bit, whatever is around it.
 
-The reference is every request alone, with no cache, its prompt computed in one piece.
+The reference is every request alone, with no cache, its prompt computed in one piece. fp32 on the
+CPU is exact by construction: there is no tolerance here, and no second try.
 """
 
 import random
@@ -17,8 +18,6 @@ from sightline.core.wire import Generate
 from sightline.models.loading import LoadedModel, load_model
 
 pytestmark = pytest.mark.engine
-
-TOLERANCE = 1e-4
 
 Answer = tuple[list[int], list[TokenLogprobs]]
 
@@ -91,23 +90,17 @@ def answers(desk: Bench, batch: list[Asked]) -> list[Answer]:
     return got
 
 
-def check(got: list[Answer], expected: list[Answer]) -> None:
-    for (tokens, logprobs), (right, likely) in zip(got, expected, strict=True):
-        assert tokens == right
-        assert [p.logprob for p in logprobs] == [p.logprob for p in likely]
-
-
 def stats(desk: Bench) -> EngineStats:
     return desk.wait_until_idle().stats
 
 
 @pytest.mark.parametrize("overlap", [False, True], ids=["plain", "overlapped"])
-@pytest.mark.parametrize("budget", [24, 40, 64, 512])
+@pytest.mark.parametrize("budget", [40, 512])
 def test_company_and_chunks_change_nothing(
     loaded: LoadedModel, alone: list[Answer], budget: int, overlap: bool
 ) -> None:
     with bench(loaded, max_num_batched_tokens=budget, overlap_steps=overlap) as desk:
-        check(answers(desk, MIXTURE), alone)
+        assert answers(desk, MIXTURE) == alone
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 16])
@@ -115,15 +108,15 @@ def test_a_prompt_in_small_pieces_is_the_same_prompt(
     loaded: LoadedModel, alone: list[Answer], chunk: int
 ) -> None:
     with bench(loaded, max_num_batched_tokens=chunk, prefix_caching=False) as desk:
-        check(answers(desk, MIXTURE[:8]), alone[:8])
+        assert answers(desk, MIXTURE[:4]) == alone[:4]
 
 
-@pytest.mark.parametrize("block_size", [1, 5, 16, 64])
+@pytest.mark.parametrize("block_size", [1, 5, 64])
 def test_the_size_of_blocks_changes_nothing(
     loaded: LoadedModel, alone: list[Answer], block_size: int
 ) -> None:
     with bench(loaded, block_size=block_size, max_num_batched_tokens=64) as desk:
-        check(answers(desk, MIXTURE), alone)
+        assert answers(desk, MIXTURE) == alone
 
 
 @pytest.mark.parametrize("overlap", [False, True], ids=["plain", "overlapped"])
@@ -132,7 +125,7 @@ def test_a_warm_cache_changes_nothing(
 ) -> None:
     with bench(loaded, max_num_batched_tokens=64, overlap_steps=overlap) as desk:
         for _ in range(2):
-            check(answers(desk, MIXTURE), alone)
+            assert answers(desk, MIXTURE) == alone
         assert stats(desk).prefix_hits > 0.5 * stats(desk).prefix_queries
 
 
@@ -150,7 +143,7 @@ def test_eviction_and_preemption_change_nothing(
         overlap_steps=overlap,
     ) as desk:
         for _ in range(3):
-            check(answers(desk, MIXTURE), alone)
+            assert answers(desk, MIXTURE) == alone
         assert stats(desk).num_preemptions > 0
         assert 0 < stats(desk).prefix_hits < 0.9 * stats(desk).prefix_queries
 
@@ -169,10 +162,34 @@ def test_the_order_and_time_of_arrival_change_nothing(
                 desk.wait_for_tokens(asked.message.request_id, 1)
         names = [asked.message.request_id for asked in MIXTURE]
         desk.wait(*names)
-        check([(desk.tokens[name], desk.logprobs[name]) for name in names], alone)
+        assert [(desk.tokens[name], desk.logprobs[name]) for name in names] == alone
 
 
 def test_the_test_can_see_a_difference(loaded: LoadedModel, alone: list[Answer]) -> None:
     with bench(loaded) as desk:
         other = answers(desk, mixture(24, seed=1))
     assert sum(one != two for one, two in zip(other, alone, strict=True)) > 20
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("overlap", [False, True], ids=["plain", "overlapped"])
+def test_many_mixtures_in_engines_of_every_size(loaded: LoadedModel, overlap: bool) -> None:
+    for number in range(100):
+        dice = random.Random(number)
+        batch = mixture(dice.randint(2, 32), seed=number)
+        with bench(loaded, prefix_caching=False, max_num_batched_tokens=512) as desk:
+            expected = [one for asked in batch for one in answers(desk, [asked])]
+        block_size = dice.choice((1, 4, 16))
+        block_bytes = loaded.model.allocate_pool(1, block_size).size_bytes
+        with bench(
+            loaded,
+            block_size=block_size,
+            kv_cache_memory=dice.randint(190, 600) // block_size * block_bytes,
+            max_num_batched_tokens=dice.choice((3, 24, 64, 200)),
+            max_num_seqs=dice.choice((2, 8, 64)),
+            embedding_cache_bytes=dice.choice((0, 10**6)),
+            overlap_steps=overlap,
+        ) as desk:
+            for _ in range(2):
+                assert answers(desk, batch) == expected, f"mixture {number}"

@@ -16,6 +16,7 @@ from sightline.models.loading import LoadedModel
 # A folder with the tiny model's tokenizer; its weights are loaded apart.
 MODEL = str(TOKENIZER_FILE.parent)
 NUM_TOKENS = 270
+PATIENCE_S = 110  # a busy machine takes its time
 IMAGE_TOKENS, IMAGE_SIZE = 18, 112
 DEFAULTS: dict[str, object] = {"max_num_batched_tokens": 16}
 
@@ -49,19 +50,21 @@ class Bench:
     def wait(self, *request_ids: str) -> list[list[int]]:
         """Return the tokens of these requests, once all of them have ended."""
         with self._news:
-            assert self._news.wait_for(lambda: self.reasons.keys() >= {*request_ids}, timeout=60)
+            assert self._news.wait_for(
+                lambda: self.reasons.keys() >= {*request_ids}, timeout=PATIENCE_S
+            )
         return [self.tokens[request_id] for request_id in request_ids]
 
     def wait_for_tokens(self, request_id: str, number: int) -> None:
         with self._news:
             enough = lambda: len(self.tokens[request_id]) >= number  # noqa: E731
-            assert self._news.wait_for(enough, timeout=60)
+            assert self._news.wait_for(enough, timeout=PATIENCE_S)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for something that comes true with a step; it is looked at after every output."""
         with self._news:
             while not condition():
-                assert self._news.wait(timeout=60)
+                assert self._news.wait(timeout=PATIENCE_S)
 
     def wait_until_idle(self) -> StepOutput:
         def idle() -> bool:
@@ -69,7 +72,7 @@ class Bench:
             return stats.num_running == stats.num_waiting == 0
 
         with self._news:
-            assert self._news.wait_for(idle, timeout=60)
+            assert self._news.wait_for(idle, timeout=PATIENCE_S)
             return self.outputs[-1]
 
     def _deliver(self, output: StepOutput) -> None:

@@ -68,9 +68,10 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Served]:
+def serving(folder: Path, *arguments: str, **further: str) -> Iterator[Served]:
+    """Start a server in `folder`; `further` variables join its environment."""
     command = [sys.executable, "-m", "sightline", "serve", "--port", "0", *arguments]
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"} | further
     process = subprocess.Popen(
         command,
         cwd=folder,

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from sightline.core.engine_options import EngineOptions
+from sightline.core.grammar_limits import GRAMMAR_LIMITS
 from sightline.core.sampling import SamplingParams
 from sightline.core.wire import Generate, StepOutput
 from sightline.engine import grammar as grammar_module
 from sightline.engine.build import assemble_engine, build_engine
-from sightline.engine.grammar import Grammar, GrammarError, Grammars
+from sightline.engine.grammar import Grammar, GrammarError, Grammars, GrammarTooComplex
 from sightline.engine.loop import EngineLoop
 from sightline.models.loading import load_model
 from sightline.models.tokenizer_files import load_tokenizer
@@ -30,6 +31,9 @@ SCHEMA = {
     "required": ["colour", "n"],
     "additionalProperties": False,
 }
+MANY = {f"p{i}": {"type": "integer"} for i in range(1000)}
+THOUSAND = f"""%llguidance {{}}
+start: %json {json.dumps({"type": "object", "properties": MANY, "additionalProperties": False})}"""
 JSON = f"%llguidance {{}}\nstart: %json {json.dumps(SCHEMA)}"
 
 
@@ -93,6 +97,21 @@ def test_an_answer_that_breaks_the_grammar_is_an_error(grammars: Grammars) -> No
     grammar.prepare(list(b"x"))
     with pytest.raises(GrammarError):
         grammar.mask()
+
+
+def test_an_answer_that_leads_to_too_many_cases_is_told_apart(
+    tokenizer: TiktokenTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrow = {**GRAMMAR_LIMITS, "max_items_in_row": 100}
+    monkeypatch.setattr(grammar_module, "GRAMMAR_LIMITS", narrow)
+    grammar = Grammars(tokenizer, STOPS, num_threads=1).open(THOUSAND)
+    with pytest.raises(GrammarTooComplex):
+        allowed(grammar, b"{")
+
+
+def test_a_thousand_properties_are_not_too_many(grammars: Grammars) -> None:
+    grammar = grammars.open(THOUSAND)
+    assert allowed(grammar, b'{"p12": 3') >= {*b",}"}
 
 
 def test_s10_the_memory_of_many_grammars_is_bounded(
@@ -194,6 +213,18 @@ def test_s09_a_broken_grammar_fails_alone_between_two_good_ones(bench: Bench) ->
     bench.wait("before", "broken", "after")
     assert bench.reasons["broken"] == "schema_too_complex"
     assert bench.reasons["before"] == bench.reasons["after"] == "stop"
+
+
+def test_a_grammar_that_turns_out_too_complex_fails_alone_and_not_as_our_fault(
+    bench: Bench,
+) -> None:
+    patterns = [{"type": "string", "pattern": f"^.*{i}.{{40}}$"} for i in range(300)]
+    hostile = f"%llguidance {{}}\nstart: %json {json.dumps({'anyOf': patterns})}"
+    bench.ask("hostile", hostile)
+    bench.ask("beside", DIGIT)
+    bench.wait("hostile", "beside")
+    assert bench.reasons["hostile"] in ("schema_too_complex", "length")
+    assert bench.reasons["beside"] == "stop"
 
 
 class SlowGrammars:

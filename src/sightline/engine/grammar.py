@@ -5,6 +5,7 @@ next token is computed by a thread while the model computes the logits that it i
 waits for a mask only if that takes longer than the model.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,10 +25,16 @@ CACHE_BYTES = 64 * MIB
 # of its text.
 BASE_BYTES, BYTES_PER_CHARACTER = 256 * KIB, 64
 NUM_COMPILERS = 2
+TOO_COMPLEX = ("ParserTooComplex", "LexerTooComplex")
+LIMIT = re.compile(r"max is|too many|too complex|limit|fuel")
 
 
 class GrammarError(Exception):
     """A grammar that cannot be compiled, or that does not go on from an answer's tokens."""
+
+
+class GrammarTooComplex(GrammarError):
+    """A grammar that compiles, but leads to more cases than are looked at."""
 
 
 class Vocabulary(Protocol):
@@ -123,12 +130,17 @@ class Grammar:
 
     def _advance(self, gained: list[int]) -> Tensor:
         if gained and not self._matcher.consume_tokens(gained):
-            raise GrammarError(self._matcher.get_error())
+            raise self._error()
         packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
-            raise GrammarError(self._matcher.get_error())
+            raise self._error()
         bits = np.unpackbits(packed, bitorder="little")[: self._num_tokens]
         return torch.from_numpy(bits.view(np.bool_))
+
+    def _error(self) -> GrammarError:
+        text = self._matcher.get_error()
+        is_limit = self._matcher.stop_reason() in TOO_COMPLEX or LIMIT.search(text)
+        return GrammarTooComplex(text) if is_limit else GrammarError(text)
 
 
 def _weight(grammar: str) -> int:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
-from sightline.engine.grammar import Grammar, Grammars
+from sightline.engine.grammar import Grammar, Grammars, GrammarTooComplex
 from sightline.engine.intake import refusal, sequence_of
 from sightline.engine.isolate import compute_isolated
 from sightline.engine.meter import Meter
@@ -246,7 +246,9 @@ class EngineLoop:
             if isinstance(outcome, Exception):
                 logger.error("request %s failed: %s", sequence.request_id, type(outcome).__name__)
                 self._end(sequence.request_id, is_damaged=True)
-                self._fail(sequence.request_id, "internal_error")
+                too_complex = isinstance(outcome, GrammarTooComplex)
+                code = "schema_too_complex" if too_complex else "internal_error"
+                self._fail(sequence.request_id, code)
                 continue
             if chunk.images:
                 sequence.encode_s += result.encode_s

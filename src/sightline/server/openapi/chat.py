@@ -93,7 +93,7 @@ def _requests(limits: Limits) -> dict[str, Schema]:
     content = one_of(STRING, parts)
     words = one_of(STRING, array(ref("TextPart"), maxItems=limits.max_parts))
     call = thing(
-        "id type function",
+        "function",
         {
             "id": STRING,
             "type": const("function"),

@@ -68,7 +68,7 @@ def visit(browser: "Browser", front: Front) -> Iterator[Open]:
             )
             windows.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(60_000)  # nothing takes that long on an idle machine
             made = Visit(page, url or front.url)
             own = urlsplit(made.url).netloc
 

@@ -13,7 +13,7 @@ from sightline.backends.fake import Reply
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 MARKDOWN = r"""# A heading
 

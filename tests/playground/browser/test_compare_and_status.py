@@ -9,7 +9,7 @@ from front import Front, chat, serving
 from sightline.backends.fake import Reply, fake_info
 from sightline.playground.site import Site
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from front import Front, eventually
 from sightline.backends.fake import Reply
 from sightline.core.errors import InternalError
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
 def test_an_answer_streams_in_and_is_told_with_its_numbers(front: Front, visit: Open) -> None:

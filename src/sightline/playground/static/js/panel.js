@@ -24,7 +24,8 @@ export class Panel {
     this.#opener = document.activeElement;
     this.#shown = name;
     this.redraw();
-    this.element.querySelector("textarea, input, [role=tab][aria-selected=true], button")?.focus();
+    const [body] = this.element.getElementsByClassName("panel-body");
+    body?.querySelector("textarea, input, [role=tab][aria-selected=true]")?.focus();
   }
 
   close() {

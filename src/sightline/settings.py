@@ -301,6 +301,27 @@ def cache_dir(environ: Mapping[str, str] | None = None) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "sightline"
 
 
+def hub_endpoints(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Mirrors of the model hubs, by the names that the hubs' own tools use."""
+    environ = os.environ if environ is None else environ
+    named = {
+        "huggingface": environ.get("HF_ENDPOINT", ""),
+        "modelscope": environ.get("MODELSCOPE_ENDPOINT", "")
+        or environ.get("MODELSCOPE_DOMAIN", ""),
+    }
+    return {
+        hub: url.rstrip("/") if "://" in url else f"https://{url}"
+        for hub, url in named.items()
+        if url
+    }
+
+
+def hubs_are_offline(environ: Mapping[str, str] | None = None) -> bool:
+    """HF_HUB_OFFLINE forbids asking any hub."""
+    environ = os.environ if environ is None else environ
+    return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
+
+
 def default_key_file(environ: Mapping[str, str] | None = None) -> Path:
     """The file of keys when none is named; it need not exist."""
     environ = os.environ if environ is None else environ

@@ -72,3 +72,13 @@ def test_a_name_means_the_folder_of_that_name(tmp_path, monkeypatch):
     assert resolve_model(str(folder), []) == folder
     with pytest.raises(StartupError, match="There is no model folder qwen"):
         resolve_model("qwen", [tmp_path / "models"])
+
+
+def test_a_known_name_that_is_not_here_says_how_to_fetch_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StartupError, match="`sightline pull qwen2-vl-7b` fetches it"):
+        resolve_model("Qwen/Qwen2-VL-7B-Instruct", [tmp_path])
+    folder = make_model(tmp_path / "qwen2-vl-7b")
+    assert resolve_model("Qwen/Qwen2-VL-7B-Instruct", [tmp_path]) == folder
+    make_model(tmp_path / ".partial-glm-4v-9b")
+    assert [model.name for model in find_models([tmp_path])] == ["qwen2-vl-7b"]

@@ -193,7 +193,64 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Folders to search too (their direct subfolders as well).",
         "额外搜索的目录（含其直接子目录）。",
     ),
+    "models.all": (
+        "List the models that `sightline pull` knows by name instead.",
+        "改为列出 `sightline pull` 认识的全部模型。",
+    ),
     "models.bundled": ("bundled", "内置"),
+    "error.model_unknown": (
+        "",
+        "没有名为 {name} 的模型。最接近的有：{near}。`sightline models --all` 列出全部，"
+        "也可以写 所有者/名称。",
+    ),
+    "error.not_quantised": ("", "{name}：尚不支持量化，请去掉冒号及其后的部分。"),
+    "error.pull_offline": ("", "本机没有该模型，而当前为离线模式：{detail}"),
+    "error.pull_damaged": ("", "下载的文件已损坏，请重新运行该命令：{detail}"),
+    "error.pull_locked": ("", "另一个进程正在下载该模型：{detail}"),
+    "error.pull_disk": ("", "无法写入磁盘：{detail}"),
+    "error.pull_no_room": ("", "磁盘空间不足：{detail}"),
+    "error.pull_no_model": ("", "该仓库中没有可用的模型：{detail}"),
+    "error.hub_failed": ("", "模型站没有给出该模型：{detail}"),
+    "pull.help": (
+        "Download a model from ModelScope or Hugging Face: weights, configuration and tokenizer, "
+        "checked file by file; never code.",
+        "从魔搭 ModelScope 或 Hugging Face 下载模型：仅权重、配置和分词器，逐个校验，不下载代码。",
+    ),
+    "pull.model": (
+        "A name of `sightline models --all`, or OWNER/NAME on a hub.",
+        "`sightline models --all` 中的名称，或模型站上的 所有者/名称。",
+    ),
+    "pull.from": (
+        "Which hub (default: the one that answers first). HF_ENDPOINT and MODELSCOPE_ENDPOINT name "
+        "mirrors.",
+        "从哪个模型站下载（默认用先应答的）。镜像由 HF_ENDPOINT 和 MODELSCOPE_ENDPOINT 指定。",
+    ),
+    "pull.into": (
+        "Folder for the model's folder (default: the cache).",
+        "模型目录的上级目录（默认为缓存目录）。",
+    ),
+    "pull.quiet": ("Print nothing but errors.", "除错误外不输出任何内容。"),
+    "pull.offline": (
+        "Ask no hub: only say whether the model is here.",
+        "不连接模型站，只检查模型是否已在本机。",
+    ),
+    "pull.loading": ("Downloading {model}", "正在下载 {model}"),
+    "pull.licence": ("{model}: {licence}.", "{model} 的许可：{licence}。"),
+    "pull.done": (
+        "{model} is here ({size}, from {hub}): sightline serve {model}",
+        "{model} 已下载（{size}，来自 {hub}）：sightline serve {model}",
+    ),
+    "pull.there": ("{model} was here already: {folder}", "{model} 已在本机：{folder}"),
+    "rm.help": (
+        "Remove a downloaded model and what is left of its download.",
+        "删除已下载的模型及其未完成的下载。",
+    ),
+    "rm.model": ("Name of the model.", "模型名称。"),
+    "rm.done": ("Removed {folder} ({size}).", "已删除 {folder}（{size}）。"),
+    "rm.nothing": (
+        "There is no downloaded model {model} in {folder}.",
+        "{folder} 中没有已下载的模型 {model}。",
+    ),
     "models.none": (
         "No other models in: {folders}",
         "以下目录中没有其他模型：{folders}",

@@ -19,7 +19,14 @@ def register(app: typer.Typer) -> None:
             list[Path] | None,
             typer.Argument(metavar="FOLDER...", help=catalogue.text("models.folders")),
         ] = None,
+        every: Annotated[bool, typer.Option("--all", help=catalogue.text("models.all"))] = False,
     ) -> None:
+        if every:
+            from sightline.hub.names import KNOWN_MODELS
+
+            for known in KNOWN_MODELS:
+                print(f"{known.name:<20} {known.huggingface:<32} {known.licence}")
+            return
         from sightline.assembly import bundled_model, model_folders
         from sightline.hub import find_models
 

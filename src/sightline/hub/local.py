@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import StartupError, shorten
+from sightline.hub.names import known_model, nearest_names
 from sightline.models.hub_files import checked_file, read_config
 from sightline.models.tokenizer_files import tokenizer_file
 from sightline.models.weight_files import weight_files
@@ -67,17 +68,26 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    named = [model.path for model in find_models(folders) if model.name == name]
-    if not named:
-        raise _refused(
-            f"There is no model folder {shorten(name)}; `sightline models` lists what is here."
-        )
-    return named[0]
+    known = known_model(name)
+    wanted = {name} if known is None else {name, known.name}
+    named = [model.path for model in find_models(folders) if model.name in wanted]
+    if named:
+        return named[0]
+    if known is not None:
+        raise _refused(f"{known.name} is not here yet; `sightline pull {known.name}` fetches it.")
+    near = ", ".join(nearest_names(name))
+    raise _refused(
+        f"There is no model folder {shorten(name)}; `sightline models` lists what is here. "
+        f"Nearest names that can be had: {near}."
+    )
 
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir())
+        # Hidden ones are downloads that have not ended.
+        return sorted(
+            child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+        )
     except OSError:
         return []
 

@@ -1,0 +1,105 @@
+"""Short names of models, and where both hubs keep them."""
+
+import difflib
+import re
+from dataclasses import dataclass
+
+from sightline.core.errors import StartupError, shorten
+
+REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+QUANTISED = re.compile(r"(.+):(int8|int4)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownModel:
+    """A model that sightline runs. `huggingface` and `modelscope` are its repositories there."""
+
+    name: str
+    huggingface: str
+    modelscope: str
+    licence: str
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases, self.huggingface, self.modelscope)
+
+
+def _glm(name: str, *aliases: str) -> KnownModel:
+    return KnownModel(
+        name=name,
+        huggingface=f"zai-org/{name}",
+        modelscope=f"ZhipuAI/{name}",
+        licence="GLM-4 licence: register for commercial use",
+        aliases=(*aliases, f"THUDM/{name}"),
+    )
+
+
+def _qwen(repository: str, licence: str, *aliases: str) -> KnownModel:
+    return KnownModel(
+        name=repository.lower().removesuffix("-instruct"),
+        huggingface=f"Qwen/{repository}",
+        modelscope=f"Qwen/{repository}",
+        licence=licence,
+        aliases=(*aliases, f"qwen/{repository}"),
+    )
+
+
+_TONGYI = "Tongyi Qianwen licence: ask for leave above 100 million users"
+KNOWN_MODELS = (
+    _glm("glm-4v-9b", "glm-4v"),
+    _glm("glm-4-9b-chat"),
+    _glm("glm-4-9b-chat-1m"),
+    _qwen("Qwen-VL-Chat", _TONGYI),
+    _qwen("Qwen2-VL-2B-Instruct", "Apache-2.0"),
+    _qwen("Qwen2-VL-7B-Instruct", "Apache-2.0"),
+    _qwen("Qwen2.5-VL-3B-Instruct", "Qwen research licence: not for commercial use"),
+    _qwen("Qwen2.5-VL-7B-Instruct", "Apache-2.0"),
+)
+
+
+def known_model(name: str) -> KnownModel | None:
+    """Return the model of this name, alias or repository, whatever the case of its letters."""
+    wanted = name.lower()
+    for model in KNOWN_MODELS:
+        if wanted in (known.lower() for known in model.names):
+            return model
+    return None
+
+
+def find_model(name: str) -> KnownModel:
+    """Return the model that `name` means: a known one, or any repository `OWNER/NAME`.
+
+    Raises StartupError with the three nearest names for anything else.
+    """
+    quantised = QUANTISED.fullmatch(name)
+    if quantised is not None:
+        raise StartupError(
+            f"{shorten(name)}: quantisation is not supported yet; leave off ':{quantised[2]}'.",
+            code="not_quantised",
+            values={"name": shorten(name)},
+        )
+    model = known_model(name)
+    if model is not None:
+        return model
+    if REPOSITORY.fullmatch(name):
+        return KnownModel(
+            name=name.rpartition("/")[2],
+            huggingface=name,
+            modelscope=name,
+            licence="see its page",
+        )
+    near = ", ".join(nearest_names(name))
+    raise StartupError(
+        f"There is no model {shorten(name)}. Nearest: {near}. "
+        "`sightline models --all` lists those that can be had; OWNER/NAME names any other.",
+        code="model_unknown",
+        values={"name": shorten(name), "near": near},
+    )
+
+
+def nearest_names(name: str, count: int = 3) -> list[str]:
+    """Return the names of known models that `name` may have meant, likeliest first."""
+    shorter = [model.name for model in KNOWN_MODELS]
+    wanted = name.lower().rpartition("/")[2]
+    return difflib.get_close_matches(wanted, shorter, n=count, cutoff=0.0)

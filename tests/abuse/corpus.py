@@ -239,7 +239,9 @@ def tools(make: Builder) -> Iterator[Row]:
     yield make.json("S04 required alone", make.chat(tool_choice="required"), statuses=BAD)
     yield make.json("S05", make.chat(response_format={"type": "json_schema"}), statuses=BAD)
     for id, value in schemas().items():
-        yield make.json(id, make.chat(response_format=schema(value)), statuses=BAD)
+        # What a compiler can do within its time may as well be done.
+        statuses = (200, 400) if id in ("S07 products", "S08 repeats") else BAD
+        yield make.json(id, make.chat(response_format=schema(value)), statuses=statuses)
     for id, value in {"S09 valid": {"type": "object"}, "S09 malformed": {"type": 7}}.items():
         statuses = BAD if "malformed" in id else ANY_REFUSAL
         yield make.json(id, make.chat(response_format=schema(value)), statuses=statuses)

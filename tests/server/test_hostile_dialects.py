@@ -11,7 +11,29 @@ from hypothesis import strategies as st
 WORDS = [{"type": "text", "text": "x"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 BODIES: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": chat("x", PICTURE, tools=[TOOL], tool_choice="auto", stop=["a"]),
+    "/v1/chat/completions": chat(
+        "x",
+        PICTURE,
+        tools=[TOOL],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        stop=["a"],
+        thinking={"type": "enabled"},
+        chat_template_kwargs={"enable_thinking": True},
+        logit_bias={"1": 1},
+        logprobs=True,
+        top_logprobs=1,
+        mm_processor_kwargs={"max_pixels": 9},
+        metadata={"a": "b"},
+        modalities=["text"],
+    ),
+    "/v1/chat/completions/input_tokens": chat(
+        "x",
+        response_format={"type": "json_schema", "json_schema": {"schema": {"type": "object"}}},
+        functions=[{"name": "f", "parameters": {"type": "object"}}],
+        function_call={"name": "f"},
+        reasoning_effort="low",
+        sightline={"report": True},
+    ),
     "/v1/completions": {"prompt": ["a", [1, 2]], "logprobs": 1, "echo": False, "n": 1},
     "/v1/responses": {
         "input": [

@@ -77,7 +77,7 @@ def _thinking(value: Any, path: str) -> bool | None:
         return value
     if isinstance(value, dict):
         kind = value.get("type")
-        if kind in _THINKING_TYPES:
+        if isinstance(kind, str) and kind in _THINKING_TYPES:
             return _THINKING_TYPES[kind]
         raise invalid_value(
             f"{path}.type", f"{quoted(kind)} is not one of {', '.join(_THINKING_TYPES)}."

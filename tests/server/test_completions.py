@@ -1,5 +1,6 @@
 """Whole answers: their objects, headers and reports."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,7 @@ from front import PICTURE, Front, chat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sightline.backends.fake import Reply
 from sightline.core.chat import Notice
 from sightline.server.envelope import MAX_WARNINGS_BYTES, warnings_header
 
@@ -86,6 +88,7 @@ def test_the_report_is_there_when_asked_for(front: Front) -> None:
                 "cached": False,
             }
         ],
+        "boxes": [],
         "warnings": [
             {"field": "user", "reason": "not-used", "severity": "info"},
             {"field": "foo", "reason": "unknown-field", "severity": "warn"},
@@ -134,3 +137,14 @@ def test_a_warnings_header_is_always_short_and_safe(notices: list[Notice]) -> No
     value = warnings_header(notices)
     assert len(value) <= MAX_WARNINGS_BYTES
     assert re.fullmatch(r"[A-Za-z0-9_.\[\]=, -]*", value)
+
+
+def test_places_come_back_in_pixels_of_the_picture_as_sent(front: Front) -> None:
+    says = "<ref>sun</ref><box>(0,500),(250,1000)</box>"
+    front.enqueue(Reply(says), Reply(says))
+    expected = [{"choice": 0, "image": 0, "label": "sun", "points": [[0, 240], [160, 480]]}]
+    question = chat("x", PICTURE, sightline={"report": True})
+    assert front.post(question).json()["sightline"]["boxes"] == expected
+    lines = front.post(question | {"stream": True}).text.splitlines()
+    reports = [json.loads(line[6:]) for line in lines if '"sightline"' in line]
+    assert [report["sightline"]["boxes"] for report in reports] == [expected]

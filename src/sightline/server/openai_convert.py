@@ -19,6 +19,7 @@ from sightline.server.openai_sampling import sampling_fields
 from sightline.server.openai_schema import ChatBody, missing_parameter
 from sightline.server.openai_tools import is_legacy, thinking_fields, tool_fields
 from sightline.service.chat import Measure
+from sightline.service.grounding import places_in
 from sightline.service.request_log import timings
 from sightline.service.served_model import ServedModel
 from sightline.service.strict_mode import refuse_warnings
@@ -140,14 +141,28 @@ def image_object(image: ImageReport) -> dict[str, object]:
 
 
 def report_object(
-    notices: Sequence[Notice], images: Sequence[ImageReport], facts: Mapping[str, object]
+    notices: Sequence[Notice],
+    images: Sequence[ImageReport],
+    facts: Mapping[str, object],
+    texts: Sequence[str],
 ) -> dict[str, object]:
     """Return the `sightline` object that a request gets for `sightline: {"report": true}`.
 
-    `facts` are those of the request, for its times.
+    `facts` are those of the request, for its times; `texts` those of the choices, for the boxes
+    in them: corners in pixels of the pictures as they were sent.
     """
     return {
         "images": [image_object(image) for image in images],
+        "boxes": [
+            {
+                "choice": choice,
+                "image": place.image,
+                "label": place.label,
+                "points": [list(point) for point in place.points],
+            }
+            for choice, text in enumerate(texts)
+            for place in places_in(text, images)
+        ],
         "timings": timings(facts),
         "warnings": [
             {"field": notice.field, "reason": notice.reason, "severity": notice.severity}

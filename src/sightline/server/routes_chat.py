@@ -85,7 +85,9 @@ async def _complete(
     answer = await whole_answer(chat, call.request, context, lifecycle)
     completion = completion_object(_form(chat, call, answer.model), answer)
     if call.report:
-        completion["sightline"] = report_object(context.notices, answer.images, context.log)
+        completion["sightline"] = report_object(
+            context.notices, answer.images, context.log, [choice.text for choice in answer.choices]
+        )
     return completion
 
 
@@ -102,7 +104,10 @@ async def _stream(
             )
             blocks = TextBlocks(writer)
             usage: Usage | None = None
+            texts = [""] * call.request.n
             async for delta in answer:
+                if call.report:
+                    texts[delta.index] += delta.text
                 # In one write: a role with the first text, a finish with the last.
                 data = blocks.of(delta)
                 usage = delta.usage
@@ -110,7 +115,7 @@ async def _stream(
                     chunks = list(writer.finish(delta))
                     if call.report and usage is not None:
                         chunks[-1]["sightline"] = report_object(
-                            context.notices, answer.images, context.log
+                            context.notices, answer.images, context.log, texts
                         )
                     data += b"".join(map(block, chunks))
                 if data:

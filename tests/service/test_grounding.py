@@ -1,0 +1,47 @@
+from sightline.core.chat import ImageReport
+from sightline.service.grounding import Place, places_in
+
+
+def picture(width: int, height: int) -> ImageReport:
+    return ImageReport(
+        param="messages[0].content[0].image_url",
+        original_width=width,
+        original_height=height,
+        width=448,
+        height=448,
+        num_tokens=256,
+    )
+
+
+def test_boxes_are_pixels_of_the_original_picture():
+    text = "<ref>the dog</ref><box>(100,250),(500,1000)</box>"
+    assert places_in(text, [picture(2000, 800)]) == [Place(0, "the dog", ((200, 200), (1000, 800)))]
+
+
+def test_one_name_may_have_several_boxes_and_a_quad_has_four_corners():
+    text = (
+        "<ref> cats</ref><box>(0,0),(10,10)</box><box>(20,20),(30,30)</box> and "
+        "<box>(1,1),(2,2)</box><ref>sign</ref><quad>(0,0),(500,0),(500,500),(0,500)</quad>"
+    )
+    places = places_in(text, [picture(1000, 1000)])
+    assert [place.label for place in places] == ["cats", "cats", "", "sign"]
+    assert len(places[3].points) == 4
+
+
+def test_the_latest_picture_is_meant():
+    places = places_in("<box>(0,0),(1000,1000)</box>", [picture(10, 10), picture(640, 480)])
+    assert places == [Place(1, "", ((0, 0), (640, 480)))]
+
+
+def test_qwen2s_marks_are_read_too():
+    text = (
+        "<|object_ref_start|>a cup<|object_ref_end|><|box_start|>(500,500),(1000,1000)<|box_end|>"
+    )
+    assert places_in(text, [picture(100, 200)]) == [Place(0, "a cup", ((50, 100), (100, 200)))]
+
+
+def test_what_is_no_box_is_left_alone():
+    for text in ("", "<box>(1,2)</box>", "<box>(1,2),(3,4)", "<box>x</box>", "(1,2),(3,4)"):
+        assert places_in(text, [picture(10, 10)]) == []
+    assert places_in("<box>(1,2),(3,4)</box>", []) == []
+    assert places_in("<box>" * 20_000, [picture(10, 10)]) == []

@@ -46,6 +46,58 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Language of messages: zh or en (default: the locale's).",
         "界面语言：zh 或 en（默认跟随系统语言）。",
     ),
+    "bench.help": (
+        "Measure the speed of any OpenAI-compatible server: tokens per second, time to first "
+        "token, time between tokens.",
+        "测量任意 OpenAI 兼容服务的速度：每秒 token 数、首 token 延迟、token 间隔。",
+    ),
+    "bench.url": ("Address of the server.", "服务地址。"),
+    "bench.model": (
+        "Model to ask (default: the server's first).",
+        "要测的模型（默认为服务的第一个模型）。",
+    ),
+    "bench.concurrency": (
+        "Closed loop: questions open at a time, several loads separated by commas.",
+        "闭环：同时进行的请求数，多个档位用逗号分隔。",
+    ),
+    "bench.rate": (
+        "Open loop instead: questions per second at random moments, separated by commas.",
+        "改用开环：每秒随机到达的请求数，用逗号分隔。",
+    ),
+    "bench.requests": (
+        "Questions of each load (default: 8 for each asker, or 20 s of arrivals).",
+        "每个档位的请求数（默认为每路并发 8 个，或 20 秒的到达量）。",
+    ),
+    "bench.words": ("Words of each question.", "每个问题的词数。"),
+    "bench.max_tokens": ("Tokens of each answer.", "每个回答的 token 数。"),
+    "bench.images": (
+        "A picture in each question: none, distinct ones, or the same one every time.",
+        "每个问题的图片：none（无）、distinct（各不相同）、same（同一张）。",
+    ),
+    "bench.image_size": ("Side of the pictures in pixels.", "图片边长（像素）。"),
+    "bench.seed": (
+        "Other seeds make other questions, which no prefix cache knows.",
+        "不同的种子生成不同的问题，避免命中前缀缓存。",
+    ),
+    "bench.extra": (
+        "Further fields of the request as JSON, such as '{{\"ignore_eos\": true}}'.",
+        "请求的附加字段（JSON），例如 '{{\"ignore_eos\": true}}'。",
+    ),
+    "bench.json": ("Write every figure to this file.", "把全部数据写入该文件。"),
+    "bench.plot": (
+        "Write a PNG of latency against load to this file.",
+        "把延迟随负载变化的图（PNG）写入该文件。",
+    ),
+    "bench.warming": ("one question to warm up ...", "先发送一个预热请求……"),
+    "bench.malformed": (
+        "{option} wants numbers above 0 separated by commas, not {value!r}.",
+        "{option} 需要以逗号分隔的正数，而不是 {value!r}。",
+    ),
+    "bench.extra_malformed": (
+        "--extra wants a JSON object, not {value!r}.",
+        "--extra 需要一个 JSON 对象，而不是 {value!r}。",
+    ),
+    "bench.no_model": ("The server at {url} names no model.", "{url} 的服务没有列出任何模型。"),
     "config_file.help": (
         "Settings file (default: sightline.toml of the current folder).",
         "配置文件（默认读取当前目录的 sightline.toml）。",

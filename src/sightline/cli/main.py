@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import ask, catalogue, chat, config, keys, models, pull, serve, version
+from sightline.cli import ask, bench, catalogue, chat, config, keys, models, pull, serve, version
 from sightline.cli.terminal import fail
 from sightline.core.errors import shorten
 from sightline.settings import language
 
-COMMANDS = (serve, ask, chat, models, pull, keys, config, version)
+COMMANDS = (serve, ask, chat, models, pull, keys, bench, config, version)
 
 
 def main() -> None:

@@ -112,15 +112,20 @@ class Scheduler:
         if sequence.generation != chunk.generation:
             return  # its blocks are no longer its own
         num_full = chunk.end // self.block_size
+        if self._prefix_caching and num_full > sequence.num_settled:
+            self._publish(sequence, num_full)
+        if sequence.leases:
+            self._release_passed(chunk)
+
+    def _publish(self, sequence: Sequence, num_full: int) -> None:
+        """Let others find the first `num_full` blocks."""
         self._extend_keys(sequence, num_full)
         for number in range(sequence.num_settled, num_full):
             key = sequence.block_keys[number]
-            if self._prefix_caching:
-                self.pool.publish(sequence.blocks[number], key)
+            self.pool.publish(sequence.blocks[number], key)
             if self._claims.get(key) is sequence:
                 del self._claims[key]
-        sequence.num_settled = max(sequence.num_settled, num_full)
-        self._release_passed(chunk)
+        sequence.num_settled = num_full
 
     def remove(self, request_id: str, *, is_damaged: bool = False) -> Sequence | None:
         """Take a finished, failed or aborted sequence out; None if it is not known.
@@ -150,8 +155,6 @@ class Scheduler:
     def _release_passed(self, chunk: Chunk) -> None:
         """Give back the leases of images that no later chunk of the sequence needs."""
         sequence = chunk.sequence
-        if not sequence.leases:
-            return
         needed = {
             sequence.cache_salt + span.image.digest
             for span in sequence.images
@@ -200,15 +203,17 @@ class _Step:
         for sequence in tuple(self._running.values()):
             if sequence.request_id not in self._running:
                 continue  # it gave way to an older one, a moment ago
-            if sequence.num_uncomputed > 1:
+            num_tokens = sequence.num_tokens
+            if num_tokens - sequence.num_computed > 1:
                 prefilling.append(sequence)
-            elif not sequence.is_full and self._find_room(sequence):
-                self._take(sequence)
+            # With a promised token the answer may be as long as it can be.
+            elif num_tokens < sequence.max_slots and self._find_room(sequence):
+                self._take(sequence, num_tokens)
         for sequence in prefilling:
             if self._budget and sequence.request_id in self._running:
-                self._take(sequence)
+                self._take(sequence, sequence.num_tokens)
         while self._budget and (head := self._admit()) is not None:
-            self._take(head)
+            self._take(head, head.num_tokens)
         return Plan(
             chunks=tuple(self._chunks),
             admitted=tuple(self._admitted),
@@ -290,16 +295,16 @@ class _Step:
         missing = head.block_keys[len(shared) : len(shared) + 1]
         return None if missing and missing[0] in self._scheduler._claims else shared
 
-    def _take(self, sequence: Sequence) -> None:
-        """Plan as much of `sequence` as budget and embeddings allow."""
+    def _take(self, sequence: Sequence, num_tokens: int) -> None:
+        """Plan as much of the `num_tokens` of `sequence` as budget and embeddings allow."""
         start = sequence.num_computed
-        end = min(sequence.num_tokens, start + self._budget)
+        end = min(num_tokens, start + self._budget)
         images: tuple[NeededImage, ...] = ()
         if sequence.images and start < len(sequence.prompt):
             end, images = self._lease_images(sequence, start, end)
             if end == start:
                 return
-        samples = end == sequence.num_tokens
+        samples = end == num_tokens
         generation = sequence.generation
         chunk = Chunk(sequence, start, end, sequence.blocks, samples, generation, images)
         self._chunks.append(chunk)

@@ -57,24 +57,16 @@ class Sequence:
     encode_s: float = 0.0
     is_ended: bool = False
 
-    @property
-    def max_slots(self) -> int:
-        """The longest that prompt and answer can become."""
-        return min(len(self.prompt) + self.params.max_tokens, self.max_model_len)
+    # The longest that prompt and answer can become.
+    max_slots: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.max_slots = min(len(self.prompt) + self.params.max_tokens, self.max_model_len)
 
     @property
     def num_tokens(self) -> int:
         """Tokens of prompt and answer, the promised one included."""
         return len(self.prompt) + len(self.answer) + self.num_promised
-
-    @property
-    def num_uncomputed(self) -> int:
-        return self.num_tokens - self.num_computed
-
-    @property
-    def is_full(self) -> bool:
-        """With the promised token the answer is as long as it may be."""
-        return self.num_tokens >= self.max_slots
 
     def token(self, slot: int) -> int:
         """Return the id in `slot`; it must be known."""

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from browsing import Open, answers, ask, wait_for_answer
-from front import Front, eventually
+from front import Front, eventually, serving
 
-from sightline.backends.fake import Reply
+from sightline.backends.fake import Reply, fake_info
 from sightline.core.errors import InternalError
+from sightline.playground.site import Site
+from sightline.service.chat import ChatOptions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
@@ -214,22 +216,36 @@ def test_the_code_of_the_request_is_there_to_copy(front: Front, visit: Open, pic
     assert re.search(r'picture\("circle.png"\)', copied)
 
 
-def test_two_thousand_tokens_arrive_without_a_long_frame(front: Front, visit: Open) -> None:
+def test_two_thousand_tokens_arrive_without_a_long_frame(visit: Open) -> None:
     words = [f"word{number} " + ("\n\n" if number % 40 == 39 else "") for number in range(2000)]
-    front.enqueue(Reply([word.encode()[:1] + word.encode()[1:] for word in words]))
-    page = visit().page
-    page.locator("#message").fill("Write a lot")
-    page.evaluate(
-        """() => {
-          window.frames_ms = [];
-          let before = performance.now();
-          const tick = (now) => { frames_ms.push(now - before); before = now; requestAnimationFrame(tick); };
-          requestAnimationFrame(tick);
-        }"""  # noqa: E501
+    roomy = Front(
+        site=Site(),
+        chat_options=ChatOptions(default_max_tokens=60_000),
+        engine_options={"info": fake_info(max_model_len=65_536)},
     )
-    page.keyboard.press("Enter")
-    wait_for_answer(page)
-    assert "word1999" in answers(page)[0]
-    frames = sorted(page.evaluate("frames_ms.slice(1)"))
-    print(f"longest frames: {[round(frame) for frame in frames[-5:]]} ms of {len(frames)}")
-    assert frames[-1] < 100
+    with serving(roomy) as front:
+        front.enqueue(Reply([word.encode() for word in words], delay_s=0.001))
+        page = visit(url=front.url).page
+        page.locator("#model:enabled").wait_for()
+        page.locator("#message").fill("Write a lot")
+        page.evaluate(
+            """() => {
+              window.frames_ms = [];
+              let before = performance.now();
+              const tick = (now) => {
+                frames_ms.push(now - before);
+                before = now;
+                requestAnimationFrame(tick);
+              };
+              requestAnimationFrame(tick);
+            }"""
+        )
+        # On a busy machine even a page that does nothing misses frames.
+        page.wait_for_function("frames_ms.length > 60")
+        idle_ms = page.evaluate("Math.max(...frames_ms.splice(0).slice(1))")
+        page.keyboard.press("Enter")
+        wait_for_answer(page)
+        assert "word1999" in answers(page)[0]
+        frames = sorted(page.evaluate("frames_ms.slice(1)"))
+    print(f"longest of {len(frames)} frames: {frames[-1]:.0f} ms, idle: {idle_ms:.0f} ms")
+    assert frames[-1] < max(100, 2 * idle_ms)

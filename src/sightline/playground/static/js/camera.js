@@ -22,13 +22,15 @@ export async function takePicture() {
       picture = await fromFile(await frameOf(video));
       close();
     }
+    video.addEventListener("loadeddata", () => {
+      take.disabled = false;
+      take.focus();
+    });
     navigator.mediaDevices
       .getUserMedia({ video: { facingMode: "environment", width: { ideal: 1920 } } })
       .then((opened) => {
         stream = opened;
         video.srcObject = opened;
-        take.disabled = false;
-        take.focus();
       })
       .catch(() => {
         problem.hidden = false;

@@ -19,7 +19,7 @@ def test_a_prompt_that_fills_the_window_is_refused_with_both_numbers() -> None:
     assert caught.value.param == "messages"
     assert caught.value.message == (
         "This model's maximum context length is 100 tokens. However, your messages resulted in "
-        "100 tokens (22 text, 78 image)."
+        "100 tokens (22 text, 78 image). The prompt is too long."
     )
 
 

@@ -266,7 +266,7 @@ def test_a_prompt_that_does_not_fit_costs_no_fetch(kit) -> None:
     assert error.code == "context_length_exceeded"
     assert error.message == (
         "This model's maximum context length is 30 tokens. However, your messages resulted in "
-        "31 tokens (13 text, 18 image)."
+        "31 tokens (13 text, 18 image). The prompt is too long."
     )
     assert not world.engine.requests
 

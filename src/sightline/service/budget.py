@@ -28,7 +28,8 @@ def require_room(counts: TokenCounts, *, window: int, at_least: bool = False) ->
     bound = "at least " if at_least else ""
     raise RequestError(
         f"This model's maximum context length is {window} tokens. However, your messages "
-        f"resulted in {bound}{counts.total} tokens ({counts.text} text, {counts.image} image).",
+        f"resulted in {bound}{counts.total} tokens ({counts.text} text, {counts.image} image). "
+        "The prompt is too long.",  # the words by which LangChain knows
         code="context_length_exceeded",
         param="messages",
     )

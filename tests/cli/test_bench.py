@@ -2,9 +2,7 @@ import json
 
 
 def bench(sightline, fake_server, *arguments):
-    return sightline(
-        "bench", fake_server.url, *arguments, SIGHTLINE_API_KEY=fake_server.api_key
-    )
+    return sightline("bench", fake_server.url, *arguments, SIGHTLINE_API_KEY=fake_server.api_key)
 
 
 def test_a_server_is_measured_in_closed_loops(sightline, fake_server):

@@ -13,9 +13,7 @@ LOAD = Load(num_requests=2, concurrency=2)
 
 
 def answer(*arrivals: float, tokens: int = 3) -> Timing:
-    return Timing(
-        arrivals=arrivals, end_s=arrivals[-1], prompt_tokens=10, completion_tokens=tokens
-    )
+    return Timing(arrivals=arrivals, end_s=arrivals[-1], prompt_tokens=10, completion_tokens=tokens)
 
 
 def test_times_are_those_that_a_reader_sees():

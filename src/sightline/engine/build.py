@@ -33,6 +33,7 @@ GIB = 1024**3
 # Splitting the products of so small a model over threads costs more than it brings.
 ONE_THREAD_PARAMETERS = 50_000_000
 # A context shorter than this answers nothing.
+MANY_CONTEXTS = 32
 MIN_SLOTS = 64
 # Tokens of one step: enough to keep the cores busy, few enough that a chunk of somebody's long
 # prompt does not hold up the answers of the others for long.
@@ -131,8 +132,9 @@ def assemble_engine(
 def _count_blocks(options: EngineOptions, loaded: LoadedModel) -> int:
     """Return how many KV blocks the memory budget holds.
 
-    Without a budget of the operator's: on a GPU four fifths of what the weights left free, on a
-    CPU 1 GiB, or one full context if that is more, but never over a quarter of the machine.
+    Without a budget of the operator's: on a GPU four fifths of what the weights left free. On a
+    CPU as many full contexts as fit 1 GiB, at least one and at most `MANY_CONTEXTS` (a small
+    model's memory is small), but never over a quarter of the machine.
     """
     block_bytes = loaded.model.allocate_pool(1, options.block_size).size_bytes
     budget = options.kv_cache_memory
@@ -142,7 +144,7 @@ def _count_blocks(options: EngineOptions, loaded: LoadedModel) -> int:
         context = options.max_model_len or loaded.description.max_model_len
         context_bytes = -(-context // options.block_size) * block_bytes
         machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        budget = min(max(GIB, context_bytes), machine_bytes // 4)
+        budget = min(max(GIB, context_bytes), MANY_CONTEXTS * context_bytes, machine_bytes // 4)
     num_blocks = budget // block_bytes
     least = -(-MIN_SLOTS // options.block_size)
     if num_blocks < least:

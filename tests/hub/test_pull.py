@@ -1,23 +1,17 @@
 """`pull` with the hubs' own client libraries, against a server that speaks both protocols."""
 
-import hashlib
-import json
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from stand_in_hub import StandIn, stand_in_hub
 
 from sightline.core.errors import StartupError
 from sightline.hub.names import KNOWN_MODELS, find_model, known_model
 from sightline.hub.pull import Pulled, pull
 from sightline.hub.remote import HubName
 
-SHA = "a" * 40
 FILES = {
     "config.json": b'{"model_type": "chatglm"}',
     "tokenizer.model": b"IQ== 0\n",
@@ -27,98 +21,12 @@ FILES = {
 }
 
 
-class StandIn(BaseHTTPRequestHandler):
-    """The parts of both hubs' HTTP interfaces that their libraries use for one model."""
-
-    protocol_version = "HTTP/1.1"
-    files: dict[str, bytes]
-    lies: dict[str, bytes]
-    asked: list[str]
-    url: str
-
-    def do_HEAD(self) -> None:
-        self.answer(head=True)
-
-    def do_GET(self) -> None:
-        self.answer(head=False)
-
-    def answer(self, *, head: bool) -> None:
-        url = urlsplit(self.path)
-        path, query = unquote(url.path), parse_qs(url.query)
-        if not head:
-            self.asked.append(self.path)
-        if re.fullmatch(r"/api/models/[^/]+/[^/]+(/revision/\w+)?", path):
-            self.send(json.dumps(self.huggingface_info()).encode(), head)
-        elif found := re.fullmatch(r"/[^/]+/[^/]+/resolve/\w+/(.+)", path):
-            self.send_file(found[1], head)
-        elif re.fullmatch(r"/api/v1/models/[^/]+/[^/]+/repo/files", path):
-            self.send(json.dumps(self.modelscope_listing()).encode(), head)
-        elif re.fullmatch(r"/api/v1/models/[^/]+/[^/]+/repo", path):
-            self.send_file(query["FilePath"][0], head)
-        else:
-            self.send(b"{}", head, status=404)
-
-    def huggingface_info(self) -> dict[str, Any]:
-        rows = []
-        for name, data in self.files.items():
-            row: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": "b"}
-            if name.endswith(".safetensors"):
-                digest = hashlib.sha256(data).hexdigest()
-                row["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 1}
-            rows.append(row)
-        return {"id": "x/y", "modelId": "x/y", "sha": SHA, "siblings": rows, "tags": []}
-
-    def modelscope_listing(self) -> dict[str, Any]:
-        rows = [
-            {
-                "Path": name,
-                "Name": name,
-                "Size": len(data),
-                "Type": "blob",
-                "Sha256": hashlib.sha256(data).hexdigest(),
-                "Revision": SHA,
-            }
-            for name, data in self.files.items()
-        ]
-        return {"Code": 200, "Success": True, "Data": {"Files": rows}}
-
-    def send_file(self, name: str, head: bool) -> None:
-        if name not in self.files:
-            self.send(b"", head, status=404)
-            return
-        data = self.lies.get(name, self.files[name])
-        status, start = 200, 0
-        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            status, start = 206, int(found[1])
-        etag = hashlib.sha256(data).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": SHA, "Accept-Ranges": "bytes"}
-        if status == 206:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self.send(data[start:], head, status=status, **headers)
-
-    def send(self, body: bytes, head: bool, *, status: int = 200, **headers: str) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if not head:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None: ...
-
-
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
-    handler = type("Hub", (StandIn,), {"files": dict(FILES), "lies": {}, "asked": []})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        handler.url = url
-        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-        monkeypatch.setenv("HOME", str(tmp_path))
-        yield handler
-        server.shutdown()
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with stand_in_hub(FILES) as served:
+        yield served
 
 
 GLM = find_model("glm-4v-9b")

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 GIB = 1024**3
 # Splitting the products of so small a model over threads costs more than it brings.
 ONE_THREAD_PARAMETERS = 50_000_000
+TURN_ENDS = ("<|im_end|>", "<|endoftext|>")
 # A context shorter than this answers nothing.
 MANY_CONTEXTS = 32
 MIN_SLOTS = 64
@@ -57,10 +58,19 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
     loaded = load_model(folder, dtype=options.dtype, device=options.device, progress=progress)
     grammars = Grammars(
         tokenizer,
-        loaded.description.eos_token_ids,
+        _ends(loaded.description, tokenizer.special_tokens),
         num_threads=min(MAX_MASK_THREADS, count_cpus()),
     )
     return assemble_engine(options, loaded, num_tokens=tokenizer.num_tokens, grammars=grammars)
+
+
+def _ends(description: ModelDescription, special_tokens: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the ids that end an answer: what the model's files say, and what ends a turn.
+
+    Files of ChatML's models may leave out the latter, or both.
+    """
+    turns = (special_tokens[name] for name in TURN_ENDS if name in special_tokens)
+    return tuple(dict.fromkeys((*description.eos_token_ids, *turns)))
 
 
 def assemble_engine(

@@ -241,7 +241,7 @@ def test_two_thousand_tokens_arrive_without_a_long_frame(visit: Open) -> None:
             }"""
         )
         # On a busy machine even a page that does nothing misses frames.
-        page.wait_for_function("frames_ms.length > 60")
+        page.wait_for_function("() => frames_ms.length > 60")
         idle_ms = page.evaluate("Math.max(...frames_ms.splice(0).slice(1))")
         page.keyboard.press("Enter")
         wait_for_answer(page)

@@ -72,7 +72,7 @@ def test_a_phone_reaches_everything(front: Front, visit: Open) -> None:
     page.locator("#show-sidebar").click()
     page.get_by_role("button", name="New chat", exact=True).click()
     assert page.locator(".welcome").is_visible()
-    assert page.get_by_role("button", name="New chat", exact=True).is_hidden()
+    page.get_by_role("button", name="New chat", exact=True).wait_for(state="hidden")
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Temperature").fill("0.2")
     page.get_by_role("button", name="Close").click()
@@ -196,6 +196,22 @@ def test_the_first_paint_comes_at_once(front: Front, visit: Open) -> None:
     page.locator(".example").first.wait_for()
     page.reload()
     page.locator(".example").first.wait_for()
-    paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    print(f"first contentful paint after {paint:.0f} ms")
-    assert paint < 300
+    paint_ms = first_paint_ms(page)
+    page.goto(f"{front.url}/version")  # on a busy machine even one line of text takes its time
+    least_ms = first_paint_ms(page)
+    print(f"first contentful paint after {paint_ms:.0f} ms, of one line after {least_ms:.0f} ms")
+    assert paint_ms < max(300, 3 * least_ms)
+
+
+def first_paint_ms(page: Any) -> float:
+    """Wait for the first contentful paint and return when it was."""
+    return float(
+        page.evaluate(
+            """() => new Promise((resolve) => {
+              new PerformanceObserver((list) => {
+                const found = list.getEntriesByName("first-contentful-paint")[0];
+                if (found) resolve(found.startTime);
+              }).observe({ type: "paint", buffered: true });
+            })"""
+        )
+    )

@@ -58,7 +58,7 @@ export class AnswerView {
     if (this.#isOver) {
       this.#drawWhole();
     } else if (message.text) {
-      this.live.update(readBoxes(withoutOpenTag(message.text)).text);
+      this.live.update(() => readBoxes(withoutOpenTag(message.text)).text);
     }
     this.#drawCalls();
     if (this.#isOver) this.#drawEnd();
@@ -73,7 +73,7 @@ export class AnswerView {
     const seconds = ((facts?.reasoningTo ?? facts?.totalMs ?? 0) - (facts?.reasoningFrom ?? 0)) / 1000;
     this.thoughtTitle.textContent = isThinking ? t("thinking") : t("thought_for", { time: duration(Math.max(0, seconds)) });
     if (this.#isOver) this.liveThought.finish(reasoning);
-    else this.liveThought.update(reasoning);
+    else this.liveThought.update(() => this.message.reasoning);
   }
 
   #drawWhole() {

@@ -10,6 +10,7 @@ export class LiveText {
   #tail; // nodes of the block that still grows
   #fence = null;
   #text = "";
+  #getText = null;
   #frame = 0;
 
   constructor(element) {
@@ -17,11 +18,15 @@ export class LiveText {
     this.#reset();
   }
 
-  /** Show `text`, which begins with what was shown before, in the next frame. */
-  update(text) {
-    this.#text = text;
+  /** Show the text of `getText()`, which begins with what was shown before, in the next frame.
+   *
+   * Chunks may come by the dozen between two frames; the text is asked for once.
+   */
+  update(getText) {
+    this.#getText = getText;
     this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
+      this.#text = this.#getText();
       this.#draw();
     });
   }

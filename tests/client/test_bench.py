@@ -1,11 +1,13 @@
 """Figures from answers, without a server."""
 
 import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from PIL import Image
 
-from sightline.client.bench import Load, Timing, Work, make_body, percentile, summarise
+from sightline.client.bench import Load, Timing, Work, make_body, measure, percentile, summarise
 from sightline.client.bench_report import doubts, markdown, plot, to_json
 
 WORK = Work(model="m", max_tokens=3)
@@ -80,3 +82,28 @@ def test_reports_become_a_table_a_file_and_a_picture(tmp_path):
     with Image.open(tmp_path / "plot.png") as image:
         assert image.size == (960, 420)
         assert len(image.getcolors(10_000) or []) > 4
+
+
+def test_a_server_that_does_not_stream_is_measured_by_its_whole_answers():
+    class Plain(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            choice = {"index": 0, "message": {"content": "hi"}, "finish_reason": "stop"}
+            usage = {"prompt_tokens": 4, "completion_tokens": 3, "total_tokens": 7}
+            body = json.dumps({"model": "m", "choices": [choice], "usage": usage}).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Plain) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        (report,) = measure(f"http://127.0.0.1:{server.server_port}", WORK, [LOAD])
+        server.shutdown()
+    assert (report.num_errors, report.num_short, report.prompt_tokens) == (0, 0, 4)
+    times = report.milliseconds
+    assert 0 < times["ttft"]["p50"] <= times["e2e"]["p50"]

@@ -79,6 +79,7 @@ def test_sequences_may_share_the_blocks_of_a_common_beginning(model: Glm4v) -> N
 def test_a_batch_that_does_not_fit_writes_nothing(model: Glm4v) -> None:
     good = text(model, 1, 8)
     pool = model.allocate_pool(2, 8)
+    pool.keys.fill_(7)
     before = pool.keys.clone()
     for segments in ([Segment(8, 8, (0,))], [Segment(4, 0, (0,))], [Segment(8, 0, (2,))]):
         with pytest.raises(ValueError, match=r"block|rows"):

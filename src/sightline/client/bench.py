@@ -166,16 +166,21 @@ async def _ask(http: httpx2.AsyncClient, body: bytes) -> Timing:
         async with http.stream("POST", "/v1/chat/completions", content=body) as response:
             if response.status_code != 200:
                 raise wire.parse_error(response.status_code, await response.aread())
-            parser = EventParser()
-            async for data in response.aiter_bytes():
-                now = time.perf_counter() - started
-                for event in parser.feed(data):
-                    if event == wire.DONE:
-                        continue
-                    chunk = wire.parse_chunk(event)
-                    usage = chunk.usage or usage
-                    if chunk.text:
-                        arrivals.append(now)
+            if response.headers.get("content-type", "").startswith("application/json"):
+                # A server that does not stream: its first text is all of it.
+                usage = wire.parse_answer(await response.aread()).usage
+                arrivals.append(time.perf_counter() - started)
+            else:
+                parser = EventParser()
+                async for data in response.aiter_bytes():
+                    now = time.perf_counter() - started
+                    for event in parser.feed(data):
+                        if event == wire.DONE:
+                            continue
+                        chunk = wire.parse_chunk(event)
+                        usage = chunk.usage or usage
+                        if chunk.text:
+                            arrivals.append(now)
     except (ClientError, httpx2.HTTPError) as error:
         return Timing(error=str(error) or type(error).__name__)
     if usage is None:

@@ -53,9 +53,10 @@ class KVPool:
         device: torch.device | str,
     ) -> "KVPool":
         shape = (num_layers, num_blocks, block_size, num_groups, head_dim)
+        # Not zeroed: pages that no sequence has entered cost no memory yet.
         return cls(
-            torch.zeros(shape, dtype=dtype, device=device),
-            torch.zeros(shape, dtype=dtype, device=device),
+            torch.empty(shape, dtype=dtype, device=device),
+            torch.empty(shape, dtype=dtype, device=device),
         )
 
     @property

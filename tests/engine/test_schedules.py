@@ -62,7 +62,7 @@ def test_random_schedules_leave_right_answers_and_empty_books() -> None:
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_ten_thousand_random_schedules() -> None:
-    assert sum(play(number) for number in range(10_000)) > 1_000
+    assert sum(play(number) for number in range(10_000)) > 500
 
 
 class AnyOrder(RuleBasedStateMachine):

@@ -177,12 +177,12 @@ def random_sequences(dice: random.Random, number: int, *, longest: int) -> list[
     stems = [[dice.randrange(1, 30) for _ in range(longest)] for _ in range(2)]
     made = []
     for _ in range(number):
-        stem = dice.choice(stems)[: dice.randint(0, longest // 2)]
+        stem = dice.choice(stems)[: dice.choice((0, longest // 5, longest // 2))]
         images: list[tuple[bytes, int, int]] = []
         tokens = [*stem]
         for _ in range(dice.choice((0, 0, 1, 1, 2))):
-            length = dice.choice((1, 4, 6))
-            images.append((bytes([length]), len(tokens), length))
+            length = dice.choice((4, 6))
+            images.append((bytes([length, dice.randrange(2)]), len(tokens), length))
             tokens += [99] * length + [dice.randrange(1, 5)]
         tokens += [dice.randrange(1, 5) for _ in range(dice.randint(1, longest // 4))]
         made.append(

@@ -205,7 +205,3 @@ def test_the_resize_rule_is_the_published_one() -> None:
             size = policy.target_size(width, height)
             assert size == (expected[1], expected[0]), (width, height)
             assert policy.count_tokens(*size) == expected[0] * expected[1] // 784
-    low = policy.for_detail("low")
-    assert low.max_pixels == policy.max_pixels
-    big = PatchGridImagePolicy(max_pixels=10**7).for_detail("low")
-    assert big.max_pixels == 512 * 512

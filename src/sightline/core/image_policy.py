@@ -6,11 +6,8 @@ Resampling is bicubic.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
-
-# What OpenAI calls low detail: no more pixels than a square of 512.
-LOW_DETAIL_PIXELS = 512 * 512
 
 
 class ImagePolicy(ABC):
@@ -34,10 +31,6 @@ class ImagePolicy(ABC):
     @abstractmethod
     def fewest_tokens(self) -> int:
         """The slots of the cheapest picture."""
-
-    def for_detail(self, detail: str | None) -> "ImagePolicy":
-        """Return the policy for a picture that was sent with this OpenAI `detail`."""
-        return self
 
     @abstractmethod
     def target_size(self, width: int, height: int) -> tuple[int, int]:
@@ -105,13 +98,6 @@ class PatchGridImagePolicy(ImagePolicy):
     @property
     def fewest_tokens(self) -> int:
         return math.ceil(self.min_pixels / self.factor**2)
-
-    def for_detail(self, detail: str | None) -> "PatchGridImagePolicy":
-        """`low` allows at most 512 * 512 pixels; everything else is as the model has it."""
-        if detail != "low":
-            return self
-        most = max(self.min_pixels, min(self.max_pixels, LOW_DETAIL_PIXELS))
-        return replace(self, max_pixels=most)
 
     def target_size(self, width: int, height: int) -> tuple[int, int]:
         """The published rule ("smart resize"), with Python's rounding of halves to even."""

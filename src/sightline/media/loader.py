@@ -130,20 +130,19 @@ class MediaLoader:
         another `cache_salt` nothing decoded earlier is used. Cancelling leaves nothing running.
         """
         self._require_few(parts)
-        wanted = [(part.source, policy.for_detail(part.detail)) for part in parts]
-        first_parts: dict[tuple[str, ImagePolicy], ImagePart] = {}
-        for key, part in zip(wanted, parts, strict=True):
-            first_parts.setdefault(key, part)
+        first_parts: dict[str, ImagePart] = {}
+        for part in parts:
+            first_parts.setdefault(part.source, part)
         sources = {part.source: self._parse(part) for part in first_parts.values()}
         with self._held_bytes.lease() as held:
             request = _Request(cache_salt, Allowance(self.limits, held), fetched)
             images = await _all(
                 {
-                    key: self._load_part(part, sources[part.source], key[1], request)
-                    for key, part in first_parts.items()
+                    source: self._load_part(part, sources[source], policy, request)
+                    for source, part in first_parts.items()
                 }
             )
-        return [images[key] for key in wanted]
+        return [images[part.source] for part in parts]
 
     @asynccontextmanager
     async def fetch(self, parts: Sequence[ImagePart]) -> AsyncIterator["Fetched"]:

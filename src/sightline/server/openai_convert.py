@@ -195,7 +195,6 @@ def image_capabilities(policy: ImagePolicy | None) -> dict[str, object]:
         "image_size": list(policy.target_size(1, 1)) if policy and grid is None else None,
         "min_pixels": grid.min_pixels if grid else None,
         "max_pixels": grid.max_pixels if grid else None,
-        "low_detail_max_pixels": grid.for_detail("low").max_pixels if grid else None,
         "pixels_per_token": grid.factor**2 if grid else None,
     }
 

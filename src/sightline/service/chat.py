@@ -362,7 +362,7 @@ class ChatService:
         if raw is None:
             layout = await maker.layout(
                 placement.messages,
-                tokens_per_image=_tokens_per_image(placement, policy, fetched),
+                tokens_per_image=_tokens_per_image(policy, fetched),
                 tools=tools_in_use(request).tools,
                 thinking=request.thinking,
             )
@@ -412,16 +412,13 @@ def _images_of(placement: Placement) -> list[ImagePart]:
     return [part for message in placement.messages for part in message.images]
 
 
-def _tokens_per_image(
-    placement: Placement, policy: ImagePolicy | None, fetched: FetchedImages | None
-) -> TokensPerImage:
+def _tokens_per_image(policy: ImagePolicy | None, fetched: FetchedImages | None) -> TokensPerImage:
     if policy is None or fetched is None:
         return (policy and policy.tokens_per_image) or 0
-    lengths = []
-    for part, size in zip(_images_of(placement), fetched.sizes, strict=True):
-        asked = policy.for_detail(part.detail)
-        lengths.append(asked.count_tokens(*asked.target_size(*size)) or asked.most_tokens)
-    return lengths
+    return [
+        policy.count_tokens(*policy.target_size(*size)) or policy.most_tokens
+        for size in fetched.sizes
+    ]
 
 
 def _counts(layout: Layout) -> TokenCounts:

@@ -420,7 +420,6 @@ def _others(limits: Limits) -> dict[str, Schema]:
                     "image_size": nullable(array(COUNT)),
                     "min_pixels": nullable(COUNT),
                     "max_pixels": nullable(COUNT),
-                    "low_detail_max_pixels": nullable(COUNT),
                     "pixels_per_token": nullable(COUNT),
                     "detail": OBJECT,
                     "tools": BOOLEAN,

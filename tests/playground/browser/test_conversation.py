@@ -153,7 +153,7 @@ def test_a_conversation_is_still_there_after_a_reload(front: Front, visit: Open)
     page.reload()
     page.get_by_role("button", name="Remember me", exact=True).click()
     assert page.locator(".bubble").inner_text() == "Remember me"
-    assert page.locator("#message").input_value() == "A draft"
+    page.wait_for_function("() => document.getElementById('message').value === 'A draft'")
 
 
 def test_conversations_leave_and_come_back_as_files(

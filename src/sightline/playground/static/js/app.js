@@ -31,6 +31,7 @@ let conversations = [];
 let conversation = newConversation();
 let answering = null; // the AbortController of the answer that is being made
 let draftTimer = 0;
+let isDraftLoaded = false; // until then an empty composer says nothing about the draft
 
 const choice = new ModelChoice(server, { select: at("model"), notice: at("notice"), onChange: onModel });
 const composer = new Composer({
@@ -159,6 +160,7 @@ async function remember(changed) {
 
 function keepDraft() {
   clearTimeout(draftTimer);
+  if (!isDraftLoaded) return;
   draftTimer = setTimeout(() => storage.saveDraft(composer.draft), DRAFT_AFTER_MS);
 }
 
@@ -255,6 +257,7 @@ async function start() {
   conversations = await storage.allConversations();
   redrawSidebar();
   const draft = await storage.loadDraft();
+  isDraftLoaded = true;
   if (draft && !composer.draft.text && composer.draft.pictures.length === 0) composer.draft = draft;
   if ((await choice.load()) === "key wanted") await enterKey(true);
 }

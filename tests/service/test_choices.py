@@ -62,6 +62,7 @@ def test_the_others_wait_until_the_first_prompt_is_computed(kit) -> None:
         engine = FakeEngine([Reply([gate, "\none"]), Reply(["\ntwo"])])
         world = kit.world(engine)
         asking = asyncio.ensure_future(world.ask("hi", n=2))
+        await world.service.vocabulary()  # loaded in a thread, which no number of turns awaits
         await kit.settle(60)
         assert len(engine.requests) == 1
         gate.set()

@@ -141,15 +141,14 @@ def test_a_conversation_is_still_there_after_a_reload(front: Front, visit: Open)
     ask(page, "Remember me")
     wait_for_answer(page)
     page.locator("#message").fill("A draft")
-    page.wait_for_function(
-        """() => new Promise((resolve) => {
-          const opening = indexedDB.open("sightline");
-          opening.onsuccess = () => {
-            const reading = opening.result.transaction("drafts").objectStore("drafts").get("draft");
-            reading.onsuccess = () => resolve(reading.result?.text === "A draft");
-          };
-        })"""
-    )
+    draft = """() => new Promise((resolve) => {
+      const opening = indexedDB.open("sightline");
+      opening.onsuccess = () => {
+        const reading = opening.result.transaction("drafts").objectStore("drafts").get("draft");
+        reading.onsuccess = () => resolve(reading.result?.text);
+      };
+    })"""
+    assert eventually(lambda: page.evaluate(draft) == "A draft", within_s=30)
     page.reload()
     page.get_by_role("button", name="Remember me", exact=True).click()
     assert page.locator(".bubble").inner_text() == "Remember me"

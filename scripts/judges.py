@@ -185,7 +185,8 @@ def _collect(judges: list[Judge], report: Path) -> None:
         if case.find("failure") is not None or case.find("error") is not None:
             result = "no"
         elif (skipped := case.find("skipped")) is not None:
-            result = f"not asked: {(skipped.get('message') or '').splitlines()[0][:120]}"
+            reason = (skipped.get("message") or "").splitlines()[0].removeprefix("[NOTRUN] ")
+            result = f"not asked: {reason[:120]}"
         before = judge.results.get(name)
         if before in (None, "yes") or result == "no":
             judge.results[name] = result

@@ -107,8 +107,8 @@ def _responses(endpoint: Endpoint) -> Json:
         content: Json = {endpoint.media_type: {"schema": schema}}
         if endpoint.stream is not None:
             content[endpoint.stream_type] = {
+                # Without a type: readers disagree whether it is the whole text or one event of it.
                 "schema": {
-                    "type": "string",
                     "description": f"Each piece is a {endpoint.stream}, as JSON.",
                     "x-piece": ref(endpoint.stream),
                 }

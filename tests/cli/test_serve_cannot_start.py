@@ -60,7 +60,7 @@ def test_a_model_that_is_a_file(sightline):
 
 def test_a_folder_without_config(sightline):
     (sightline.folder / "empty").mkdir()
-    assert "no config.json" in refused(sightline, "empty", "--port", "0")
+    assert "config.json is missing" in refused(sightline, "empty", "--port", "0")
 
 
 def test_a_media_root_that_is_no_folder(sightline):

@@ -11,7 +11,9 @@ pytestmark = pytest.mark.live
 def test_ctrl_c_ends_an_answer_without_a_traceback(serve, sightline, tiny_folder: Path):
     with serve(str(tiny_folder)) as served:
         asking = subprocess.Popen(
-            sightline.command("ask", "--url", served.url, "--max-tokens", "400", "go on"),
+            sightline.command(
+                "ask", "--url", served.url, "--max-tokens", "400", "--temperature", "0", "go on"
+            ),
             env=sightline.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

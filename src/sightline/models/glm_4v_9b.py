@@ -18,12 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.core.image_policy import SquareImagePolicy
-from sightline.models.attention import Attention, CausalAttention, PagedAttention
-from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
-from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.linear import GatedLinear, Linear, PatchLinear, pad_rows
+from sightline.models.paged_model import KVShape, PagedModel
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
@@ -399,7 +398,7 @@ class Transformer(nn.Module):
         )
 
 
-class Glm4v(nn.Module):
+class Glm4v(PagedModel):
     """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
 
     def __init__(self, config: Glm4vConfig) -> None:
@@ -421,24 +420,19 @@ class Glm4v(nn.Module):
         )
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer.embedding.word_embeddings.weight.dtype
+    def token_table(self) -> nn.Embedding:
+        return self.transformer.embedding.word_embeddings
 
     @property
-    def device(self) -> torch.device:
-        return self.transformer.embedding.word_embeddings.weight.device
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        return self.encode_pixel_values(normalise_pixels(pixels))
+    def kv_shape(self) -> KVShape:
+        config = self.config
+        return KVShape(config.num_layers, config.num_groups, config.head_dim)
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
         if self.transformer.vision is None:
             raise ValueError("this checkpoint has no vision tower")
         return self.transformer.vision(values.to(self.dtype))
-
-    def embed(self, token_ids: Tensor) -> Tensor:
-        return self.transformer.embedding.word_embeddings(token_ids)
 
     def positions(
         self,
@@ -450,28 +444,10 @@ class Glm4v(nn.Module):
     ) -> Tensor:
         return compressed_positions(num_slots, image_spans)
 
-    def kv_variant(self, num_prompt: int) -> int:
-        return 0
-
     def next_position(self, num_slots: int, image_spans: Sequence[tuple[int, int]]) -> int:
         return next_position(num_slots, image_spans)
 
-    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
-        if cache is not None:
-            num_new = len(embeds)
-            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
-            cache.advance(num_new)
-            return hidden
-        return self._run(embeds, positions, CausalAttention())
-
-    def forward_batch(
-        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
-    ) -> Tensor:
-        num_rows = len(embeds)
-        attend = PagedAttention(pool, segments, num_rows)
-        return self._run(pad_rows(embeds), pad_rows(positions), attend)[:num_rows]
-
-    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+    def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
         return self.transformer.encoder(embeds, rotate, attend)
 
@@ -479,17 +455,3 @@ class Glm4v(nn.Module):
         rows = hidden.reshape(-1, hidden.shape[-1])
         logits = self.transformer.output_layer(pad_rows(rows))[: len(rows)]
         return logits.view(*hidden.shape[:-1], -1)
-
-    def allocate_cache(self, max_len: int) -> KVCache:
-        return KVCache(self.allocate_pool(1, max_len))
-
-    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
-        return KVPool.allocate(
-            num_layers=self.config.num_layers,
-            num_blocks=num_blocks,
-            block_size=block_size,
-            num_groups=self.config.num_groups,
-            head_dim=self.config.head_dim,
-            dtype=self.dtype,
-            device=self.device,
-        )

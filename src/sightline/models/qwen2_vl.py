@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.core.image_policy import PatchGridImagePolicy
-from sightline.models.attention import Attention, CausalAttention, PagedAttention
-from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
-from sightline.models.kv_pool import KVCache, KVPool, Segment
-from sightline.models.linear import Linear, pad_rows
+from sightline.models.linear import Linear
+from sightline.models.paged_model import KVShape, PagedModel
 from sightline.models.positions import grid_positions
 from sightline.models.qwen2_vision import (
     GatedMlp,
@@ -202,7 +201,7 @@ class Decoder(nn.Module):
         return self.norm(x)
 
 
-class Qwen2VL(nn.Module):
+class Qwen2VL(PagedModel):
     """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
 
     lm_head: Linear | None
@@ -230,22 +229,17 @@ class Qwen2VL(nn.Module):
         )
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.model.embed_tokens.weight.dtype
+    def token_table(self) -> nn.Embedding:
+        return self.model.embed_tokens
 
     @property
-    def device(self) -> torch.device:
-        return self.model.embed_tokens.weight.device
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        return self.encode_pixel_values(normalise_pixels(pixels))
+    def kv_shape(self) -> KVShape:
+        config = self.config
+        return KVShape(config.num_layers, config.num_groups, config.head_dim)
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, H, W]`, sides in factors."""
         return self.visual(values.to(self.dtype))
-
-    def embed(self, token_ids: Tensor) -> Tensor:
-        return self.model.embed_tokens(token_ids)
 
     def positions(
         self,
@@ -260,42 +254,10 @@ class Qwen2VL(nn.Module):
         grids = [(height // factor, width // factor) for height, width in image_sizes]
         return grid_positions(num_slots, image_spans, grids)
 
-    def kv_variant(self, num_prompt: int) -> int:
-        return 0
-
-    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
-        if cache is not None:
-            num_new = len(embeds)
-            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
-            cache.advance(num_new)
-            return hidden
-        return self._run(embeds, positions, CausalAttention())
-
-    def forward_batch(
-        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
-    ) -> Tensor:
-        num_rows = len(embeds)
-        attend = PagedAttention(pool, segments, num_rows)
-        return self._run(pad_rows(embeds), pad_rows(positions.mT).mT, attend)[:num_rows]
-
-    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+    def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         return self.model(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         if self.lm_head is None:
             return F.linear(hidden, self.model.embed_tokens.weight)
         return self.lm_head(hidden)
-
-    def allocate_cache(self, max_len: int) -> KVCache:
-        return KVCache(self.allocate_pool(1, max_len))
-
-    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
-        return KVPool.allocate(
-            num_layers=self.config.num_layers,
-            num_blocks=num_blocks,
-            block_size=block_size,
-            num_groups=self.config.num_groups,
-            head_dim=self.config.head_dim,
-            dtype=self.dtype,
-            device=self.device,
-        )

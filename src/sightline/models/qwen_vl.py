@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.core.image_policy import SquareImagePolicy
-from sightline.models.attention import Attention, CausalAttention, PagedAttention
-from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.hub_config import ConfigReader
-from sightline.models.kv_pool import KVCache, KVPool, Segment
-from sightline.models.linear import Linear, pad_rows
+from sightline.models.linear import Linear
+from sightline.models.paged_model import KVShape, PagedModel
 
 TOWER_NORM_EPS = 1e-6
 POOL_HEAD_DIM = 128
@@ -371,7 +370,7 @@ class Transformer(nn.Module):
         return self.ln_f(x)
 
 
-class QwenVL(nn.Module):
+class QwenVL(PagedModel):
     """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
 
     def __init__(self, config: QwenVLConfig) -> None:
@@ -398,24 +397,19 @@ class QwenVL(nn.Module):
         )
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self.transformer.wte.weight.dtype
+    def token_table(self) -> nn.Embedding:
+        return self.transformer.wte
 
     @property
-    def device(self) -> torch.device:
-        return self.transformer.wte.weight.device
-
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        return self.encode_pixel_values(normalise_pixels(pixels))
+    def kv_shape(self) -> KVShape:
+        config = self.config
+        return KVShape(config.num_layers, config.num_heads, config.head_dim)
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""
         if self.transformer.visual is None:
             raise ValueError("this checkpoint has no vision tower")
         return self.transformer.visual(values.to(self.dtype))
-
-    def embed(self, token_ids: Tensor) -> Tensor:
-        return self.transformer.wte(token_ids)
 
     def positions(
         self,
@@ -432,37 +426,8 @@ class QwenVL(nn.Module):
     def kv_variant(self, num_prompt: int) -> int:
         return self.config.ntk_alpha(num_prompt)
 
-    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
-        if cache is not None:
-            num_new = len(embeds)
-            hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
-            cache.advance(num_new)
-            return hidden
-        return self._run(embeds, positions, CausalAttention())
-
-    def forward_batch(
-        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
-    ) -> Tensor:
-        num_rows = len(embeds)
-        attend = PagedAttention(pool, segments, num_rows)
-        return self._run(pad_rows(embeds), pad_rows(positions.mT).mT, attend)[:num_rows]
-
-    def _run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+    def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         return self.transformer(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)
-
-    def allocate_cache(self, max_len: int) -> KVCache:
-        return KVCache(self.allocate_pool(1, max_len))
-
-    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
-        return KVPool.allocate(
-            num_layers=self.config.num_layers,
-            num_blocks=num_blocks,
-            block_size=block_size,
-            num_groups=self.config.num_heads,
-            head_dim=self.config.head_dim,
-            dtype=self.dtype,
-            device=self.device,
-        )

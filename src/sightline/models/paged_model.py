@@ -1,0 +1,91 @@
+"""What every family's model does alike: batches over paged keys and values, and their memory.
+
+A family brings its modules, says how many heads of keys and values it has, and computes hidden
+states in `run`. For the methods see `contract.VisionLanguageModel`.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sightline.models.attention import Attention, CausalAttention, PagedAttention
+from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.kv_pool import KVCache, KVPool, Segment
+from sightline.models.linear import pad_rows
+
+
+class KVShape(NamedTuple):
+    """The keys, or the values, of one token."""
+
+    num_layers: int
+    num_groups: int
+    head_dim: int
+
+
+class PagedModel(nn.Module):
+    """Holds no weights of its own."""
+
+    @property
+    @abstractmethod
+    def token_table(self) -> nn.Embedding: ...
+
+    @property
+    @abstractmethod
+    def kv_shape(self) -> KVShape: ...
+
+    @abstractmethod
+    def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
+        """Return hidden states after the final norm, in the shape of `embeds` `[..., T, D]`."""
+
+    @abstractmethod
+    def encode_pixel_values(self, values: Tensor) -> Tensor:
+        """Encode pictures that are normalised already: float `[N, 3, H, W]`."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.token_table.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.token_table.weight.device
+
+    def encode_images(self, pixels: Tensor) -> Tensor:
+        return self.encode_pixel_values(normalise_pixels(pixels))
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        rows: Tensor = self.token_table(token_ids)
+        return rows
+
+    def kv_variant(self, num_prompt: int) -> int:
+        return 0
+
+    def forward(self, embeds: Tensor, positions: Tensor, cache: KVCache | None = None) -> Tensor:
+        if cache is None:
+            return self.run(embeds, positions, CausalAttention())
+        num_new = len(embeds)
+        hidden = self.forward_batch(embeds, positions, cache.pool, [cache.segment(num_new)])
+        cache.advance(num_new)
+        return hidden
+
+    def forward_batch(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
+    ) -> Tensor:
+        num_rows = len(embeds)
+        attend = PagedAttention(pool, segments, num_rows)
+        by_row = pad_rows(positions.movedim(-1, 0))
+        return self.run(pad_rows(embeds), by_row.movedim(0, -1), attend)[:num_rows]
+
+    def allocate_cache(self, max_len: int) -> KVCache:
+        return KVCache(self.allocate_pool(1, max_len))
+
+    def allocate_pool(self, num_blocks: int, block_size: int) -> KVPool:
+        return KVPool.allocate(
+            num_blocks=num_blocks,
+            block_size=block_size,
+            dtype=self.dtype,
+            device=self.device,
+            **self.kv_shape._asdict(),
+        )

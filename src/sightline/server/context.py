@@ -38,6 +38,12 @@ class RequestContext:
     held_bytes: Lease | None = None
     is_quiet: bool = False
 
+    def understood(self, call_id: str, notices: Iterable[Notice], *, stream: bool) -> None:
+        """Note what the body turned out to ask for."""
+        self.notices.extend(notices)
+        self.log["chat_id"] = call_id
+        self.log["stream"] = stream
+
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)
 

@@ -37,9 +37,7 @@ def anthropic_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
         lifecycle.refuse_when_draining()
         asked = await read_call(request, options, _understand)
         call = asked.call
-        context.notices.extend(call.notices)
-        context.log["chat_id"] = call.request.request_id
-        context.log["stream"] = call.stream
+        context.understood(call.request.request_id, call.notices, stream=call.stream)
         if call.stream:
             return EventStream(
                 _stream(chat, asked, context, lifecycle),

@@ -40,9 +40,7 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
         context = context_of(request.scope)
         lifecycle.refuse_when_draining()
         call = await read_call(request, options, read_chat)
-        context.notices.extend(call.notices)
-        context.log["chat_id"] = call.request.request_id
-        context.log["stream"] = call.stream
+        context.understood(call.request.request_id, call.notices, stream=call.stream)
         if call.stream:
             return EventStream(
                 _stream(chat, call, context, lifecycle),

@@ -42,9 +42,7 @@ def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle)
         context = context_of(request.scope)
         lifecycle.refuse_when_draining()
         call = await read_call(request, options, _understand)
-        context.notices.extend(call.notices)
-        context.log["chat_id"] = call.completion_id
-        context.log["stream"] = call.stream
+        context.understood(call.completion_id, call.notices, stream=call.stream)
         model = chat.model
         writer = CompletionWriter(
             completion_id=call.completion_id,

@@ -30,7 +30,8 @@ class Looks:
 
     def _watch(self, kind: int) -> Any:
         def watch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            self._seen[kind] = inputs[0], inputs[1]
+            rows, _residual, rotate, _attend = inputs
+            self._seen[kind] = rows, rotate
 
         return watch
 

@@ -17,7 +17,7 @@ from sightline.models.hub_files import read_config
 from sightline.models.kv_pool import Segment
 from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
-from sightline.models.registry import find_family
+from sightline.models.registry import build_model, find_family
 
 pytestmark = pytest.mark.engine
 
@@ -71,7 +71,7 @@ def make(source: str | dict[str, Any], golden: Path) -> VisionLanguageModel:
     if isinstance(source, str):
         return load_model(golden / source, dtype="float32", device="cpu").model
     torch.manual_seed(3)
-    model = find_family(source).build(source)
+    model = build_model(source)
     assert isinstance(model, nn.Module)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.1)

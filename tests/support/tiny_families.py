@@ -120,9 +120,9 @@ def _weights(config: dict[str, Any]) -> dict[str, Any]:
     import torch
     from torch import nn
 
-    from sightline.models.registry import find_family
+    from sightline.models.registry import build_model
 
-    model = find_family(config).build(config)
+    model = build_model(config)
     assert isinstance(model, nn.Module)
     generator = torch.Generator().manual_seed(0)
     return {

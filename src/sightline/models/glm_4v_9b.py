@@ -9,162 +9,22 @@ Shapes: T tokens, D model width, V vocabulary, H query heads, G KV groups, Dh he
 N images, S image side, P patches, W tower width.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.core.image_policy import SquareImagePolicy
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
-from sightline.models.hub_config import ConfigReader
+from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.linear import GatedLinear, Linear, PatchLinear, pad_rows
-from sightline.models.paged_model import KVShape, PagedModel
+from sightline.models.outline import KVShape
+from sightline.models.paged_model import PagedModel
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
 CONNECTOR_NORM_EPS = 1e-5
-DOWNSAMPLING = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisionConfig:
-    image_size: int
-    patch_size: int
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    intermediate_size: int
-    layer_norm_eps: float
-    scaling_factor: float
-
-    @property
-    def grid_size(self) -> int:
-        """Patches along one side of the picture."""
-        return self.image_size // self.patch_size
-
-    @property
-    def num_positions(self) -> int:
-        """Rows of the position table: the class row, then one per patch."""
-        return self.grid_size**2 + 1
-
-    @property
-    def num_image_tokens(self) -> int:
-        """Rows that one image gives the language model, begin and end rows included."""
-        return (self.grid_size // DOWNSAMPLING) ** 2 + 2
-
-    @classmethod
-    def from_hub(cls, reader: ConfigReader) -> "VisionConfig":
-        reader.require("hidden_act", "gelu", default="gelu")
-        if reader.integer("in_channels", low=1, high=4096, default=3) != 3:
-            raise reader.refusal("in_channels", "3")
-        config = cls(
-            image_size=reader.integer("image_size", high=8192),
-            patch_size=reader.integer("patch_size", high=1024),
-            hidden_size=reader.integer("hidden_size", high=65_536),
-            num_layers=reader.integer("num_hidden_layers", high=1024),
-            num_heads=reader.integer("num_heads", high=1024),
-            intermediate_size=reader.integer("intermediate_size", high=1_048_576),
-            layer_norm_eps=reader.number("layer_norm_eps", low=0.0, high=0.1, default=1e-6),
-            scaling_factor=reader.number("scaling_factor", low=1e-3, high=1e6),
-        )
-        if config.image_size % (config.patch_size * DOWNSAMPLING):
-            raise reader.refusal(
-                "image_size", f"a multiple of {DOWNSAMPLING} patches of {config.patch_size} pixels"
-            )
-        if config.hidden_size % config.num_heads:
-            raise reader.refusal("num_heads", f"a divisor of hidden_size {config.hidden_size}")
-        num_positions = reader.integer(
-            "num_positions", high=1_048_576, default=config.num_positions
-        )
-        if num_positions != config.num_positions:
-            raise reader.refusal("num_positions", f"{config.num_positions}, as image_size asks for")
-        return config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Glm4vConfig:
-    """Sizes and constants of one checkpoint. `vision` is None for the text-only models."""
-
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_groups: int
-    head_dim: int
-    ffn_hidden_size: int
-    vocab_size: int
-    norm_eps: float
-    has_qkv_bias: bool
-    rope_ratio: float
-    max_positions: int
-    eos_token_ids: tuple[int, ...]
-    vision: VisionConfig | None = None
-
-    @classmethod
-    def from_hub(cls, values: Mapping[str, Any]) -> "Glm4vConfig":
-        """Check a hub config.json and take what the model needs from it.
-
-        Raises StartupError, naming key, value and what is supported, for everything that this
-        code would compute differently from what the file asks for. Keys without effect on
-        inference, `auto_map` among them, are not looked at.
-        """
-        reader = ConfigReader(values, "config.json")
-        _refuse_what_is_not_built(reader)
-        vocab_size = reader.integer(
-            "padded_vocab_size" if "padded_vocab_size" in values else "vocab_size",
-            high=4_194_304,
-        )
-        vision = reader.section("vision_config")
-        config = cls(
-            hidden_size=reader.integer("hidden_size", high=65_536),
-            num_layers=reader.integer(
-                "num_layers" if "num_layers" in values else "num_hidden_layers", high=1024
-            ),
-            num_heads=reader.integer("num_attention_heads", high=1024),
-            num_groups=reader.integer("multi_query_group_num", high=1024),
-            head_dim=reader.integer("kv_channels", high=4096),
-            ffn_hidden_size=reader.integer("ffn_hidden_size", high=1_048_576),
-            vocab_size=vocab_size,
-            norm_eps=reader.number("layernorm_epsilon", low=0.0, high=0.1),
-            has_qkv_bias=reader.flag("add_qkv_bias", default=False),
-            rope_ratio=reader.number("rope_ratio", low=1e-3, high=1e9, default=1),
-            max_positions=reader.integer("seq_length", high=16_777_216),
-            eos_token_ids=reader.token_ids("eos_token_id", vocab_size=vocab_size),
-            vision=None if vision is None else VisionConfig.from_hub(vision),
-        )
-        if config.num_heads % config.num_groups:
-            raise reader.refusal(
-                "multi_query_group_num", f"a divisor of num_attention_heads {config.num_heads}"
-            )
-        if config.head_dim % 4:
-            raise reader.refusal("kv_channels", "a multiple of 4: half of it is rotated, in pairs")
-        return config
-
-
-def _refuse_what_is_not_built(reader: ConfigReader) -> None:
-    for key, expected, default in (
-        ("multi_query_attention", True, False),
-        ("rmsnorm", True, True),
-        ("post_layer_norm", True, True),
-        ("original_rope", True, True),
-        ("add_bias_linear", False, False),
-        ("apply_residual_connection_post_layernorm", False, False),
-        ("fp32_residual_connection", False, False),
-        ("tie_word_embeddings", False, False),
-    ):
-        reader.require(key, expected, default=default)
-    for key in ("trust_remote_code", "_attn_implementation_internal", "quantization_config"):
-        if reader.values.get(key) not in (None, False):
-            raise reader.refusal(key, "a folder without it")
-    for key, twin in (("num_layers", "num_hidden_layers"), ("padded_vocab_size", "vocab_size")):
-        if (
-            key in reader.values
-            and reader.values.get(twin, reader.values[key]) != reader.values[key]
-        ):
-            raise reader.refusal(twin, f"the value of {key}")
 
 
 class RMSNorm(nn.Module):
@@ -408,15 +268,12 @@ class Glm4v(PagedModel):
 
     @property
     def description(self) -> ModelDescription:
-        vision = self.config.vision
         return ModelDescription(
             prompt_format="glm4",
             max_model_len=self.config.max_positions,
             vocab_size=self.config.vocab_size,
             eos_token_ids=self.config.eos_token_ids,
-            image_policy=None
-            if vision is None
-            else SquareImagePolicy(size=vision.image_size, num_tokens=vision.num_image_tokens),
+            image_policy=self.config.image_policy,
         )
 
     @property
@@ -425,8 +282,7 @@ class Glm4v(PagedModel):
 
     @property
     def kv_shape(self) -> KVShape:
-        config = self.config
-        return KVShape(config.num_layers, config.num_groups, config.head_dim)
+        return self.config.kv_shape
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""

@@ -22,7 +22,7 @@ from sightline.models.cpu_numbers import dtype_for_device
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
 from sightline.models.pickle_file import PickleFile
-from sightline.models.registry import Family, find_family
+from sightline.models.registry import Family, build_model, find_family
 from sightline.models.safetensors_file import SafetensorsFile
 from sightline.models.weight_files import weight_files
 
@@ -69,7 +69,7 @@ def load_model(
     family = find_family(config)
     target = _device(device)
     with torch.device("meta"), _WithoutInitialisation():
-        model = family.build(config)
+        model = build_model(config)
     description = _with_generation_defaults(model.description, folder)
     description = _with_pixel_bounds(description, folder)
     module = cast(nn.Module, model)

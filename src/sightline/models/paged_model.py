@@ -6,7 +6,6 @@ states in `run`. For the methods see `contract.VisionLanguageModel`.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +14,7 @@ from sightline.models.attention import Attention, CausalAttention, PagedAttentio
 from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.linear import pad_rows
-
-
-class KVShape(NamedTuple):
-    """The keys, or the values, of one token."""
-
-    num_layers: int
-    num_groups: int
-    head_dim: int
+from sightline.models.outline import KVShape
 
 
 class PagedModel(nn.Module):

@@ -9,99 +9,15 @@ Shapes: N images, H and W patches of a picture, P = H * W patches, C tower width
 D model width.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.hub_config import ConfigReader
 from sightline.models.linear import Linear
+from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
-NUM_FRAMES = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen2VisionConfig:
-    """Sizes of one tower. `window_patches` is 0 where every block sees the whole picture."""
-
-    width: int
-    num_layers: int
-    num_heads: int
-    mlp_width: int
-    patch_size: int
-    merge_size: int
-    out_width: int
-    window_patches: int = 0
-    full_layers: frozenset[int] = frozenset()
-
-    @property
-    def has_windows(self) -> bool:
-        """The tower is Qwen2.5-VL's: windows, RMS norms and gated MLPs."""
-        return self.window_patches > 0
-
-    @property
-    def factor(self) -> int:
-        """Pixels along one side of what becomes one row: both sides are multiples of it."""
-        return self.patch_size * self.merge_size
-
-    @classmethod
-    def from_hub(
-        cls, reader: ConfigReader, *, model_width: int, windows: bool
-    ) -> "Qwen2VisionConfig":
-        for key, expected in (("in_channels", 3), ("in_chans", 3), ("temporal_patch_size", 2)):
-            if reader.integer(key, high=4096, default=expected) != expected:
-                raise reader.refusal(key, str(expected))
-        patch_size = reader.integer("patch_size", high=1024, default=14)
-        merge_size = reader.integer("spatial_merge_size", high=16, default=2)
-        num_layers = reader.integer("depth", high=1024)
-        if windows:
-            reader.require("hidden_act", "silu", default="silu")
-            window = reader.integer("window_size", high=65_536)
-            if window % (patch_size * merge_size):
-                raise reader.refusal("window_size", f"a multiple of {patch_size * merge_size}")
-            config = cls(
-                width=reader.integer("hidden_size", high=65_536),
-                num_layers=num_layers,
-                num_heads=reader.integer("num_heads", high=1024),
-                mlp_width=reader.integer("intermediate_size", high=1_048_576),
-                patch_size=patch_size,
-                merge_size=merge_size,
-                out_width=reader.integer("out_hidden_size", high=65_536),
-                window_patches=window // patch_size,
-                full_layers=_layers(reader, "fullatt_block_indexes", num_layers),
-            )
-        else:
-            reader.require("hidden_act", "quick_gelu", default="quick_gelu")
-            width = reader.integer("embed_dim", high=65_536)
-            config = cls(
-                width=width,
-                num_layers=num_layers,
-                num_heads=reader.integer("num_heads", high=1024),
-                mlp_width=int(width * reader.number("mlp_ratio", low=0.1, high=64, default=4)),
-                patch_size=patch_size,
-                merge_size=merge_size,
-                out_width=reader.integer("hidden_size", high=65_536),
-            )
-        if config.out_width != model_width:
-            key = "out_hidden_size" if windows else "hidden_size"
-            raise reader.refusal(key, f"the language model's hidden_size {model_width}")
-        if config.width % (4 * config.num_heads):
-            raise reader.refusal("num_heads", "heads of a width that 4 divides")
-        return config
-
-
-def _layers(reader: ConfigReader, key: str, num_layers: int) -> frozenset[int]:
-    value = reader.values.get(key)
-    if not isinstance(value, list) or not all(
-        type(layer) is int and 0 <= layer < num_layers for layer in value
-    ):
-        raise reader.refusal(key, f"a list of layers below {num_layers}")
-    return frozenset(value)
 
 
 class RMSNorm(nn.Module):
@@ -285,12 +201,3 @@ def _norm(config: Qwen2VisionConfig) -> nn.Module:
     if config.has_windows:
         return RMSNorm(config.width, NORM_EPS)
     return nn.LayerNorm(config.width, NORM_EPS)
-
-
-def vision_section(values: Mapping[str, Any]) -> ConfigReader:
-    """Return the tower's part of a config.json. Raises StartupError if there is none."""
-    reader = ConfigReader(values, "config.json")
-    section = reader.section("vision_config")
-    if section is None:
-        raise reader.refusal("vision_config", "an object")
-    return section

@@ -8,124 +8,20 @@ Modules carry the names of the published checkpoints.
 Shapes: T tokens, D model width, H query heads, G KV groups, Dh head width.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.core.image_policy import PatchGridImagePolicy
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
-from sightline.models.hub_config import ConfigReader
 from sightline.models.linear import Linear
-from sightline.models.paged_model import KVShape, PagedModel
+from sightline.models.outline import KVShape
+from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
-from sightline.models.qwen2_vision import (
-    GatedMlp,
-    Qwen2VisionConfig,
-    Qwen2VisionTower,
-    RMSNorm,
-    vision_section,
-)
-
-NUM_AXES = 3
-MAX_IMAGES = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Qwen2VLConfig:
-    """Sizes and constants of one checkpoint. `sections`: how many frequencies each axis turns."""
-
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    num_groups: int
-    mlp_width: int
-    vocab_size: int
-    norm_eps: float
-    rope_base: float
-    sections: tuple[int, int, int]
-    max_positions: int
-    ties_embeddings: bool
-    eos_token_ids: tuple[int, ...]
-    vision: Qwen2VisionConfig
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_heads
-
-    @classmethod
-    def from_hub(cls, values: Mapping[str, Any]) -> "Qwen2VLConfig":
-        """Check a hub config.json; raises StartupError for what this code would not compute.
-
-        The language model's keys may stand at the top, as published, or in `text_config`, as
-        newer tools write them.
-        """
-        top = ConfigReader(values, "config.json")
-        reader = top.section("text_config") or top
-        reader.require("hidden_act", "silu", default="silu")
-        reader.require("use_sliding_window", False, default=False)
-        if top.values.get("quantization_config") is not None:
-            raise top.refusal("quantization_config", "a folder without it")
-        hidden_size = reader.integer("hidden_size", high=65_536)
-        num_heads = reader.integer("num_attention_heads", high=1024)
-        vocab_size = reader.integer("vocab_size", high=4_194_304)
-        config = cls(
-            hidden_size=hidden_size,
-            num_layers=reader.integer("num_hidden_layers", high=1024),
-            num_heads=num_heads,
-            num_groups=reader.integer("num_key_value_heads", high=1024, default=num_heads),
-            mlp_width=reader.integer("intermediate_size", high=1_048_576),
-            vocab_size=vocab_size,
-            norm_eps=reader.number("rms_norm_eps", low=0.0, high=0.1),
-            rope_base=_rope(reader).number("rope_theta", low=1.0, high=1e12),
-            sections=_sections(_rope(reader)),
-            max_positions=reader.integer("max_position_embeddings", high=16_777_216),
-            ties_embeddings=top.flag("tie_word_embeddings", default=False),
-            eos_token_ids=(
-                reader if reader.values.get("eos_token_id") is not None else top
-            ).token_ids("eos_token_id", vocab_size=vocab_size),
-            vision=Qwen2VisionConfig.from_hub(
-                vision_section(values),
-                model_width=hidden_size,
-                windows=values.get("model_type") == "qwen2_5_vl",
-            ),
-        )
-        if hidden_size % num_heads or config.head_dim % 2:
-            raise reader.refusal("num_attention_heads", f"a divisor of hidden_size {hidden_size}")
-        if num_heads % config.num_groups:
-            raise reader.refusal("num_key_value_heads", f"a divisor of {num_heads}")
-        if 2 * sum(config.sections) != config.head_dim:
-            raise reader.refusal("rope_scaling", f"an mrope_section of sum {config.head_dim // 2}")
-        return config
-
-
-def _rope(reader: ConfigReader) -> ConfigReader:
-    """Return where the rotary embedding is described: one object, or a key beside another."""
-    newer = reader.section("rope_parameters")
-    older = reader.section("rope_scaling")
-    if newer is not None:
-        return newer
-    merged = {**(older.values if older else {}), "rope_theta": reader.values.get("rope_theta")}
-    return ConfigReader(merged, f"{reader.where}, rope_scaling")
-
-
-def _sections(reader: ConfigReader) -> tuple[int, int, int]:
-    kinds = (reader.values.get("type"), reader.values.get("rope_type"))
-    if any(kind not in (None, "mrope", "default") for kind in kinds):
-        key = "type" if kinds[0] is not None else "rope_type"
-        raise reader.refusal(key, "mrope or default")
-    value = reader.values.get("mrope_section")
-    if (
-        not isinstance(value, list)
-        or len(value) != NUM_AXES
-        or not all(type(size) is int and 0 < size < 4096 for size in value)
-    ):
-        raise reader.refusal("mrope_section", "three numbers")
-    return value[0], value[1], value[2]
+from sightline.models.qwen2_vision import GatedMlp, Qwen2VisionTower, RMSNorm
+from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
 
 
 class Rotation:
@@ -219,13 +115,12 @@ class Qwen2VL(PagedModel):
 
     @property
     def description(self) -> ModelDescription:
-        vision = self.config.vision
         return ModelDescription(
             prompt_format="qwen2_vl",
             max_model_len=self.config.max_positions,
             vocab_size=self.config.vocab_size,
             eos_token_ids=self.config.eos_token_ids,
-            image_policy=PatchGridImagePolicy(factor=vision.factor, max_images=MAX_IMAGES),
+            image_policy=self.config.image_policy,
         )
 
     @property
@@ -234,8 +129,7 @@ class Qwen2VL(PagedModel):
 
     @property
     def kv_shape(self) -> KVShape:
-        config = self.config
-        return KVShape(config.num_layers, config.num_groups, config.head_dim)
+        return self.config.kv_shape
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, H, W]`, sides in factors."""

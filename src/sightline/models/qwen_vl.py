@@ -10,140 +10,26 @@ W tower width, Q questions.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.core.image_policy import SquareImagePolicy
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
-from sightline.models.hub_config import ConfigReader
 from sightline.models.linear import Linear
-from sightline.models.paged_model import KVShape, PagedModel
+from sightline.models.outline import KVShape
+from sightline.models.paged_model import PagedModel
+from sightline.models.qwen_vl_blueprint import (
+    NUM_QUESTIONS,
+    POOL_HEAD_DIM,
+    TABLE_SIDE,
+    QwenVLConfig,
+    VisualConfig,
+)
 
 TOWER_NORM_EPS = 1e-6
-POOL_HEAD_DIM = 128
-TABLE_SIDE = 16
-NUM_QUESTIONS = TABLE_SIDE**2
-# The begin and end of a picture are text tokens; they count for how many pictures have room.
-SLOTS_PER_IMAGE = NUM_QUESTIONS + 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VisualConfig:
-    image_size: int
-    patch_size: int
-    width: int
-    num_layers: int
-    num_heads: int
-    mlp_width: int
-    output_dim: int
-
-    @property
-    def grid_size(self) -> int:
-        """Patches along one side of the picture."""
-        return self.image_size // self.patch_size
-
-    @classmethod
-    def from_hub(cls, reader: ConfigReader, model_width: int) -> "VisualConfig":
-        width = reader.integer("width", high=65_536)
-        mlp_ratio = reader.number("mlp_ratio", low=0.1, high=64.0)
-        config = cls(
-            image_size=reader.integer("image_size", high=8192),
-            patch_size=reader.integer("patch_size", high=1024),
-            width=width,
-            num_layers=reader.integer("layers", high=1024),
-            num_heads=reader.integer("heads", high=1024),
-            mlp_width=int(width * mlp_ratio),
-            output_dim=reader.integer("output_dim", high=65_536),
-        )
-        if config.image_size % config.patch_size:
-            raise reader.refusal("image_size", f"a multiple of patch_size {config.patch_size}")
-        if width % config.num_heads:
-            raise reader.refusal("heads", f"a divisor of width {width}")
-        if config.output_dim != model_width or config.output_dim % POOL_HEAD_DIM:
-            raise reader.refusal(
-                "output_dim", f"hidden_size {model_width}, a multiple of {POOL_HEAD_DIM}"
-            )
-        if reader.integer("n_queries", high=65_536, default=NUM_QUESTIONS) != NUM_QUESTIONS:
-            raise reader.refusal("n_queries", str(NUM_QUESTIONS))
-        return config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QwenVLConfig:
-    """Sizes and constants of one checkpoint. `visual` is None for the text-only models.
-
-    `trained_length` (the hub's seq_length) is where NTK and logn begin to work; `max_positions`
-    is how far they carry.
-    """
-
-    hidden_size: int
-    num_layers: int
-    num_heads: int
-    head_dim: int
-    mlp_width: int
-    vocab_size: int
-    norm_eps: float
-    rope_base: float
-    uses_dynamic_ntk: bool
-    uses_logn: bool
-    trained_length: int
-    max_positions: int
-    eos_token_ids: tuple[int, ...]
-    visual: VisualConfig | None = None
-
-    @classmethod
-    def from_hub(cls, values: Mapping[str, Any]) -> "QwenVLConfig":
-        """Check a hub config.json; raises StartupError for what this code would not compute."""
-        reader = ConfigReader(values, "config.json")
-        for key, expected, default in (
-            ("no_bias", True, True),
-            ("tie_word_embeddings", False, False),
-            ("scale_attn_weights", True, True),
-        ):
-            reader.require(key, expected, default=default)
-        for key in ("quantization_config", "softmax_in_fp32"):
-            if reader.values.get(key) not in (None, False):
-                raise reader.refusal(key, "a folder without it")
-        if reader.number("rotary_pct", low=0, high=1, default=1.0) != 1.0:
-            raise reader.refusal("rotary_pct", "1")
-        hidden_size = reader.integer("hidden_size", high=65_536)
-        vocab_size = reader.integer("vocab_size", high=4_194_304)
-        visual = reader.section("visual")
-        config = cls(
-            hidden_size=hidden_size,
-            num_layers=reader.integer("num_hidden_layers", high=1024),
-            num_heads=reader.integer("num_attention_heads", high=1024),
-            head_dim=reader.integer("kv_channels", high=4096),
-            mlp_width=reader.integer("intermediate_size", low=2, high=1_048_576) // 2,
-            vocab_size=vocab_size,
-            norm_eps=reader.number("layer_norm_epsilon", low=0.0, high=0.1),
-            rope_base=reader.number("rotary_emb_base", low=1.0, high=1e12),
-            uses_dynamic_ntk=reader.flag("use_dynamic_ntk", default=False),
-            uses_logn=reader.flag("use_logn_attn", default=False),
-            trained_length=reader.integer("seq_length", low=2, high=16_777_216),
-            max_positions=reader.integer("max_position_embeddings", high=16_777_216),
-            eos_token_ids=reader.token_ids("eos_token_id", vocab_size=vocab_size)
-            if values.get("eos_token_id") is not None
-            else (),
-            visual=None if visual is None else VisualConfig.from_hub(visual, hidden_size),
-        )
-        if config.num_heads * config.head_dim != hidden_size:
-            raise reader.refusal("kv_channels", "hidden_size / num_attention_heads")
-        if config.head_dim % 2 or config.head_dim < 4:
-            raise reader.refusal("kv_channels", "an even number from 4 on")
-        return config
-
-    def ntk_alpha(self, num_prompt: int) -> int:
-        """Return the stretch that a prompt of this many tokens fixes for its whole answer."""
-        if not self.uses_dynamic_ntk or num_prompt <= self.trained_length:
-            return 1
-        return 2 ** math.ceil(math.log2(num_prompt / self.trained_length) + 1) - 1
 
 
 class RMSNorm(nn.Module):
@@ -387,13 +273,7 @@ class QwenVL(PagedModel):
             max_model_len=config.max_positions,
             vocab_size=config.vocab_size,
             eos_token_ids=config.eos_token_ids,
-            image_policy=None
-            if config.visual is None
-            else SquareImagePolicy(
-                size=config.visual.image_size,
-                num_tokens=NUM_QUESTIONS,
-                max_images=max(1, config.max_positions // SLOTS_PER_IMAGE),
-            ),
+            image_policy=config.image_policy,
         )
 
     @property
@@ -402,8 +282,7 @@ class QwenVL(PagedModel):
 
     @property
     def kv_shape(self) -> KVShape:
-        config = self.config
-        return KVShape(config.num_layers, config.num_heads, config.head_dim)
+        return self.config.kv_shape
 
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, S, S]`."""

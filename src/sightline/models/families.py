@@ -1,0 +1,79 @@
+"""Which model families there are, told without torch: one row each, chosen by config.json."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.core.errors import StartupError, shorten
+from sightline.models.glm_4v_blueprint import Glm4vConfig
+from sightline.models.outline import Blueprint
+from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
+from sightline.models.qwen_vl_blueprint import QwenVLConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """`model_type` and `architectures` as hubs write them.
+
+    `blueprint` checks a config.json and returns what it describes. Tensors of the names in
+    `recomputed` stand in checkpoints but are not read.
+    """
+
+    model_type: str
+    architectures: frozenset[str]
+    blueprint: Callable[[Mapping[str, Any]], Blueprint]
+    recomputed: frozenset[str] = frozenset()
+
+
+FAMILIES = (
+    Family(
+        model_type="chatglm",
+        architectures=frozenset({"ChatGLMModel", "ChatGLMForConditionalGeneration"}),
+        blueprint=Glm4vConfig.from_hub,
+        recomputed=frozenset({"transformer.rotary_pos_emb.inv_freq"}),
+    ),
+    Family(
+        model_type="qwen",
+        architectures=frozenset({"QWenLMHeadModel"}),
+        blueprint=QwenVLConfig.from_hub,
+        recomputed=frozenset({"transformer.rotary_emb.inv_freq"}),
+    ),
+    *(
+        Family(
+            model_type=model_type,
+            architectures=frozenset({architecture}),
+            blueprint=Qwen2VLConfig.from_hub,
+        )
+        for model_type, architecture in (
+            ("qwen2_vl", "Qwen2VLForConditionalGeneration"),
+            ("qwen2_5_vl", "Qwen2_5_VLForConditionalGeneration"),
+        )
+    ),
+)
+
+
+def find_family(config: Mapping[str, Any]) -> Family:
+    """Return the family of a hub config.json. Raises StartupError if none supports it.
+
+    A config without `architectures` is judged by its `model_type` alone.
+    """
+    model_type = config.get("model_type")
+    family = next((row for row in FAMILIES if row.model_type == model_type), None)
+    if family is None:
+        problem = (
+            "'model_type' is missing"
+            if model_type is None
+            else f"model_type {shorten(str(model_type))!r} is not supported yet"
+        )
+        supported = ", ".join(row.model_type for row in FAMILIES)
+        raise StartupError(f"config.json: {problem}; supported: {supported}.")
+    architectures = config.get("architectures")
+    if architectures is None:
+        return family
+    names = architectures if isinstance(architectures, list) else [architectures]
+    if not any(isinstance(name, str) and name in family.architectures for name in names):
+        raise StartupError(
+            f"config.json: architectures {shorten(str(architectures))} is not supported; "
+            f"supported: {', '.join(sorted(family.architectures))}."
+        )
+    return family

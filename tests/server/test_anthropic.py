@@ -10,9 +10,9 @@ from sightline.backends.fake import Reply
 from sightline.core.chat import ChatDelta, ToolCallDelta, Usage
 from sightline.core.errors import InternalError
 from sightline.core.limits import Limits
-from sightline.server.anthropic_answer import MessageEvents, message_object
-from sightline.server.anthropic_convert import to_anthropic_call
-from sightline.server.anthropic_schema import MessagesBody
+from sightline.server.anthropic.answer import MessageEvents, message_object
+from sightline.server.anthropic.convert import to_anthropic_call
+from sightline.server.anthropic.schema import MessagesBody
 from sightline.server.intake import Terms
 from sightline.server.whole_answer import ChoiceParts, WholeAnswer
 

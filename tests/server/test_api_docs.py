@@ -10,8 +10,8 @@ from front import Front
 from sightline.core.limits import Limits
 from sightline.server.app import create_app
 from sightline.server.error_map import STATUS_OF_CODE
-from sightline.server.openai_fields import RULES
-from sightline.server.openai_schema import ChatBody
+from sightline.server.openai.fields import RULES
+from sightline.server.openai.schema import ChatBody
 
 DOCS = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 # Known to the error map, raised by nothing yet.

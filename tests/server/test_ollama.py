@@ -10,9 +10,9 @@ from sightline.core.chat import ToolCall, Usage
 from sightline.core.errors import InternalError
 from sightline.core.limits import Limits
 from sightline.server.intake import Terms
-from sightline.server.ollama_answer import OllamaWriter
-from sightline.server.ollama_convert import to_ollama_chat
-from sightline.server.ollama_schema import OllamaChatBody
+from sightline.server.ollama.answer import OllamaWriter
+from sightline.server.ollama.convert import to_ollama_chat
+from sightline.server.ollama.schema import OllamaChatBody
 
 CHAT, GENERATE = "/api/chat", "/api/generate"
 BASE64 = PICTURE.partition(",")[2]

@@ -8,15 +8,15 @@ from fastapi.routing import APIRoute
 from front import Front, serving
 
 from sightline.core.limits import Limits
-from sightline.server.anthropic_schema import MessagesBody
+from sightline.server.anthropic.schema import MessagesBody
 from sightline.server.app import create_app
-from sightline.server.completions_schema import CompletionBody
-from sightline.server.ollama_schema import OllamaChatBody, OllamaGenerateBody
-from sightline.server.openai_schema import Body, ChatBody
+from sightline.server.completions.schema import CompletionBody
+from sightline.server.ollama.schema import OllamaChatBody, OllamaGenerateBody
+from sightline.server.openai.schema import Body, ChatBody
 from sightline.server.openapi.document import openapi_document
 from sightline.server.openapi.endpoints import ENDPOINTS, Endpoint
-from sightline.server.responses_schema import ResponsesBody
-from sightline.server.tokens_schema import DetokenizeBody
+from sightline.server.responses.schema import ResponsesBody
+from sightline.server.tokens.schema import DetokenizeBody
 
 DOCUMENT = openapi_document(Limits(), model="sightline-fake", needs_key=False)
 SCHEMAS = DOCUMENT["components"]["schemas"]

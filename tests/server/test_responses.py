@@ -11,10 +11,10 @@ from sightline.core.chat import ChatDelta, ToolCall, ToolCallDelta, Usage
 from sightline.core.errors import InternalError
 from sightline.core.limits import Limits
 from sightline.server.intake import Terms
-from sightline.server.responses_answer import ResponseForm, output_items
-from sightline.server.responses_convert import to_responses_call
-from sightline.server.responses_events import ResponseEvents
-from sightline.server.responses_schema import ResponsesBody
+from sightline.server.responses.answer import ResponseForm, output_items
+from sightline.server.responses.convert import to_responses_call
+from sightline.server.responses.events import ResponseEvents
+from sightline.server.responses.schema import ResponsesBody
 from sightline.server.whole_answer import ChoiceParts
 
 PATH = "/v1/responses"

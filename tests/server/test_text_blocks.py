@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.core.chat import ChatDelta
-from sightline.server.openai_answers import AnswerForm, ChunkWriter
+from sightline.server.openai.answers import AnswerForm, ChunkWriter
 from sightline.server.sse import block
 from sightline.server.text_blocks import TextBlocks
 

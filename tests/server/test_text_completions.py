@@ -9,7 +9,7 @@ from front import Front, chat, events_of
 from sightline.backends.fake import Reply
 from sightline.core.chat import Likelihood, TokenLikelihood
 from sightline.core.errors import InternalError
-from sightline.server.completions_convert import LegacyLogprobs
+from sightline.server.completions.convert import LegacyLogprobs
 
 PATH = "/v1/completions"
 PREFIX = (258, 260)  # [gMASK]<sop> in the fake engine's vocabulary

@@ -9,7 +9,9 @@ from starlette.responses import Response
 import sightline
 from sightline.core.errors import RequestError, shorten
 from sightline.core.held_bytes import HeldBytes
+from sightline.server.anthropic.routes import anthropic_router
 from sightline.server.auth import OPEN_PATHS, KeyGuard
+from sightline.server.completions.routes import completions_router
 from sightline.server.context import context_of
 from sightline.server.contract import Chat
 from sightline.server.cors import Cors, checked_origins
@@ -19,21 +21,19 @@ from sightline.server.host_guard import HostGuard
 from sightline.server.keys import KeyRing
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.metrics_route import metrics_router
+from sightline.server.ollama.routes import ollama_router
+from sightline.server.openai.routes import chat_router
 from sightline.server.ops import ops_router
 from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
 from sightline.server.recent import RecentRequests
-from sightline.server.routes_anthropic import anthropic_router
-from sightline.server.routes_chat import chat_router
-from sightline.server.routes_completions import completions_router
+from sightline.server.responses.routes import responses_router
 from sightline.server.routes_models import models_router
-from sightline.server.routes_ollama import ollama_router
 from sightline.server.routes_openapi import openapi_router
 from sightline.server.routes_pictures import pictures_router
-from sightline.server.routes_responses import responses_router
 from sightline.server.routes_site import Site, site_router
 from sightline.server.routes_status import status_router
-from sightline.server.routes_tokens import tokens_router
+from sightline.server.tokens.routes import tokens_router
 
 
 def create_app(

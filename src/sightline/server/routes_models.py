@@ -7,7 +7,7 @@ from starlette.responses import Response
 
 from sightline.server import ascii_json
 from sightline.server.contract import Chat
-from sightline.server.openai_convert import model_object
+from sightline.server.openai.convert import model_object
 
 
 def models_router(chat: Chat) -> APIRouter:

@@ -16,9 +16,9 @@ from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import read_call
 from sightline.server.lifecycle import Lifecycle
-from sightline.server.openai_convert import image_object
+from sightline.server.openai.convert import image_object
+from sightline.server.openai.routes import read_chat
 from sightline.server.options import ServerOptions
-from sightline.server.routes_chat import read_chat
 
 
 def pictures_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:

@@ -6,7 +6,7 @@ where the text stands, and cut there; what is sent is exactly what the long way 
 
 from sightline.core.chat import ChatDelta
 from sightline.server import ascii_json
-from sightline.server.openai_answers import ChunkWriter
+from sightline.server.openai.answers import ChunkWriter
 from sightline.server.sse import block
 
 # A private character; a chunk that has it elsewhere as well goes the long way.

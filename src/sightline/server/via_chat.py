@@ -14,8 +14,8 @@ from sightline.core.chat import ChatRequest, Notice
 from sightline.server.contract import Answer, Asked
 from sightline.server.intake import Terms
 from sightline.server.json_shape import check_shape
-from sightline.server.openai_convert import ChatCall, to_chat_call
-from sightline.server.openai_schema import AnyBody, ChatBody, schema_error
+from sightline.server.openai.convert import ChatCall, to_chat_call
+from sightline.server.openai.schema import AnyBody, ChatBody, schema_error
 from sightline.server.renames import Renames
 from sightline.service.chat import Measure
 from sightline.service.request_log import Facts

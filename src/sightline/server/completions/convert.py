@@ -18,17 +18,17 @@ from sightline.core.chat import (
 )
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.completions_schema import CompletionBody
+from sightline.server.completions.schema import CompletionBody
 from sightline.server.intake import Terms
-from sightline.server.openai_convert import usage_object
-from sightline.server.openai_fields import (
+from sightline.server.openai.convert import usage_object
+from sightline.server.openai.fields import (
     MAX_TOP_LOGPROBS,
     RULES,
     check_number,
     invalid_value,
     unsupported,
 )
-from sightline.server.openai_schema import ChatBody, missing_parameter, wrong_type
+from sightline.server.openai.schema import ChatBody, missing_parameter, wrong_type
 from sightline.server.renames import Renames
 from sightline.server.via_chat import judge_chat
 from sightline.server.whole_answer import WholeAnswer

@@ -11,18 +11,18 @@ from sightline.server.context import context_of
 from sightline.server.contract import Chat
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
-from sightline.server.openai_convert import count_object
+from sightline.server.openai.convert import count_object
+from sightline.server.openai.routes import read_chat
 from sightline.server.options import ServerOptions
 from sightline.server.renames import Renames
-from sightline.server.routes_chat import read_chat
-from sightline.server.tokens_convert import (
+from sightline.server.tokens.convert import (
     DetokenizeCall,
     TokenizeCall,
     to_detokenize_call,
     to_tokenize_call,
     tokens_object,
 )
-from sightline.server.tokens_schema import DetokenizeBody, TokenizeBody
+from sightline.server.tokens.schema import DetokenizeBody, TokenizeBody
 from sightline.server.via_chat import parse_body
 from sightline.service.caller import current_caller
 

@@ -7,9 +7,9 @@ from typing import Any
 from sightline.core.chat import Notice
 from sightline.core.errors import RequestError, shorten
 from sightline.server.intake import Terms
-from sightline.server.openai_convert import ChatCall
-from sightline.server.openai_fields import RULES, invalid_value, unsupported
-from sightline.server.openai_schema import (
+from sightline.server.openai.convert import ChatCall
+from sightline.server.openai.fields import RULES, invalid_value, unsupported
+from sightline.server.openai.schema import (
     AnyBody,
     Body,
     ChatBody,
@@ -18,7 +18,7 @@ from sightline.server.openai_schema import (
     wrong_type,
 )
 from sightline.server.renames import Renames
-from sightline.server.responses_schema import (
+from sightline.server.responses.schema import (
     FunctionCallBody,
     FunctionOutputBody,
     InputMessageBody,

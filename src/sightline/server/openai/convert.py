@@ -1,7 +1,7 @@
 """From an OpenAI chat to `core.chat`, and the objects that several answers share: pure functions.
 
 What becomes of messages, tools and sampling fields stands in modules of their own; the objects of
-a chat's answer in `openai_answers`.
+a chat's answer in `answers`.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from sightline.core.chat import ChatRequest, ImageReport, Notice, Usage
 from sightline.core.errors import shorten
 from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
 from sightline.core.limits import Limits
-from sightline.server.openai_fields import invalid_value, judge_unused_fields
-from sightline.server.openai_messages import DETAILS, note_unknown, to_messages
-from sightline.server.openai_sampling import sampling_fields
-from sightline.server.openai_schema import ChatBody, missing_parameter
-from sightline.server.openai_tools import is_legacy, thinking_fields, tool_fields
+from sightline.server.openai.fields import invalid_value, judge_unused_fields
+from sightline.server.openai.messages import DETAILS, note_unknown, to_messages
+from sightline.server.openai.sampling import sampling_fields
+from sightline.server.openai.schema import ChatBody, missing_parameter
+from sightline.server.openai.tools import is_legacy, thinking_fields, tool_fields
 from sightline.service.chat import Measure
 from sightline.service.grounding import places_in
 from sightline.service.request_log import timings

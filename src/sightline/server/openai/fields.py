@@ -1,6 +1,6 @@
 """Fields of a chat request that this server does not use, and what becomes of each.
 
-The fields it does use are those of `openai_schema.ChatBody`. For the others there are three
+The fields it does use are those of `schema.ChatBody`. For the others there are three
 verdicts. *Pass*: the value asks for what happens anyway, as the defaults that Dify and LangChain
 send. *Ignore*: named in the header `x-sightline-warnings` and in the log; `info` when the answer
 cannot differ, else `warn`, which strict mode turns into a refusal. *Refuse*: 400
@@ -34,7 +34,7 @@ from sightline.core.chat import Notice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.server import ascii_json
-from sightline.server.openai_schema import json_type, wrong_type
+from sightline.server.openai.schema import json_type, wrong_type
 
 MAX_TOP_LOGPROBS = Limits().max_top_logprobs
 

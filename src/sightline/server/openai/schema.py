@@ -1,7 +1,7 @@
 """The JSON of a chat request, as types.
 
 No coercion: `true` is not 1 and `"10"` is not 10. Unknown fields are kept aside, to be judged by
-`openai_fields`. Ranges are judged by `openai_convert`, which knows the limits.
+`fields`. Ranges are judged by `convert`, which knows the limits.
 """
 
 import re

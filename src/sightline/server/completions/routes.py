@@ -13,19 +13,19 @@ from starlette.responses import Response
 from sightline.core.chat import ChatDelta, ChatRequest, Usage
 from sightline.core.errors import InternalError
 from sightline.server import ascii_json
-from sightline.server.completions_convert import (
+from sightline.server.completions.convert import (
     CompletionCall,
     CompletionWriter,
     LegacyLogprobs,
     to_completion_call,
 )
-from sightline.server.completions_schema import CompletionBody
+from sightline.server.completions.schema import CompletionBody
 from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Asked, Chat
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
-from sightline.server.openai_convert import system_fingerprint
+from sightline.server.openai.convert import system_fingerprint
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
 from sightline.server.via_chat import Renamed, parse_body

@@ -11,8 +11,8 @@ from typing import Any
 from sightline.core.chat import Notice, ResponseFormat, Tool, ToolChoice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.openai_fields import invalid_value, quoted, unsupported
-from sightline.server.openai_schema import ChatBody, missing_parameter, wrong_type
+from sightline.server.openai.fields import invalid_value, quoted, unsupported
+from sightline.server.openai.schema import ChatBody, missing_parameter, wrong_type
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})

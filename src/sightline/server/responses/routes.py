@@ -17,10 +17,10 @@ from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.options import ServerOptions
-from sightline.server.responses_answer import ResponseForm, final_status, new_id, output_items
-from sightline.server.responses_convert import ResponsesCall, to_responses_call
-from sightline.server.responses_events import ResponseEvents
-from sightline.server.responses_schema import ResponsesBody
+from sightline.server.responses.answer import ResponseForm, final_status, new_id, output_items
+from sightline.server.responses.convert import ResponsesCall, to_responses_call
+from sightline.server.responses.events import ResponseEvents
+from sightline.server.responses.schema import ResponsesBody
 from sightline.server.sse import EventStream, StreamForm, named_block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import whole_answer

@@ -20,7 +20,7 @@ from sightline.server.error_map import error_object
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
-from sightline.server.ollama_answer import (
+from sightline.server.ollama.answer import (
     OLLAMA_VERSION,
     Kind,
     OllamaWriter,
@@ -28,15 +28,15 @@ from sightline.server.ollama_answer import (
     show_object,
     tags_object,
 )
-from sightline.server.ollama_convert import (
+from sightline.server.ollama.convert import (
     OllamaCall,
     model_name,
     to_ollama_chat,
     to_ollama_generate,
 )
-from sightline.server.ollama_schema import OllamaChatBody, OllamaGenerateBody, OllamaShowBody
-from sightline.server.openai_convert import ChatCall
-from sightline.server.openai_schema import missing_parameter
+from sightline.server.ollama.schema import OllamaChatBody, OllamaGenerateBody, OllamaShowBody
+from sightline.server.openai.convert import ChatCall
+from sightline.server.openai.schema import missing_parameter
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, StreamForm
 from sightline.server.via_chat import Renamed, parse_body

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sightline.core.chat import ChatDelta, TokenLikelihood, ToolCall, ToolCallDelta, Usage
-from sightline.server.openai_answers import likelihoods
-from sightline.server.responses_answer import (
+from sightline.server.openai.answers import likelihoods
+from sightline.server.responses.answer import (
     ItemStatus,
     Json,
     ResponseForm,

@@ -9,15 +9,15 @@ from typing import Any
 from sightline.core.chat import Notice
 from sightline.core.errors import shorten
 from sightline.server.intake import Terms
-from sightline.server.ollama_schema import (
+from sightline.server.ollama.schema import (
     OllamaChatBody,
     OllamaGenerateBody,
     OllamaMessageBody,
     OllamaSettings,
 )
-from sightline.server.openai_convert import ChatCall
-from sightline.server.openai_fields import invalid_value, unsupported
-from sightline.server.openai_schema import missing_parameter, wrong_type
+from sightline.server.openai.convert import ChatCall
+from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.schema import missing_parameter, wrong_type
 from sightline.server.renames import Renames
 from sightline.server.via_chat import judge_chat
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sightline.core.chat import Notice
 from sightline.core.errors import RequestError, shorten
-from sightline.server.anthropic_schema import (
+from sightline.server.anthropic.schema import (
     AnthropicMessageBody,
     Base64SourceBody,
     ImageBlockBody,
@@ -24,9 +24,9 @@ from sightline.server.anthropic_schema import (
     UrlSourceBody,
 )
 from sightline.server.intake import Terms
-from sightline.server.openai_convert import ChatCall
-from sightline.server.openai_fields import invalid_value, unsupported
-from sightline.server.openai_schema import (
+from sightline.server.openai.convert import ChatCall
+from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.schema import (
     AnyBody,
     Body,
     missing_parameter,

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import FailFast
 
-from sightline.server.openai_schema import Body
+from sightline.server.openai.schema import Body
 
 
 class AnthropicMessageBody(Body):

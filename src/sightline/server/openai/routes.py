@@ -17,14 +17,14 @@ from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
-from sightline.server.openai_answers import AnswerForm, ChunkWriter, completion_object
-from sightline.server.openai_convert import (
+from sightline.server.openai.answers import AnswerForm, ChunkWriter, completion_object
+from sightline.server.openai.convert import (
     ChatCall,
     report_object,
     system_fingerprint,
     to_chat_call,
 )
-from sightline.server.openai_schema import parse_chat_body
+from sightline.server.openai.schema import parse_chat_body
 from sightline.server.options import ServerOptions
 from sightline.server.sse import EventStream, block
 from sightline.server.text_blocks import TextBlocks

@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from sightline.core.errors import SightlineError
 from sightline.server import ascii_json
-from sightline.server.anthropic_answer import MessageEvents, message_object
-from sightline.server.anthropic_convert import AnthropicCall, to_anthropic_call
-from sightline.server.anthropic_schema import MessagesBody
+from sightline.server.anthropic.answer import MessageEvents, message_object
+from sightline.server.anthropic.convert import AnthropicCall, to_anthropic_call
+from sightline.server.anthropic.schema import MessagesBody
 from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Chat
 from sightline.server.error_map import error_object

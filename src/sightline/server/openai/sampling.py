@@ -4,8 +4,8 @@ from typing import Any
 
 from sightline.core.errors import shorten
 from sightline.core.limits import Limits
-from sightline.server.openai_fields import check_number, invalid_value
-from sightline.server.openai_schema import ChatBody, wrong_type
+from sightline.server.openai.fields import check_number, invalid_value
+from sightline.server.openai.schema import ChatBody, wrong_type
 
 _SEED_MIN, _SEED_MAX = -(2**63), 2**63 - 1
 _MANY = 2**31 - 1

@@ -7,8 +7,8 @@ from typing import Any
 from sightline.core.chat import ImagePart, Message, Notice, Role, TextPart, ToolCall
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.openai_fields import check_number, invalid_value, unsupported
-from sightline.server.openai_schema import (
+from sightline.server.openai.fields import check_number, invalid_value, unsupported
+from sightline.server.openai.schema import (
     Body,
     ImagePartBody,
     ImageUrlBody,

@@ -12,7 +12,7 @@ from sightline.core.chat import (
     ToolCallDelta,
     Usage,
 )
-from sightline.server.openai_convert import usage_object
+from sightline.server.openai.convert import usage_object
 from sightline.server.whole_answer import WholeAnswer, WholeChoice
 
 Json = dict[str, object]

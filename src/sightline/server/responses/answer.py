@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sightline.core.chat import FinishReason, TokenLikelihood, ToolCall, Usage
-from sightline.server.openai_answers import likelihoods
-from sightline.server.responses_schema import ResponsesBody
+from sightline.server.openai.answers import likelihoods
+from sightline.server.responses.schema import ResponsesBody
 from sightline.server.whole_answer import WholeChoice
 
 Json = dict[str, Any]

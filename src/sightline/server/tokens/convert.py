@@ -7,10 +7,10 @@ from typing import Any
 from sightline.core.chat import ChatRequest, Notice
 from sightline.core.errors import shorten
 from sightline.server.intake import Terms
-from sightline.server.openai_fields import invalid_value, unsupported
-from sightline.server.openai_schema import missing_parameter
+from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.schema import missing_parameter
 from sightline.server.renames import Renames
-from sightline.server.tokens_schema import DetokenizeBody, TokenizeBody
+from sightline.server.tokens.schema import DetokenizeBody, TokenizeBody
 from sightline.server.via_chat import judge_chat
 from sightline.service.strict_mode import refuse_warnings
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sightline.server.openai_schema import Body
+from sightline.server.openai.schema import Body
 
 
 class TokenizeBody(Body):

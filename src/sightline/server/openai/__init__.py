@@ -1,0 +1,1 @@
+"""Chat completions as OpenAI defines them: the fields all the dialects come down to."""

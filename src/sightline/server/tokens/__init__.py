@@ -1,0 +1,1 @@
+"""What text and pictures come to in tokens: tokenize, detokenize, count."""

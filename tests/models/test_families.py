@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.hub_files import read_config
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import pack_linears
+from sightline.models.linear import Linear, PatchLinear, pack_linears
 from sightline.models.loading import load_model
+from sightline.models.quantization import is_matrix
 from sightline.models.registry import build_model, find_family
 
 pytestmark = pytest.mark.engine
@@ -165,6 +166,16 @@ def test_packed_weights_give_one_row_the_same_bits_in_any_company(
         alone = run(packed, [mine], 1)[0]
         together = run(packed, [mine, *others], 1)[0]
         assert torch.equal(alone, together), source
+
+
+def test_names_and_shapes_tell_which_weights_are_of_linear_layers(golden: Path) -> None:
+    for source in FAMILIES.values():
+        model = make(source, golden)
+        assert isinstance(model, nn.Module)
+        for path, module in model.named_modules():
+            is_linear = isinstance(module, Linear) and not isinstance(module, PatchLinear)
+            for name, weight in module.named_parameters(prefix=path, recurse=False):
+                assert is_matrix(name, weight.shape) == (is_linear and name.endswith(".weight"))
 
 
 def test_config_files_of_the_golden_cases_name_a_family(golden: Path) -> None:

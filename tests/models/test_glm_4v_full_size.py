@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
+from sightline.models.quantization import choose_quantization, weight_bytes
 
 pytestmark = pytest.mark.engine
 
@@ -133,3 +134,16 @@ def test_a_slot_of_the_full_size_cache_takes_40_kib() -> None:
     with torch.device("meta"):
         model = Glm4v(Glm4vConfig.from_hub(TRUNK)).to(torch.bfloat16)
     assert model.allocate_cache(8192).size_bytes == 8192 * 40 * 1024
+
+
+@pytest.mark.parametrize(
+    ("language", "vision", "most_gb"),
+    [("int8", None, 20.5), ("int4", None, 12.0), ("int8", "int8", 15.2), (None, None, 27.82)],
+)
+def test_glm_4v_9b_takes_so_much_memory(
+    language: str | None, vision: str | None, most_gb: float
+) -> None:
+    chosen = choose_quantization(language, vision)
+    found = shapes(vision_config=VISION)
+    total = sum(weight_bytes(name, shape, chosen) for name, shape in found.items())
+    assert 0.92 * most_gb < total / 1e9 <= most_gb

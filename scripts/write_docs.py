@@ -54,7 +54,8 @@ CLI = """\
 # Command line
 
 Messages are in Chinese or English, by locale or `--lang zh|en`. Exit status: 0 done; 1 the server
-refused or failed; 2 wrong usage, or something cannot start; 130 interrupted.
+refused or failed, or `doctor` found something broken; 2 wrong usage, or something cannot start; 3 the
+disk is too small for a download (what has come of it is kept); 130 interrupted.
 """
 
 TITLES = {"server": "Server", "model": "Model", "media": "Pictures", "client": "Client"}

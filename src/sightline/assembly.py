@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 
 from sightline.core.engine import Engine, EngineInfo
 from sightline.core.engine_options import EngineOptions
-from sightline.core.errors import StartupError
+from sightline.core.errors import StartupError, shorten
 from sightline.core.held_bytes import HeldBytes
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
+from sightline.hub.names import REPOSITORY, KnownModel, find_model, split_quantisation
 from sightline.settings import Settings, cache_dir, default_key_file
 
 if TYPE_CHECKING:
@@ -114,6 +115,23 @@ def model_folders(settings: Settings) -> list[Path]:
     return [*named, Path("models"), cache_dir() / "models"]
 
 
+def missing_model(settings: Settings) -> KnownModel | None:
+    """Return the model that must be downloaded before it can be served, None if there is none.
+
+    That is one with a known name, or OWNER/NAME where there is no folder OWNER.
+    """
+    name, _ = split_quantisation(settings.model.model)
+    if settings.model.engine == "fake" or name in ("", MODEL_ID):
+        return None
+    try:
+        resolve_model(name, model_folders(settings))
+    except StartupError as error:
+        is_repository = REPOSITORY.fullmatch(name) and not Path(name).parent.exists()
+        if error.code == "model_not_here" or (error.code == "model_nowhere" and is_repository):
+            return find_model(name)
+    return None
+
+
 @contextmanager
 def listen(settings: Settings) -> Iterator[Listener]:
     """Take the port. Raises StartupError at once if that is impossible."""
@@ -143,6 +161,14 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         folder = bundled.path
         names = (MODEL_ID, *DEMO_ALIASES) if not settings.model.model else (MODEL_ID,)
     else:
+        _, quantisation = split_quantisation(settings.model.model)
+        if quantisation is not None:
+            raise StartupError(
+                f"{shorten(settings.model.model)}: quantisation is not supported yet; leave off "
+                f"':{quantisation}'.",
+                code="not_quantised",
+                values={"name": shorten(settings.model.model)},
+            )
         found = check_folder(resolve_model(settings.model.model, model_folders(settings)))
         folder = found.path
         names = (found.name,)

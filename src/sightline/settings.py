@@ -94,11 +94,18 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    model: str = _row("", "Model folder, or a name from `sightline models`; empty: bundled model.")
+    model: str = _row(
+        "",
+        "Model folder, or a name of `sightline models` or `models --all`, which is downloaded if "
+        "it is not here; empty: the bundled model.",
+    )
     served_model_name: tuple[str, ...] = _row(
         (), "Names the model answers to; the first is the one it gives itself."
     )
     model_dir: tuple[str, ...] = _row((), "Folders whose subfolders are searched for models.")
+    offline: bool = _row(
+        False, "Ask no hub: a model that is not here is an error instead of a download."
+    )
     engine: EngineKind = _row(
         "process", "Where the model runs: its own process, this one, or a fake that only echoes."
     )

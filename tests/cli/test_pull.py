@@ -1,6 +1,14 @@
+"""`pull`, `rm`, and the download that `serve` and `ask` begin with."""
+
+import pytest
+from stand_in_hub import stand_in_hub
+
+from sightline.cli.downloading import Rate, duration, progress_line
+
+
 def test_every_known_model_is_listed_with_its_licence(sightline):
     lines = sightline("models", "--all").out.splitlines()
-    assert any(line.split()[:2] == ["glm-4v-9b", "zai-org/glm-4v-9b"] for line in lines)
+    assert any(line.startswith("glm-4v-9b           27.8 GB  zai-org/glm-4v-9b ") for line in lines)
     assert any(line.startswith("qwen2.5-vl-3b ") and "commercial" in line for line in lines)
 
 
@@ -11,10 +19,60 @@ def test_an_unknown_name_gives_the_nearest_ones(sightline):
     assert "最接近" in sightline("--lang", "zh", "pull", "glm4v").err
 
 
-def test_offline_asks_no_hub(sightline):
-    outcome = sightline("pull", "glm-4v", HF_HUB_OFFLINE="1")
+@pytest.mark.parametrize(
+    ("arguments", "environ"),
+    [
+        (["pull", "glm-4v"], {"HF_HUB_OFFLINE": "1"}),
+        (["pull", "glm-4v", "--offline"], {}),
+        (["serve", "glm-4v-9b", "--offline", "--port", "0"], {}),
+        (["serve", "THUDM/glm-4v-9b", "--port", "0"], {"SIGHTLINE_OFFLINE": "1"}),
+        (["ask", "Hi", "--model", "glm-4v-9b", "--offline"], {}),
+    ],
+)
+def test_offline_asks_no_hub(sightline, arguments, environ):
+    outcome = sightline(*arguments, **environ)
     assert outcome.status == 2
-    assert "offline" in outcome.err
+    assert "sightline: glm-4v-9b is not here, and this is offline." in outcome.err.splitlines()
+
+
+def test_what_is_to_be_served_and_cannot_be_had_is_one_line(sightline):
+    with stand_in_hub({}) as hub:
+        mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+        hub.faults["list"] = 404
+        outcome = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)
+        assert outcome.status == 2
+        last = outcome.err.splitlines()[-1]
+        assert last.startswith("sightline: No hub gave the model.")
+        assert last.count("somebody/own-model is not there (404)") == 2
+        hub.asked.clear()
+        (sightline.folder / "somebody").mkdir()
+        outcome = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)
+        assert "There is no model folder somebody/own-model" in outcome.err
+        assert not hub.asked
+
+
+def test_a_quantised_name_is_no_other_model_and_never_run_as_the_whole_one(sightline):
+    assert "glm-4v-9b is not here" in sightline("pull", "glm-4v:int4", "--offline").err
+
+
+def test_a_log_has_lines_instead_of_bars():
+    assert progress_line(7_000_000_000, 28_000_000_000, 50e6) == (
+        "   25%  7.00 of 28.00 GB  50.0 MB/s  7 min 00 s left"
+    )
+    assert progress_line(0, 28_000_000_000, 0) == "    0%  0.00 of 28.00 GB"
+
+
+def test_the_rate_is_that_of_the_last_seconds():
+    now = [0.0]
+    rate = Rate(lambda: now[0])
+    for second in range(100):
+        now[0] = float(second)
+        rate.mark(second * 10 if second < 50 else 490 + (second - 49) * 1000)
+    assert rate.bytes_per_s == pytest.approx(1000)
+
+
+def test_durations_are_said_as_people_do():
+    assert [duration(s) for s in (5, 61, 3725)] == ["5 s", "1 min 01 s", "1 h 02 min"]
 
 
 def test_a_downloaded_model_is_removed_with_its_leftovers(sightline):

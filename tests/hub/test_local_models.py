@@ -82,3 +82,18 @@ def test_a_known_name_that_is_not_here_says_how_to_fetch_it(tmp_path, monkeypatc
     assert resolve_model("Qwen/Qwen2-VL-7B-Instruct", [tmp_path]) == folder
     make_model(tmp_path / ".partial-glm-4v-9b")
     assert [model.name for model in find_models([tmp_path])] == ["qwen2-vl-7b"]
+
+
+def test_a_folder_may_have_any_spelling_of_the_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = make_model(tmp_path / "models" / "Qwen2-VL-7B-Instruct")
+    assert resolve_model("qwen2-vl-7b:int8", [tmp_path / "models"]) == folder
+
+
+def test_a_model_that_was_pulled_tells_its_licence_and_origin(tmp_path):
+    folder = make_model(tmp_path / "glm")
+    assert check_folder(folder).licence is None
+    record = {"hub": "modelscope", "repository": "ZhipuAI/glm-4v-9b", "licence": "GLM-4 licence"}
+    (folder / "sightline-model.json").write_text(json.dumps(record))
+    model = check_folder(folder)
+    assert (model.licence, model.origin) == ("GLM-4 licence", "modelscope:ZhipuAI/glm-4v-9b")

@@ -8,7 +8,7 @@ import pytest
 from stand_in_hub import StandIn, stand_in_hub
 
 from sightline.core.errors import StartupError
-from sightline.hub.names import KNOWN_MODELS, find_model, known_model
+from sightline.hub.names import KNOWN_MODELS, find_model, split_quantisation
 from sightline.hub.pull import Pulled, pull
 from sightline.hub.remote import HubName
 
@@ -25,6 +25,7 @@ FILES = {
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sightline.hub.transfer.FIRST_PAUSE_S", 0.01)
     with stand_in_hub(FILES) as served:
         yield served
 
@@ -89,29 +90,64 @@ def test_no_hub_no_model_and_no_folder(
     assert not (tmp_path / GLM.name).exists()
 
 
+def test_a_model_of_an_unknown_family_is_refused_before_its_weights_come(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    hub.files["config.json"] = b'{"model_type": "mamba"}'
+    with pytest.raises(StartupError, match="'mamba' is not supported yet"):
+        download(hub, tmp_path, hubs=["huggingface"])
+    assert not [path for path in hub.asked if "safetensors" in path]
+
+
 def test_a_disk_that_is_too_small_is_said_before_a_byte_comes(
     hub: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.hub.pull.SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr("sightline.hub.pull.SPARE_SHARE", 1e12)
     with pytest.raises(StartupError, match="GB more"):
         download(hub, tmp_path, hubs=["huggingface"])
     assert not [path for path in hub.asked if "resolve" in path]
 
 
+SPELLINGS = {
+    "glm-4v-9b": ["glm-4v", "ZhipuAI/glm-4v-9b", "THUDM/glm-4v-9b", "zai-org/glm-4v-9b"],
+    "glm-4-9b-chat": ["ZhipuAI/glm-4-9b-chat", "THUDM/glm-4-9b-chat", "zai-org/glm-4-9b-chat"],
+    "glm-4-9b-chat-1m": ["ZhipuAI/glm-4-9b-chat-1m", "THUDM/glm-4-9b-chat-1m"],
+    "qwen-vl-chat": ["Qwen/Qwen-VL-Chat", "qwen/Qwen-VL-Chat", "Qwen-VL-Chat"],
+    "qwen2-vl-2b": ["Qwen/Qwen2-VL-2B-Instruct", "qwen/Qwen2-VL-2B-Instruct"],
+    "qwen2-vl-7b": ["Qwen/Qwen2-VL-7B-Instruct", "qwen2-vl-7b-instruct"],
+    "qwen2.5-vl-3b": ["Qwen/Qwen2.5-VL-3B-Instruct", "qwen/Qwen2.5-VL-3B-Instruct"],
+    "qwen2.5-vl-7b": ["Qwen/Qwen2.5-VL-7B-Instruct", "Qwen2.5-VL-7B-Instruct"],
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "means"),
-    [
-        ("glm-4v", "glm-4v-9b"),
-        ("THUDM/glm-4v-9b", "glm-4v-9b"),
-        ("zhipuai/GLM-4v-9B", "glm-4v-9b"),
-        ("qwen2-vl-7b", "qwen2-vl-7b"),
-        ("Qwen/Qwen2.5-VL-3B-Instruct", "qwen2.5-vl-3b"),
-        ("qwen-vl-chat", "qwen-vl-chat"),
-        ("somebody/own-model", "own-model"),
-    ],
+    ("spelled", "means"),
+    [(spelled, name) for name, others in SPELLINGS.items() for spelled in (name, *others)],
 )
-def test_names_of_both_hubs_mean_the_same_model(name: str, means: str) -> None:
-    assert find_model(name).name == means
+def test_every_spelling_of_both_hubs_means_its_model(spelled: str, means: str) -> None:
+    for suffix in ("", ":int8", ":int4", ":INT8"):
+        for written in (spelled, spelled.lower(), spelled.upper()):
+            assert find_model(written + suffix).name == means
+
+
+def test_there_is_no_other_model_than_those_spelled_here() -> None:
+    assert [model.name for model in KNOWN_MODELS] == list(SPELLINGS)
+
+
+def test_how_a_model_is_run_stands_behind_its_name() -> None:
+    assert split_quantisation("glm-4v:int4") == ("glm-4v", "int4")
+    assert split_quantisation("glm-4v:int3") == ("glm-4v:int3", None)
+    with pytest.raises(StartupError, match="There is no model glm-4v:int3"):
+        find_model("glm-4v:int3")
+
+
+def test_any_other_repository_is_taken_by_its_name() -> None:
+    model = find_model("somebody/own-model")
+    assert (model.name, model.huggingface, model.size_bytes) == (
+        "own-model",
+        "somebody/own-model",
+        None,
+    )
 
 
 def test_an_unknown_name_gives_the_three_nearest() -> None:
@@ -121,6 +157,5 @@ def test_an_unknown_name_gives_the_three_nearest() -> None:
 
 
 def test_no_name_means_two_models() -> None:
-    names = [name.lower() for model in KNOWN_MODELS for name in set(map(str.lower, model.names))]
+    names = [name for model in KNOWN_MODELS for name in {name.lower() for name in model.names}]
     assert len(names) == len(set(names))
-    assert all(known_model(name) for name in names)

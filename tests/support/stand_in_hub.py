@@ -20,6 +20,13 @@ class StandIn(BaseHTTPRequestHandler):
     files: dict[str, bytes]
     lies: dict[str, bytes]
     asked: list[str]
+    ranges: list[tuple[str, int]]
+    faults: dict[str, int]
+    cuts: dict[str, list[int]]
+    holds: dict[str, int]
+    is_held: threading.Event
+    may_go_on: threading.Event
+    ignores_ranges: bool
     url: str
 
     def do_HEAD(self) -> None:
@@ -33,6 +40,9 @@ class StandIn(BaseHTTPRequestHandler):
         path, query = unquote(url.path), parse_qs(url.query)
         if not head:
             self.asked.append(self.path)
+        if "/resolve/" not in path and not path.endswith("/repo") and "list" in self.faults:
+            self.send(b"{}", head, status=self.faults["list"])
+            return
         if re.fullmatch(r"/api/models/[^/]+/[^/]+(/revision/\w+)?", path):
             self.send(json.dumps(self.huggingface_info()).encode(), head)
         elif found := re.fullmatch(r"/[^/]+/[^/]+/resolve/\w+/(.+)", path):
@@ -47,7 +57,7 @@ class StandIn(BaseHTTPRequestHandler):
     def huggingface_info(self) -> dict[str, Any]:
         rows = []
         for name, data in self.files.items():
-            row: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": "b"}
+            row: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob_id(data)}
             if name.endswith(".safetensors"):
                 digest = hashlib.sha256(data).hexdigest()
                 row["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 1}
@@ -69,29 +79,51 @@ class StandIn(BaseHTTPRequestHandler):
         return {"Code": 200, "Success": True, "Data": {"Files": rows}}
 
     def send_file(self, name: str, head: bool) -> None:
-        if name not in self.files:
-            self.send(b"", head, status=404)
+        if name not in self.files or name in self.faults:
+            self.send(b"", head, status=self.faults.get(name, 404))
             return
         data = self.lies.get(name, self.files[name])
         status, start = 200, 0
-        if found := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if found and not self.ignores_ranges:
             status, start = 206, int(found[1])
+        if not head:
+            self.ranges.append((name, start))
         etag = hashlib.sha256(data).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISION, "Accept-Ranges": "bytes"}
         if status == 206:
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        self.send(data[start:], head, status=status, **headers)
+        end = None
+        if not head and self.cuts.get(name):
+            end = self.cuts[name].pop(0)
+        elif not head and name in self.holds:
+            end = self.holds[name]
+        self.send(data[start:], head, status=status, end=end, **headers)
+        if not head and end is not None:
+            if name in self.holds:
+                self.is_held.set()
+                self.may_go_on.wait(60)
+                self.wfile.write(data[start + end :])
+            else:
+                self.close_connection = True
 
-    def send(self, body: bytes, head: bool, *, status: int = 200, **headers: str) -> None:
+    def send(
+        self, body: bytes, head: bool, *, status: int = 200, end: int | None = None, **headers: str
+    ) -> None:
+        """Answer with `body`, or with its first `end` bytes, as if the rest were to come."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if not head:
-            self.wfile.write(body)
+            self.wfile.write(body[:end])
 
     def log_message(self, format: str, *args: Any) -> None: ...
+
+
+def _blob_id(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 class _Quiet(ThreadingHTTPServer):
@@ -104,10 +136,29 @@ class _Quiet(ThreadingHTTPServer):
 
 @contextmanager
 def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
-    """Serve `files` as every repository of both hubs; `lies` are sent in the place of some."""
-    handler = type("Hub", (StandIn,), {"files": dict(files), "lies": {}, "asked": []})
+    """Serve `files` as every repository of both hubs.
+
+    What can go wrong: `lies` are sent in the place of files; `faults` are status codes for a file
+    or the `list`; `cuts` end each next answer for a file after so many bytes; `holds` stop
+    answers there until `may_go_on`, and set `is_held`.
+    """
+    state: dict[str, Any] = {
+        "files": dict(files),
+        "lies": {},
+        "asked": [],
+        "ranges": [],
+        "faults": {},
+        "cuts": {},
+        "holds": {},
+        "is_held": threading.Event(),
+        "may_go_on": threading.Event(),
+        "ignores_ranges": False,
+    }
+    handler = type("Hub", (StandIn,), state)
     with _Quiet(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        serving = threading.Thread(target=lambda: server.serve_forever(0.02), daemon=True)
+        serving.start()
         handler.url = f"http://127.0.0.1:{server.server_port}"
         yield handler
+        handler.may_go_on.set()
         server.shutdown()

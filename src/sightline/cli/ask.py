@@ -13,6 +13,7 @@ OPTIONS = (
     "api_key",
     "model",
     "model_dir",
+    "offline",
     "engine",
     "device",
     "dtype",

@@ -255,13 +255,30 @@ TEXTS: dict[str, tuple[str, str]] = {
         "没有名为 {name} 的模型。最接近的有：{near}。`sightline models --all` 列出全部，"
         "也可以写 所有者/名称。",
     ),
+    "error.model_not_here": ("", "本机还没有 {name}；`sightline pull {name}` 可下载。"),
+    "error.model_nowhere": (
+        "",
+        "没有模型目录 {name}；`sightline models` 列出本机的模型。可下载的最接近的名称：{near}；"
+        "`sightline models --all` 列出全部。",
+    ),
     "error.not_quantised": ("", "{name}：尚不支持量化，请去掉冒号及其后的部分。"),
-    "error.pull_offline": ("", "本机没有该模型，而当前为离线模式：{detail}"),
-    "error.pull_damaged": ("", "下载的文件已损坏，请重新运行该命令：{detail}"),
-    "error.pull_locked": ("", "另一个进程正在下载该模型：{detail}"),
-    "error.pull_disk": ("", "无法写入磁盘：{detail}"),
-    "error.pull_no_room": ("", "磁盘空间不足：{detail}"),
-    "error.pull_no_model": ("", "该仓库中没有可用的模型：{detail}"),
+    "error.pull_offline": ("", "本机没有 {name}，而当前为离线模式。"),
+    "error.pull_damaged": (
+        "",
+        "从 {hub} 下载的 {file} 已损坏；请稍后重试，或用 --from 换另一个模型站。",
+    ),
+    "error.pull_locked": ("", "另一个进程正在下载 {name}，请等待其完成。"),
+    "error.pull_folder": ("", "无法写入 {folder}：{reason}。"),
+    "error.pull_disk": ("", "写入磁盘失败：{reason}。已下载的部分保留；请释放空间后重新运行。"),
+    "error.pull_no_room": (
+        "",
+        "磁盘空间不足：还需 {needed} GB，而 {folder} 所在磁盘仅剩 {free} GB。"
+        "请释放空间，或用 `sightline pull --into` 指定其他磁盘。",
+    ),
+    "error.pull_no_model": (
+        "",
+        "{hub} 上的 {repository} 没有 config.json，或没有 sightline 能读取的权重。",
+    ),
     "error.hub_failed": ("", "模型站没有给出该模型：{detail}"),
     "pull.help": (
         "Download a model from ModelScope or Hugging Face: weights, configuration and tokenizer, "
@@ -286,8 +303,25 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Ask no hub: only say whether the model is here.",
         "不连接模型站，只检查模型是否已在本机。",
     ),
-    "pull.loading": ("Downloading {model}", "正在下载 {model}"),
-    "pull.licence": ("{model}: {licence}.", "{model} 的许可：{licence}。"),
+    "pull.coming": (
+        "{model}: {size} in {files} files from {hub} ({repository}).",
+        "{model}：共 {size}，{files} 个文件，来自 {hub}（{repository}）。",
+    ),
+    "pull.to": (
+        "  Folder: {folder} ({free} free on that disk)",
+        "  目录：{folder}（该磁盘剩余 {free}）",
+    ),
+    "pull.licence": ("  Licence: {licence}", "  许可：{licence}"),
+    "pull.resumed": ("  {here} of it are here from before.", "  此前已下载 {here}，继续下载。"),
+    "pull.kept": (
+        "Stopped. What has come is kept; the same command goes on from here.",
+        "已停止。已下载的部分保留，再次运行同一命令即可继续。",
+    ),
+    "pull.automatic": (
+        "{model} is not on this machine yet; downloading it first.",
+        "本机还没有 {model}，先下载。",
+    ),
+    "pull.left": ("{time} left", "剩余 {time}"),
     "pull.done": (
         "{model} is here ({size}, from {hub}): sightline serve {model}",
         "{model} 已下载（{size}，来自 {hub}）：sightline serve {model}",
@@ -391,7 +425,9 @@ SETTINGS_ZH: dict[str, str] = {
     "strict": "拒绝含有将被忽略的字段的请求。",
     "max_output_tokens": "请求未设置 max_tokens 时回答的最大 token 数。",
     "extra_images": "单图模型遇到之前轮次的图片：latest 只保留最新一张，error 拒绝请求。",
-    "model": "模型目录，或 `sightline models` 中的名称；留空使用内置模型。",
+    "model": "模型目录，或 `sightline models`、`models --all` 中的名称（本机没有时自动下载）；"
+    "留空使用内置模型。",
+    "offline": "不连接模型站：本机没有的模型直接报错，不下载。",
     "served_model_name": "模型对外的名称，第一个为正式名称。",
     "model_dir": "存放模型的目录，会搜索其子目录。",
     "engine": "模型运行位置：process 独立进程，inline 本进程，fake 仅回显的假引擎。",

@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
             from sightline.hub.names import KNOWN_MODELS
 
             for known in KNOWN_MODELS:
-                print(f"{known.name:<20} {known.huggingface:<32} {known.licence}")
+                gigabytes = f"{(known.size_bytes or 0) / 1e9:.1f} GB"
+                print(f"{known.name:<18} {gigabytes:>8}  {known.huggingface:<31} {known.licence}")
             return
         from sightline.assembly import bundled_model, model_folders
         from sightline.hub import find_models
@@ -37,7 +38,8 @@ def register(app: typer.Typer) -> None:
             print(_line(bundled.name, bundled.size_bytes, bundled.model_type, kind))
         found = find_models(searched)
         for model in found:
-            print(_line(model.name, model.size_bytes, model.model_type, str(model.path)))
+            place = f"{model.path}  {model.licence}" if model.licence else str(model.path)
+            print(_line(model.name, model.size_bytes, model.model_type, place))
         if not found:
             names = ", ".join(str(folder) for folder in searched)
             print(catalogue.text("models.none", folders=names))

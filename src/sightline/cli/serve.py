@@ -49,6 +49,13 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda number, frame: sys.exit(0))
     from sightline import assembly
 
+    if missing := assembly.missing_model(settings):
+        from sightline.cli.downloading import fetch_missing
+
+        # A port that is taken is said now; held, it would keep clients waiting for an hour.
+        with assembly.listen(settings):
+            pass
+        fetch_missing(missing, settings)
     with assembly.listen(settings) as listener:
         plan = assembly.plan(settings, listener)
         if plan.new_api_key is not None:

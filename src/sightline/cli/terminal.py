@@ -15,7 +15,9 @@ R = TypeVar("R")
 
 EXIT_FAILED = 1
 EXIT_CANNOT_START = 2
+EXIT_DISK_FULL = 3
 EXIT_INTERRUPTED = 130
+_DISK_FULL = frozenset({"pull_disk", "pull_no_room"})
 
 BAR_WIDTH = 30
 REDRAW_EVERY_S = 0.1
@@ -51,7 +53,8 @@ def ends_cleanly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except StartupError as error:
-            fail(catalogue.error(error.code, error.message, dict(error.values)))
+            line = catalogue.error(error.code, error.message, dict(error.values))
+            fail(line, status=EXIT_DISK_FULL if error.code in _DISK_FULL else EXIT_CANNOT_START)
         except ClientError as error:
             line = printable(str(error)).replace("\n", " ")
             if error.status == 401:

@@ -9,20 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.names import known_model, nearest_names
-from sightline.models.hub_files import checked_file, read_config
+from sightline.hub.names import known_model, nearest_names, split_quantisation
+from sightline.models.hub_files import checked_file, read_config, read_json
 from sightline.models.tokenizer_files import tokenizer_file
 from sightline.models.weight_files import weight_files
+
+# What `pull` writes into a folder: where it came from, and what was checked.
+RECORD_FILE = "sightline-model.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalModel:
-    """A folder that looks like a model; `size_bytes` counts its weights."""
+    """A folder that looks like a model; `size_bytes` counts its weights.
+
+    `licence` and `origin` (hub and repository) are known of models that `pull` brought.
+    """
 
     name: str
     path: Path
     model_type: str
     size_bytes: int
+    licence: str | None = None
+    origin: str | None = None
 
 
 def check_folder(path: Path) -> LocalModel:
@@ -40,7 +48,10 @@ def check_folder(path: Path) -> LocalModel:
         raise _refused(error.message) from None
     except OSError as error:
         raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
+    licence, origin = _from_record(path)
     return LocalModel(
+        licence=licence,
+        origin=origin,
         name=path.resolve().name,
         path=path,
         model_type=shorten(model_type) if isinstance(model_type, str) else "unknown",
@@ -68,18 +79,36 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     path = Path(name).expanduser()
     if path.exists():
         return path
+    name, _ = split_quantisation(name)
     known = known_model(name)
-    wanted = {name} if known is None else {name, known.name}
-    named = [model.path for model in find_models(folders) if model.name in wanted]
+    wanted = {spelled.lower() for spelled in (name, *(known.names if known else ()))}
+    named = [model.path for model in find_models(folders) if model.name.lower() in wanted]
     if named:
         return named[0]
     if known is not None:
-        raise _refused(f"{known.name} is not here yet; `sightline pull {known.name}` fetches it.")
+        raise StartupError(
+            f"{known.name} is not here yet; `sightline pull {known.name}` fetches it.",
+            code="model_not_here",
+            values={"name": known.name},
+        )
     near = ", ".join(nearest_names(name))
-    raise _refused(
+    raise StartupError(
         f"There is no model folder {shorten(name)}; `sightline models` lists what is here. "
-        f"Nearest names that can be had: {near}."
+        f"Nearest names that can be had: {near}; `sightline models --all` lists them all.",
+        code="model_nowhere",
+        values={"name": shorten(name), "near": near},
     )
+
+
+def _from_record(path: Path) -> tuple[str | None, str | None]:
+    try:
+        record = read_json(path, RECORD_FILE)
+    except StartupError:
+        return None, None
+    texts = {key: value for key, value in record.items() if isinstance(value, str)}
+    origin = f"{texts.get('hub', '?')}:{texts.get('repository', '?')}"
+    licence = texts.get("licence")
+    return licence and shorten(licence, 120), shorten(origin, 120)
 
 
 def _subfolders(folder: Path) -> list[Path]:

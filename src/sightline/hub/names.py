@@ -3,59 +3,76 @@
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sightline.core.errors import StartupError, shorten
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-QUANTISED = re.compile(r"(.+):(int8|int4)")
+Quantisation = Literal["int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownModel:
-    """A model that sightline runs. `huggingface` and `modelscope` are its repositories there."""
+    """A model that sightline runs. `huggingface` and `modelscope` are its repositories there.
+
+    `size_bytes` is what its weights take as they are published, None where nobody looked.
+    """
 
     name: str
     huggingface: str
     modelscope: str
     licence: str
+    size_bytes: int | None = None
     aliases: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (self.name, *self.aliases, self.huggingface, self.modelscope)
+        """Every spelling, the repositories also without their owner."""
+        spelled = (self.name, *self.aliases, self.huggingface, self.modelscope)
+        return (*spelled, *(name.rpartition("/")[2] for name in spelled))
 
 
-def _glm(name: str, *aliases: str) -> KnownModel:
+def _glm(name: str, num_parameters: int, *aliases: str) -> KnownModel:
     return KnownModel(
         name=name,
         huggingface=f"zai-org/{name}",
         modelscope=f"ZhipuAI/{name}",
         licence="GLM-4 licence: register for commercial use",
+        size_bytes=2 * num_parameters,
         aliases=(*aliases, f"THUDM/{name}"),
     )
 
 
-def _qwen(repository: str, licence: str, *aliases: str) -> KnownModel:
+def _qwen(repository: str, num_parameters: int, licence: str) -> KnownModel:
     return KnownModel(
         name=repository.lower().removesuffix("-instruct"),
         huggingface=f"Qwen/{repository}",
         modelscope=f"Qwen/{repository}",
         licence=licence,
-        aliases=(*aliases, f"qwen/{repository}"),
+        size_bytes=2 * num_parameters,
     )
 
 
 _TONGYI = "Tongyi Qianwen licence: ask for leave above 100 million users"
+# All of them are published in bfloat16.
 KNOWN_MODELS = (
-    _glm("glm-4v-9b", "glm-4v"),
-    _glm("glm-4-9b-chat"),
-    _glm("glm-4-9b-chat-1m"),
-    _qwen("Qwen-VL-Chat", _TONGYI),
-    _qwen("Qwen2-VL-2B-Instruct", "Apache-2.0"),
-    _qwen("Qwen2-VL-7B-Instruct", "Apache-2.0"),
-    _qwen("Qwen2.5-VL-3B-Instruct", "Qwen research licence: not for commercial use"),
-    _qwen("Qwen2.5-VL-7B-Instruct", "Apache-2.0"),
+    _glm("glm-4v-9b", 13_906_320_896, "glm-4v"),
+    _glm("glm-4-9b-chat", 9_399_951_360),
+    _glm("glm-4-9b-chat-1m", 9_483_857_920),
+    _qwen("Qwen-VL-Chat", 9_656_935_168, _TONGYI),
+    _qwen("Qwen2-VL-2B-Instruct", 2_208_985_600, "Apache-2.0"),
+    _qwen("Qwen2-VL-7B-Instruct", 8_291_375_616, "Apache-2.0"),
+    _qwen("Qwen2.5-VL-3B-Instruct", 3_754_622_976, "Qwen research licence: not for commercial use"),
+    _qwen("Qwen2.5-VL-7B-Instruct", 8_292_166_656, "Apache-2.0"),
 )
+
+
+def split_quantisation(name: str) -> tuple[str, Quantisation | None]:
+    """Take `:int8` or `:int4` off the end of a name."""
+    for quantisation in get_args(Quantisation):
+        if name.lower().endswith(f":{quantisation}"):
+            return name[: -len(quantisation) - 1], quantisation
+    return name, None
 
 
 def known_model(name: str) -> KnownModel | None:
@@ -70,15 +87,10 @@ def known_model(name: str) -> KnownModel | None:
 def find_model(name: str) -> KnownModel:
     """Return the model that `name` means: a known one, or any repository `OWNER/NAME`.
 
-    Raises StartupError with the three nearest names for anything else.
+    A `:int8` or `:int4` behind it says how it is run; the files are the same. Raises StartupError
+    with the three nearest names for anything else.
     """
-    quantised = QUANTISED.fullmatch(name)
-    if quantised is not None:
-        raise StartupError(
-            f"{shorten(name)}: quantisation is not supported yet; leave off ':{quantised[2]}'.",
-            code="not_quantised",
-            values={"name": shorten(name)},
-        )
+    name, _ = split_quantisation(name)
     model = known_model(name)
     if model is not None:
         return model

@@ -1,12 +1,10 @@
 """Downloading a model: the files that are needed, checked, and put in place as one.
 
 Files are gathered in a hidden folder beside the model's place. Only when every one of them has
-the size, and where the hub tells it the SHA-256, that the hub named, the folder takes the model's
-name. So whatever interrupts it, there is a whole model or none, and the next call goes on where
-this one stopped.
+the size and the hash that the hub told, the folder takes the model's name. So whatever interrupts
+it, there is a whole model or none, and the next call goes on where this one stopped.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -17,16 +15,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, Queue
 
-from sightline.core.errors import StartupError
-from sightline.hub.local import check_folder
+from sightline.core.errors import StartupError, shorten
+from sightline.hub.local import RECORD_FILE, check_folder
 from sightline.hub.names import KnownModel
 from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
+from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
+from sightline.models.families import find_family
+from sightline.models.hub_files import read_config
 
-RECORD_FILE = "sightline-model.json"
 RACE_S = 30.0
-HASH_BYTES = 4 * 1024 * 1024
-# What is left free when a download has ended.
-SPARE_BYTES = 512 * 1024 * 1024
+# Of the download, left free when it has ended.
+SPARE_SHARE = 0.05
+NUM_AT_ONCE = 4
+# How long an interrupted download waits for its threads to notice.
+PATIENCE_S = 2.0
 
 SMALL_FILES = (
     "config.json",
@@ -41,10 +43,8 @@ SMALL_FILES = (
 SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
 PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 
-WATCH_S = 0.25
-
-Progress = Callable[[int, int], None]
-"""Called from a thread with (bytes that are there, bytes in total), a few times a second."""
+Progress = Callable[[RemoteFile, int], None]
+"""Called with a file and how much of it is here, from the thread that brings it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,46 +56,81 @@ class Pulled:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """What is about to come. `gathered` holds what is here of it: config.json at least.
+
+    `here_bytes` of `size_bytes` are here; `free_bytes` are free on that disk.
+    """
+
+    model: KnownModel
+    listing: Listing
+    files: tuple[RemoteFile, ...]
+    folder: Path
+    gathered: Path
+    here_bytes: int
+    free_bytes: int
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size for file in self.files)
+
+
 def pull(
     model: KnownModel,
     into: Path,
     *,
     hubs: Sequence[HubName] = ("huggingface", "modelscope"),
     endpoints: Mapping[HubName, str] | None = None,
-    progress: Progress = lambda done, total: None,
+    announce: Callable[[Download], None] = lambda download: None,
+    progress: Progress = lambda file, done: None,
     offline: bool = False,
 ) -> Pulled:
     """Put `model` into the folder `into`/NAME, unless it is there.
 
     With several hubs the first that lists the repository is taken; `endpoints` are mirrors.
-    Raises StartupError: no hub has it, a file that is needed is missing there, the disk is too
-    small, or what came is not what was listed.
+    `announce` is called before the weights come, and may raise StartupError to refuse them.
+    Raises StartupError: no hub has it, a file that is needed is missing there, it is of no family
+    that sightline runs, the disk is too small, or what came is not what was listed.
     """
     folder = into / model.name
     if folder.exists():
         return Pulled(folder=folder, hub=None, size_bytes=check_folder(folder).size_bytes)
     if offline:
-        raise StartupError(f"{model.name} is not here, and this is offline.", code="pull_offline")
+        raise StartupError(
+            f"{model.name} is not here, and this is offline.",
+            code="pull_offline",
+            values={"name": model.name},
+        )
     with _locked(into, model.name):
         if folder.exists():  # somebody else was faster
             return Pulled(folder=folder, hub=None, size_bytes=check_folder(folder).size_bytes)
-        hub, listing = choose_hub(model, hubs, endpoints or {})
-        wanted = needed_files(listing)
-        partial = into / f".partial-{model.name}"
-        _require_same(partial, listing)
-        _require_room(partial, wanted)
-        total = sum(file.size for file in wanted)
-        with _watched(partial, total, progress):
-            for file in wanted:
-                if not is_whole(partial / file.name, file):
-                    hub.fetch(listing, file, partial)
-                    _require_whole(partial, file, hub)
-        for leftover in (".cache", ".mdl", ".msc", ".mv", "._____temp"):
-            shutil.rmtree(partial / leftover, ignore_errors=True)
-        check_folder(partial)
-        _record(partial, listing, wanted, model)
-        partial.rename(folder)
-        return Pulled(folder=folder, hub=hub.name, size_bytes=total)
+        gathered = into / f".partial-{model.name}"
+        hub, listing = _go_on_or_choose(gathered, model, hubs, endpoints or {})
+        files = needed_files(listing)
+        try:
+            _keep_what_fits(gathered, listing, files, model)
+            _require_room(gathered, files)
+            small = [file for file in files if file.name in SMALL_FILES]
+            _bring_all(hub, listing, small, gathered, progress)
+            find_family(read_config(gathered))
+            announce(
+                Download(
+                    model=model,
+                    listing=listing,
+                    files=tuple(files),
+                    folder=folder,
+                    gathered=gathered,
+                    here_bytes=_here(gathered, files),
+                    free_bytes=shutil.disk_usage(gathered).free,
+                )
+            )
+            _bring_all(hub, listing, files, gathered, progress)
+            check_folder(gathered)
+            gathered.rename(folder)
+        except OSError as error:
+            raise disk_failed(error) from None
+        return Pulled(folder=folder, hub=hub.name, size_bytes=sum(file.size for file in files))
 
 
 def choose_hub(
@@ -113,16 +148,19 @@ def choose_hub(
 
     for name in hubs:
         threading.Thread(target=ask, args=(HUBS[name](endpoints.get(name)),), daemon=True).start()
-    refusals: list[str] = []
+    refusals: list[StartupError] = []
     try:
         while len(refusals) < len(hubs):
             hub, answer = answers.get(timeout=RACE_S)
             if isinstance(answer, Listing):
                 return hub, answer
-            refusals.append(answer.message)
+            refusals.append(answer)
     except Empty:
-        refusals.append(f"no answer within {RACE_S:g} s")
-    raise HubFailed("No hub gave the model. " + " ".join(refusals), code="hub_failed")
+        refusals.append(HubFailed(f"no answer within {RACE_S:g} s"))
+    raise HubFailed(
+        "No hub gave the model. " + " ".join(refusal.message for refusal in refusals),
+        is_missing=all(isinstance(error, HubFailed) and error.is_missing for error in refusals),
+    )
 
 
 def needed_files(listing: Listing) -> list[RemoteFile]:
@@ -136,114 +174,151 @@ def needed_files(listing: Listing) -> list[RemoteFile]:
         weights = [by_name[name] for name in sorted(by_name) if PICKLES.fullmatch(name)]
     if "config.json" not in by_name or not weights:
         raise StartupError(
-            f"{listing.repository} on {listing.hub} holds no config.json or no weights that "
-            "sightline reads (model*.safetensors, pytorch_model*.bin).",
+            f"{shorten(listing.repository)} on {listing.hub} holds no config.json or no weights "
+            "that sightline reads (model*.safetensors, pytorch_model*.bin).",
             code="pull_no_model",
+            values={"repository": shorten(listing.repository), "hub": listing.hub},
         )
     return [by_name[name] for name in SMALL_FILES if name in by_name] + weights
 
 
-def is_whole(path: Path, file: RemoteFile) -> bool:
-    """Say whether `path` has the size and, where it is known, the hash of `file`."""
-    if not path.is_file() or path.stat().st_size != file.size:
-        return False
-    if file.sha256 is None:
-        return True
-    digest = hashlib.sha256()
-    with path.open("rb") as opened:
-        while piece := opened.read(HASH_BYTES):
-            digest.update(piece)
-    return digest.hexdigest() == file.sha256
+def _bring_all(
+    hub: Hub, listing: Listing, files: Sequence[RemoteFile], folder: Path, progress: Progress
+) -> None:
+    """Bring the files that are not here, several at once; the first failure ends them all."""
+    pending: Queue[RemoteFile] = Queue()
+    for file in files:
+        pending.put(file)
+    stop = threading.Event()
+    failures: list[BaseException] = []
 
-
-def _require_whole(partial: Path, file: RemoteFile, hub: Hub) -> None:
-    if is_whole(partial / file.name, file):
-        return
-    (partial / file.name).unlink(missing_ok=True)
-    raise StartupError(
-        f"{file.name} came damaged from {hub.name}; run the command again.", code="pull_damaged"
-    )
-
-
-@contextmanager
-def _watched(partial: Path, total: int, progress: Progress) -> Iterator[None]:
-    """Tell `progress` what the folder weighs: both libraries write there, each in its own way."""
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(WATCH_S):
-            progress(min(_weight(partial), total), total)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _weight(folder: Path) -> int:
-    weight = 0
-    for file in folder.rglob("*"):
+    def work() -> None:
         try:
-            weight += file.stat().st_size if file.is_file() else 0
-        except OSError:  # it has just moved
-            continue
-    return weight
+            while not stop.is_set():
+                file = pending.get_nowait()
+                if not is_whole(folder / file.name, file):
+                    report = _reporter(progress, file)
+                    bring(hub, listing, file, folder, report=report, stop=stop)
+                progress(file, file.size)
+        except (Empty, Stopped):
+            return
+        except BaseException as error:
+            failures.append(error)
+            stop.set()
+
+    # Not a pool: its threads would have to end before an interrupted process could.
+    threads = [
+        threading.Thread(target=work, daemon=True, name="download")
+        for _ in range(min(NUM_AT_ONCE, len(files)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.1)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE_S)
+    if failures:
+        raise failures[0]
+
+
+def _reporter(progress: Progress, file: RemoteFile) -> Callable[[int], None]:
+    return lambda done: progress(file, done)
 
 
 @contextmanager
 def _locked(into: Path, name: str) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
+    lock = FileLock(into / f".lock-{name}", timeout=0)
     try:
         into.mkdir(parents=True, exist_ok=True)
-        with FileLock(into / f".lock-{name}", timeout=0):
-            yield
+        lock.acquire()
     except Timeout:
         raise StartupError(
-            f"{name} is being downloaded by another process.", code="pull_locked"
+            f"{name} is being downloaded by another process; wait for it.",
+            code="pull_locked",
+            values={"name": name},
         ) from None
     except OSError as error:
-        raise StartupError(f"Cannot write to {into}: {error.strerror}.", code="pull_disk") from None
-
-
-def _require_same(partial: Path, listing: Listing) -> None:
-    """Begin anew if what was gathered came from elsewhere, or from another revision."""
-    origin = {"hub": listing.hub, "repository": listing.repository, "revision": listing.revision}
-    note = partial / ".origin.json"
-    try:
-        if json.loads(note.read_bytes()) == origin:
-            return
-    except (OSError, ValueError):
-        pass
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    note.write_text(json.dumps(origin))
-
-
-def _require_room(partial: Path, wanted: Sequence[RemoteFile]) -> None:
-    needed = sum(file.size for file in wanted) - _weight(partial) + SPARE_BYTES
-    free = shutil.disk_usage(partial).free
-    if free < needed:
+        reason = shorten(error.strerror or type(error).__name__)
         raise StartupError(
-            f"The download needs {needed / 1e9:.1f} GB more, {free / 1e9:.1f} GB are free at "
-            f"{partial.parent}; free some, or name another folder with --into.",
-            code="pull_no_room",
-        )
+            f"Cannot write to {shorten(str(into), 160)}: {reason}.",
+            code="pull_folder",
+            values={"folder": shorten(str(into), 160), "reason": reason},
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def _record(
-    partial: Path, listing: Listing, wanted: Sequence[RemoteFile], model: KnownModel
+def _go_on_or_choose(
+    gathered: Path, model: KnownModel, hubs: Sequence[HubName], endpoints: Mapping[HubName, str]
+) -> tuple[Hub, Listing]:
+    """Return the hub that half of the model came from, if it still has it, else the fastest."""
+    begun = [hub for hub in hubs if hub == _record_of(gathered).get("hub")]
+    if begun and len(hubs) > 1:
+        try:
+            return choose_hub(model, begun, endpoints)
+        except HubFailed:
+            pass
+    return choose_hub(model, hubs, endpoints)
+
+
+def _keep_what_fits(
+    gathered: Path, listing: Listing, files: Sequence[RemoteFile], model: KnownModel
 ) -> None:
-    """Write down where the model came from and what was checked."""
+    """Throw away what an earlier call gathered of other files than these, and note what comes."""
     record = {
         "hub": listing.hub,
         "repository": listing.repository,
         "revision": listing.revision,
         "licence": model.licence,
-        "files": [asdict(file) for file in wanted],
+        "files": [asdict(file) for file in files],
     }
-    (partial / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
-    (partial / ".origin.json").unlink(missing_ok=True)
+    before = _record_of(gathered)
+    same_place = all(before.get(key) == record[key] for key in ("hub", "repository"))
+    rows = before.get("files")
+    known = [row for row in rows if row in record["files"]] if isinstance(rows, list) else []
+    kept = {RECORD_FILE}
+    for row in known:
+        # Halves are tied to a place; whole files are known by their hash.
+        kept |= {row["name"], row["name"] + PART} if same_place else {row["name"]}
+    gathered.mkdir(parents=True, exist_ok=True)
+    for found in gathered.iterdir():
+        if found.name not in kept:
+            shutil.rmtree(found) if found.is_dir() else found.unlink()
+    (gathered / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _record_of(folder: Path) -> dict[str, object]:
+    try:
+        record = json.loads((folder / RECORD_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _here(gathered: Path, files: Sequence[RemoteFile]) -> int:
+    names = [name for file in files for name in (file.name, file.name + PART)]
+    paths = [gathered / name for name in names]
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def _require_room(gathered: Path, files: Sequence[RemoteFile]) -> None:
+    total = sum(file.size for file in files)
+    needed = total - _here(gathered, files) + round(total * SPARE_SHARE)
+    free = shutil.disk_usage(gathered).free
+    if free < needed:
+        where = shorten(str(gathered.parent), 160)
+        needed_gb, free_gb = f"{needed / 1e9:.1f}", f"{free / 1e9:.1f}"
+        raise StartupError(
+            f"The download needs {needed_gb} GB more, {free_gb} GB are free at {where}; free some, "
+            "or name another disk with `sightline pull --into`.",
+            code="pull_no_room",
+            values={"needed": needed_gb, "free": free_gb, "folder": where},
+        )

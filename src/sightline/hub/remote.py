@@ -1,31 +1,49 @@
-"""The two hubs, through their own client libraries: what a repository holds, and its files.
+"""The two hubs, through their own client libraries: what a repository holds, and its bytes.
 
-Libraries are imported when they are needed: they are heavy, and listing models needs neither.
+The libraries find the endpoint, the key and the proxies, and speak the protocol. Files are put
+together by `sightline.hub.transfer`, because neither library resumes a large file the way one
+wants it on a bad line (ADR 0023). They are imported when they are needed: they are heavy, and
+listing models needs neither.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol
 
 from sightline.core.errors import StartupError, shorten
 
-T = TypeVar("T")
 HubName = Literal["huggingface", "modelscope"]
 LIST_TIMEOUT_S = 15.0
+# Without a byte for so long, a connection is given up and the file goes on with another.
+STALL_TIMEOUT_S = 30.0
+CHUNK_BYTES = 1024 * 1024
+KEY_VARIABLES: dict[HubName, str] = {
+    "huggingface": "HF_TOKEN",
+    "modelscope": "MODELSCOPE_API_TOKEN",
+}
 
 
 class HubFailed(StartupError):
-    """A hub could not be reached, does not have the repository, or wants a key."""
+    """A hub could not be reached, does not have the repository, or wants a key.
+
+    `is_passing` says that another attempt may well succeed.
+    """
+
+    def __init__(self, message: str, *, is_passing: bool = False, is_missing: bool = False) -> None:
+        super().__init__(message, code="hub_failed")
+        self.is_passing = is_passing
+        self.is_missing = is_missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """`sha256` is lower-case hex where the hub tells it."""
+    """`sha256` and `git_sha1` (of the blob) are lower-case hex where the hub tells them."""
 
     name: str
     size: int
-    sha256: str | None
+    sha256: str | None = None
+    git_sha1: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +56,23 @@ class Listing:
     files: tuple[RemoteFile, ...]
 
 
+class Stream(NamedTuple):
+    """The bytes of a file from `start` on, in pieces of at most about `CHUNK_BYTES`."""
+
+    start: int
+    chunks: Iterator[bytes]
+
+
 class Hub(Protocol):
-    """`fetch` resumes what an earlier call left in `folder` and puts the file there, whole."""
+    """Raises HubFailed, also while a stream is read. A stream may begin before `offset`, at 0."""
 
     name: HubName
 
     def list(self, repository: str) -> Listing: ...
 
-    def fetch(self, listing: Listing, file: RemoteFile, folder: Path) -> None: ...
+    def open(
+        self, listing: Listing, file: RemoteFile, offset: int
+    ) -> AbstractContextManager[Stream]: ...
 
 
 class HuggingFace:
@@ -57,9 +84,9 @@ class HuggingFace:
         self._endpoint = endpoint
 
     def list(self, repository: str) -> Listing:
-        from huggingface_hub import HfApi
+        with _asking(self.name, repository):
+            from huggingface_hub import HfApi
 
-        def read() -> Listing:
             api = HfApi(endpoint=self._endpoint)
             info = api.model_info(repository, files_metadata=True, timeout=LIST_TIMEOUT_S)
             return Listing(
@@ -71,30 +98,41 @@ class HuggingFace:
                         name=file.rfilename,
                         size=int(file.size or 0),
                         sha256=file.lfs.sha256 if file.lfs else None,
+                        # Of a large file this is the hash of its pointer.
+                        git_sha1=None if file.lfs else _git_sha1(file.blob_id),
                     )
                     for file in info.siblings or ()
                     if "/" not in file.rfilename
                 ),
             )
 
-        return _asking(self.name, repository, read)
-
-    def fetch(self, listing: Listing, file: RemoteFile, folder: Path) -> None:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.utils.tqdm import disable_progress_bars
-
-        disable_progress_bars()  # one bar for everything is drawn by who asked
-        _asking(
-            self.name,
-            listing.repository,
-            lambda: hf_hub_download(
-                listing.repository,
-                file.name,
-                revision=listing.revision,
-                local_dir=folder,
-                endpoint=self._endpoint,
-            ),
+    @contextmanager
+    def open(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Stream]:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            build_hf_headers,
+            hf_raise_for_status,
+            http_stream_backoff,
         )
+
+        repository = listing.repository
+        url = hf_hub_url(repository, file.name, revision=listing.revision, endpoint=self._endpoint)
+        asked = http_stream_backoff(
+            "GET",
+            url,
+            headers=build_hf_headers() | _range(offset),
+            timeout=STALL_TIMEOUT_S,
+            max_retries=0,
+            retry_on_exceptions=(),
+            retry_on_status_codes=(),
+            follow_redirects=True,
+        )
+        with ExitStack() as opened:
+            with _asking(self.name, repository):
+                response = opened.enter_context(asked)
+                hf_raise_for_status(response)
+            start = _start(response.status_code, response.headers.get("Content-Range"))
+            yield Stream(start, _read(self.name, repository, response.iter_bytes(CHUNK_BYTES)))
 
 
 class ModelScope:
@@ -107,7 +145,7 @@ class ModelScope:
         self._endpoint = endpoint
 
     def list(self, repository: str) -> Listing:
-        def read() -> Listing:
+        with _asking(self.name, repository):
             rows = self._api().list_repo_files(repository, "model", revision=self.revision)
             return Listing(
                 hub=self.name,
@@ -122,22 +160,16 @@ class ModelScope:
                 ),
             )
 
-        return _asking(self.name, repository, read)
-
-    def fetch(self, listing: Listing, file: RemoteFile, folder: Path) -> None:
-        _asking(
-            self.name,
-            listing.repository,
-            lambda: self._api().download_file(
-                listing.repository,
-                "model",
-                file.name,
-                revision=listing.revision,
-                local_dir=folder,
-                expected_sha256=file.sha256,
-                file_size=file.size,
-            ),
-        )
+    @contextmanager
+    def open(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Stream]:
+        repository = listing.repository
+        with _asking(self.name, repository):
+            response = self._api().legacy.download_stream(
+                repository, "model", file.name, listing.revision, headers=_range(offset)
+            )
+        with response:
+            start = _start(response.status_code, response.headers.get("Content-Range"))
+            yield Stream(start, _read(self.name, repository, response.iter_content(CHUNK_BYTES)))
 
     def _api(self) -> Any:
         from modelscope_hub import HubApi
@@ -151,20 +183,56 @@ HUBS: dict[HubName, Callable[[str | None], Hub]] = {
 }
 
 
-def _asking(hub: HubName, repository: str, work: Callable[[], T]) -> T:
-    """Do `work`; whatever a client library raises becomes one line that names the hub."""
+def _range(offset: int) -> dict[str, str]:
+    # Encoded bytes could not be counted, and so not resumed.
+    plain = {"Accept-Encoding": "identity"}
+    return plain | {"Range": f"bytes={offset}-"} if offset else plain
+
+
+def _start(status: int, content_range: str | None) -> int:
+    """Return where an answer begins; a server may ignore that a range was asked for."""
+    if status != 206 or content_range is None:
+        return 0
+    first = content_range.removeprefix("bytes").strip().partition("-")[0]
+    return int(first) if first.isdigit() else 0
+
+
+def _git_sha1(blob_id: str | None) -> str | None:
+    is_hash = blob_id is not None and len(blob_id) == 40 and set(blob_id) <= set("0123456789abcdef")
+    return blob_id if is_hash else None
+
+
+def _read(hub: HubName, repository: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    with _asking(hub, repository):
+        yield from chunks
+
+
+@contextmanager
+def _asking(hub: HubName, repository: str) -> Iterator[None]:
+    """Whatever a client library raises inside becomes one line that names the hub."""
     try:
-        return work()
-    except (StartupError, KeyboardInterrupt):
+        yield
+    except (StartupError, KeyboardInterrupt, GeneratorExit):
         raise
-    except OSError as error:
-        if error.errno is not None:
-            raise StartupError(f"Writing failed: {error.strerror}.", code="pull_disk") from None
-        raise _failed(hub, repository, error) from None
     except Exception as error:
         raise _failed(hub, repository, error) from None
 
 
 def _failed(hub: HubName, repository: str, error: Exception) -> HubFailed:
+    subject = f"{hub}: {shorten(repository)}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = status or getattr(error, "status_code", None)
+    if status in (401, 403):
+        return HubFailed(
+            f"{subject} is not there, or needs a key that may read it ({status}); "
+            f"set {KEY_VARIABLES[hub]}."
+        )
+    if status == 404:
+        return HubFailed(f"{subject} is not there (404).", is_missing=True)
+    if status is not None:
+        return HubFailed(f"{subject}: the hub answers {status}.", is_passing=status in _PASSING)
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
-    return HubFailed(f"{hub}: {shorten(repository)}: {shorten(lines[0], 160)}", code="hub_failed")
+    return HubFailed(f"{subject}: {shorten(lines[0], 160)}", is_passing=True)
+
+
+_PASSING = (408, 416, 429, 500, 502, 503, 504)

@@ -1,0 +1,236 @@
+"""A download as people see it: what will come, how far it is, and where it is in the end."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from sightline.cli import catalogue
+from sightline.cli.terminal import note
+from sightline.hub.names import KnownModel
+from sightline.hub.pull import Download, Pulled
+from sightline.hub.remote import HUBS, HubName, RemoteFile
+from sightline.settings import Settings, cache_dir, hub_endpoints, hubs_are_offline
+
+PLAIN_EVERY_S = 10.0
+# The rate is that of the last seconds, and so is the time that is left.
+RATE_OVER_S = 15.0
+
+Style = Literal["bars", "lines", "quiet"]
+
+
+def download(
+    model: KnownModel,
+    *,
+    hub: HubName | None = None,
+    into: Path | None = None,
+    offline: bool = False,
+    quiet: bool = False,
+    before: Callable[[Download], None] = lambda download: None,
+) -> Pulled:
+    """Pull `model` and say so. `before` may raise StartupError when it knows what will come."""
+    from sightline.hub.pull import pull
+
+    style: Style = "quiet" if quiet else "bars" if sys.stderr.isatty() else "lines"
+    mirrors = hub_endpoints()
+    with _shown(style) as display:
+
+        def announce(coming: Download) -> None:
+            if not quiet:
+                note("\n".join(announcement(coming)))
+            before(coming)
+            display.begin(coming)
+
+        try:
+            return pull(
+                model,
+                into or models_dir(),
+                hubs=list(HUBS) if hub is None else [hub],
+                endpoints={name: mirrors[name] for name in HUBS if name in mirrors},
+                announce=announce,
+                progress=display.update,
+                offline=offline or hubs_are_offline(),
+            )
+        except (KeyboardInterrupt, SystemExit):
+            display.end()
+            note(catalogue.text("pull.kept"))
+            raise
+
+
+def fetch_missing(model: KnownModel, settings: Settings) -> None:
+    """Download a model that somebody wants to run. Raises StartupError if it cannot be had."""
+    offline = settings.model.offline or hubs_are_offline()
+    if not offline:
+        note(catalogue.text("pull.automatic", model=model.name))
+    download(model, offline=offline)
+
+
+def models_dir() -> Path:
+    """Where downloads go, and one of the folders in which models are found by name."""
+    return cache_dir() / "models"
+
+
+def announcement(coming: Download) -> list[str]:
+    """Say what will come, from where, to where, and on what terms."""
+    lines = [
+        catalogue.text(
+            "pull.coming",
+            model=coming.model.name,
+            size=size(coming.size_bytes),
+            files=len(coming.files),
+            hub=coming.listing.hub,
+            repository=coming.listing.repository,
+        ),
+        catalogue.text("pull.to", folder=coming.folder, free=size(coming.free_bytes)),
+        catalogue.text("pull.licence", licence=coming.model.licence),
+    ]
+    if any(file.name.endswith(".part") for file in coming.gathered.iterdir()):
+        lines.append(catalogue.text("pull.resumed", here=size(coming.here_bytes)))
+    return lines
+
+
+def size(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+class Rate:
+    """Bytes per second over the last seconds, from marks of how much is here."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._marks: list[tuple[float, int]] = []
+
+    def mark(self, here: int) -> None:
+        now = self._clock()
+        self._marks.append((now, here))
+        while len(self._marks) > 2 and now - self._marks[0][0] > RATE_OVER_S:
+            self._marks.pop(0)
+
+    @property
+    def bytes_per_s(self) -> float:
+        if len(self._marks) < 2:
+            return 0.0
+        (began, first), (ended, last) = self._marks[0], self._marks[-1]
+        return max(last - first, 0) / (ended - began) if ended > began else 0.0
+
+
+class _Quiet:
+    def begin(self, coming: Download) -> None: ...
+
+    def update(self, file: RemoteFile, done: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class _Lines(_Quiet):
+    """A line now and then, for logs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._coming: Download | None = None
+        self._here: dict[str, int] = {}
+        self._rate = Rate()
+        self._said_at = 0.0
+
+    def begin(self, coming: Download) -> None:
+        self._coming = coming
+        self._said_at = time.monotonic()
+
+    def update(self, file: RemoteFile, done: int) -> None:
+        with self._lock:
+            self._here[file.name] = done
+            now = time.monotonic()
+            if self._coming is None or now - self._said_at < PLAIN_EVERY_S:
+                return
+            self._said_at = now
+            here, total = sum(self._here.values()), self._coming.size_bytes
+            self._rate.mark(here)
+            note(progress_line(here, total, self._rate.bytes_per_s))
+
+
+def progress_line(here: int, total: int, bytes_per_s: float) -> str:
+    """Return one line of a log: share, sizes, and once a rate is known, that and the rest."""
+    share = here / total if total else 1.0
+    line = f"  {share:4.0%}  {here / 1e9:.2f} of {total / 1e9:.2f} GB"
+    if bytes_per_s:
+        left = catalogue.text("pull.left", time=duration((total - here) / bytes_per_s))
+        line += f"  {bytes_per_s / 1e6:.1f} MB/s  {left}"
+    return line
+
+
+class _Bars(_Quiet):
+    """A bar for everything, and one for each file that comes."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f}%"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            expand=True,
+        )
+        self._lock = threading.Lock()
+        self._here: dict[str, int] = {}
+        self._tasks: dict[str, Any] = {}
+        self._total: Any = None
+
+    def begin(self, coming: Download) -> None:
+        here = sum(self._here.values())
+        self._total = self._bars.add_task(
+            coming.model.name, total=coming.size_bytes, completed=here
+        )
+        self._bars.start()
+
+    def update(self, file: RemoteFile, done: int) -> None:
+        with self._lock:
+            self._here[file.name] = done
+            if self._total is None:
+                return
+            self._bars.update(self._total, completed=sum(self._here.values()))
+            if done >= file.size:
+                if file.name in self._tasks:
+                    self._bars.remove_task(self._tasks.pop(file.name))
+            elif file.name in self._tasks:
+                self._bars.update(self._tasks[file.name], completed=done)
+            else:
+                self._tasks[file.name] = self._bars.add_task(
+                    f"  {file.name}", total=file.size, completed=done
+                )
+
+    def end(self) -> None:
+        self._bars.stop()
+
+
+@contextmanager
+def _shown(style: Style) -> Iterator[_Quiet]:
+    display = {"bars": _Bars, "lines": _Lines, "quiet": _Quiet}[style]()
+    try:
+        yield display
+    finally:
+        display.end()

@@ -1,0 +1,318 @@
+"""Downloads that break off, lie, or stall: there is a whole model in the end, or none."""
+
+import hashlib
+import os
+import resource
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_in_hub import StandIn, stand_in_hub
+from tests.conftest import CommandLine
+
+from sightline.core.errors import StartupError
+from sightline.hub.names import find_model
+from sightline.hub.pull import Pulled, pull
+from sightline.hub.remote import HubName
+
+MIB = 1024 * 1024
+WEIGHTS = "model-00002-of-00002.safetensors"
+FILES = {
+    "config.json": b'{"model_type": "chatglm"}',
+    "tokenizer.model": b"IQ== 0\n",
+    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00002.safetensors", '
+    b'"b": "model-00002-of-00002.safetensors"}}',
+    "model-00001-of-00002.safetensors": bytes(range(256)) * 100,
+    WEIGHTS: hashlib.sha512(b"weights").digest() * (5 * MIB // 64),
+}
+GLM = find_model("glm-4v-9b")
+BOTH: list[HubName] = ["huggingface", "modelscope"]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[StandIn]]:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("sightline.hub.transfer.FIRST_PAUSE_S", 0.01)
+    with stand_in_hub(FILES) as served:
+        yield served
+
+
+def download(hub: type[StandIn], into: Path, **options: Any) -> Pulled:
+    endpoints: dict[HubName, str] = {"huggingface": hub.url, "modelscope": hub.url}
+    return pull(GLM, into, endpoints=endpoints, **options)
+
+
+def require_whole(folder: Path) -> None:
+    names = {file.name for file in folder.iterdir()}
+    assert names == {*FILES, "sightline-model.json"}
+    assert all((folder / name).read_bytes() == data for name, data in FILES.items())
+
+
+def starts(hub: type[StandIn]) -> list[int]:
+    return [start for name, start in hub.ranges if name == WEIGHTS]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_line_that_breaks_again_and_again_is_taken_up_where_it_broke(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    hub.cuts[WEIGHTS] = [MIB + 7, 0, 2 * MIB, 1]
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    first, *further = starts(hub)
+    assert first == 0
+    assert further == sorted(further)
+    assert further[-1] >= 3 * MIB
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_server_that_knows_no_ranges_starts_again(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    hub.cuts[WEIGHTS] = [2 * MIB]
+    hub.ignores_ranges = True
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert starts(hub) == [0, 0]
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (401, "set (HF_TOKEN|MODELSCOPE_API_TOKEN)"),
+        (403, "needs a key"),
+        (404, r"is not there \(404\)"),
+        (500, "answers 500"),
+    ],
+)
+def test_what_a_hub_answers_instead_is_said_in_one_line(
+    hub: type[StandIn],
+    tmp_path: Path,
+    name: HubName,
+    status: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    hub.faults["list"] = status
+    with pytest.raises(StartupError, match=message) as caught:
+        download(hub, tmp_path, hubs=[name])
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_file_that_cannot_be_had_ends_it_and_keeps_the_rest(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    hub.faults[WEIGHTS] = 404
+    with pytest.raises(StartupError, match="not there"):
+        download(hub, tmp_path, hubs=[name])
+    assert not (tmp_path / GLM.name).exists()
+    hub.faults.clear()
+    hub.ranges.clear()
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert "config.json" not in [asked for asked, _ in hub.ranges]
+
+
+def test_a_hub_that_fails_for_a_while_is_asked_again(hub: type[StandIn], tmp_path: Path) -> None:
+    hub.faults[WEIGHTS] = 503
+
+    def mend() -> None:
+        while not [path for path in hub.asked if WEIGHTS in path]:
+            time.sleep(0.001)
+        hub.faults.clear()
+
+    mender = threading.Thread(target=mend)
+    mender.start()
+    require_whole(download(hub, tmp_path, hubs=["huggingface"]).folder)
+    mender.join()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_line_that_goes_silent_is_given_up(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.remote.STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("modelscope_hub._legacy_api.DOWNLOAD_TIMEOUT", 0.2)
+    hub.holds[WEIGHTS] = MIB // 2
+    with pytest.raises(StartupError, match=f"{name}: .*") as caught:
+        download(hub, tmp_path, hubs=[name])
+    assert caught.value.code == "hub_failed"
+    hub.holds.clear()
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    "lie",
+    [
+        FILES[WEIGHTS][:-1] + b"?",
+        FILES[WEIGHTS] + b"?",
+        FILES[WEIGHTS][:-1],
+        b"<!doctype html><title>Log in to the hotel</title>",
+        b"",
+    ],
+    ids=["flipped", "longer", "shorter", "web page", "empty"],
+)
+def test_another_file_than_was_listed_is_never_taken(
+    hub: type[StandIn], tmp_path: Path, name: HubName, lie: bytes
+) -> None:
+    hub.lies[WEIGHTS] = lie
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=[name])
+    assert not (tmp_path / GLM.name).exists()
+    hub.lies.clear()
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+
+
+def test_a_small_file_is_known_by_its_git_hash(hub: type[StandIn], tmp_path: Path) -> None:
+    hub.lies["config.json"] = FILES["config.json"].replace(b"chatglm", b"chatgpt")
+    with pytest.raises(StartupError, match=r"config\.json comes damaged"):
+        download(hub, tmp_path, hubs=["huggingface"])
+
+
+def test_one_damaged_copy_is_fetched_again(hub: type[StandIn], tmp_path: Path) -> None:
+    part = tmp_path / f".partial-{GLM.name}" / f"{WEIGHTS}.part"
+    hub.cuts[WEIGHTS] = [2 * MIB] * 5
+    hub.faults["model-00001-of-00002.safetensors"] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["huggingface"])
+    hub.cuts.clear()
+    hub.faults.clear()
+    part.write_bytes(b"\0" * MIB)  # a bad block, or whatever it was
+    require_whole(download(hub, tmp_path, hubs=["huggingface"]).folder)
+
+
+def test_half_a_model_goes_on_from_the_hub_it_came_from(hub: type[StandIn], tmp_path: Path) -> None:
+    hub.faults[WEIGHTS] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["modelscope"])
+    hub.faults.clear()
+    assert download(hub, tmp_path).hub == "modelscope"
+
+
+def test_whole_files_of_one_hub_serve_the_other(
+    hub: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.pull.NUM_AT_ONCE", 1)
+    hub.faults[WEIGHTS] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["huggingface"])
+    hub.faults.clear()
+    hub.ranges.clear()
+    assert download(hub, tmp_path, hubs=["modelscope"]).hub == "modelscope"
+    assert "model-00001-of-00002.safetensors" not in [name for name, _ in hub.ranges]
+
+
+def test_files_that_a_new_revision_changed_come_anew(hub: type[StandIn], tmp_path: Path) -> None:
+    hub.cuts[WEIGHTS] = [2 * MIB]
+    hub.faults["tokenizer.model"] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["modelscope"])
+    hub.faults.clear()
+    hub.cuts.clear()
+    hub.files[WEIGHTS] = FILES[WEIGHTS][::-1]
+    pulled = download(hub, tmp_path, hubs=["modelscope"])
+    assert (pulled.folder / WEIGHTS).read_bytes() == FILES[WEIGHTS][::-1]
+
+
+# The command, as a process of its own.
+
+
+def start(sightline: CommandLine, hub: type[StandIn], **options: Any) -> "subprocess.Popen[str]":
+    mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+    return subprocess.Popen(
+        sightline.command("pull", "glm-4v-9b"),
+        cwd=sightline.folder,
+        env=sightline.environ | mirrors,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def pulled_by(sightline: CommandLine, hub: type[StandIn]) -> Path:
+    done = sightline("pull", "glm-4v-9b", HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url)
+    assert done.status == 0, done.err
+    return models(sightline) / "glm-4v-9b"
+
+
+def models(sightline: CommandLine) -> Path:
+    return sightline.folder / ".cache" / "sightline" / "models"
+
+
+def wait_for_part(sightline: CommandLine, size: int) -> None:
+    part = models(sightline) / ".partial-glm-4v-9b" / f"{WEIGHTS}.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size >= size):
+        assert time.monotonic() < deadline, "nothing comes"
+        time.sleep(0.005)
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_killed_in_the_middle_leaves_no_model_and_loses_little(
+    hub: type[StandIn], sightline: CommandLine, number: signal.Signals
+) -> None:
+    hub.holds[WEIGHTS] = 3 * MIB
+    with start(sightline, hub) as process:
+        wait_for_part(sightline, 3 * MIB)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert ("goes on from here" in told) == (number == signal.SIGINT)
+    assert "Traceback" not in told
+    assert not (models(sightline) / "glm-4v-9b").exists()
+    listed = sightline("models")
+    assert "glm-4v-9b" not in listed.out
+    hub.holds.clear()
+    hub.may_go_on.set()
+    hub.ranges.clear()
+    require_whole(pulled_by(sightline, hub))
+    assert starts(hub) == [3 * MIB]
+
+
+@pytest.mark.live
+def test_two_at_once_do_not_meet(hub: type[StandIn], sightline: CommandLine) -> None:
+    hub.holds[WEIGHTS] = MIB
+    with start(sightline, hub) as process:
+        wait_for_part(sightline, MIB)
+        second = sightline("pull", "glm-4v-9b", HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url)
+        assert second.status == 2
+        assert "being downloaded by another process" in second.err
+        hub.may_go_on.set()
+        out, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    assert "sightline serve glm-4v-9b" in out
+    require_whole(models(sightline) / "glm-4v-9b")
+
+
+@pytest.mark.live
+def test_a_full_disk_keeps_what_came(hub: type[StandIn], sightline: CommandLine) -> None:
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2 * MIB, 2 * MIB))
+
+    with start(sightline, hub, preexec_fn=no_large_files) as process:
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "What has come is kept" in told
+    assert "Traceback" not in told
+    assert not (models(sightline) / "glm-4v-9b").exists()
+    hub.ranges.clear()
+    require_whole(pulled_by(sightline, hub))
+    assert starts(hub)[0] > 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_named(hub: type[StandIn], tmp_path: Path) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    with pytest.raises(StartupError, match=r"Cannot write to .*locked"):
+        download(hub, locked / "models")

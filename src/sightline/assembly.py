@@ -26,6 +26,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.core.held_bytes import HeldBytes
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
+from sightline.hub.facts import NamedFacts, facts_of
 from sightline.hub.names import REPOSITORY, KnownModel, find_model, split_quantisation
 from sightline.settings import Settings, cache_dir, default_key_file
 
@@ -107,6 +108,16 @@ def bundled_model() -> LocalModel | None:
         model_type=found.model_type,
         size_bytes=found.size_bytes,
     )
+
+
+def named_facts(name: str, settings: Settings) -> NamedFacts:
+    """Tell what a model is from its small files: the bundled one, one that is here, a known one.
+
+    Raises StartupError, also for a folder whose config.json no family supports.
+    """
+    if name in ("", MODEL_ID):
+        return replace(facts_of(str(MODEL_DIR), ()), name=MODEL_ID)
+    return facts_of(name, model_folders(settings))
 
 
 def model_folders(settings: Settings) -> list[Path]:

@@ -14,7 +14,6 @@ from sightline.hub.known import known_folder
 from sightline.hub.names import KNOWN_MODELS
 from sightline.models.families import find_family
 from sightline.models.hub_files import read_config
-from sightline.models.linear import Linear
 from sightline.models.outline import PARTS, Part, tensor_shapes, weights
 from sightline.models.registry import build_model
 
@@ -54,28 +53,6 @@ def test_the_outline_names_every_tensor_of_the_module_and_no_other(name: str) ->
     shapes = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     assert tensor_shapes(outline) == shapes
     assert outline.num_parameters == sum(tensor.numel() for tensor in model.parameters())
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_what_the_outline_calls_linear_is_computed_by_linear(name: str) -> None:
-    outline = find_family(CONFIGS[name]).blueprint(CONFIGS[name]).outline
-    told = {weight.name.replace("*", "0") for weight in weights(outline) if weight.is_linear}
-    built = {
-        f"{name}.weight"
-        for name, module in build_on_meta(CONFIGS[name]).named_modules()
-        if isinstance(module, Linear)
-    }
-    assert told <= built
-    assert len(told) == len({_folded(name) for name in built})
-
-
-def _folded(name: str) -> str:
-    """Layers of one stack have one name; only the first number is a layer's."""
-    parts = name.split(".")
-    for i, part in enumerate(parts[:-2]):
-        if part.isdigit():
-            return ".".join((*parts[:i], "*", *parts[i + 1 :]))
-    return name
 
 
 @pytest.mark.parametrize("name", NUM_PARAMETERS)

@@ -237,6 +237,69 @@ TEXTS: dict[str, tuple[str, str]] = {
     "chat.interrupted": ("(interrupted)", "（已中断）"),
     "chat.you": ("You", "你"),
     "chat.picture": ("[picture: {name}]", "[图片：{name}]"),
+    "inspect.help": (
+        "Show what a model is made of, from its config.json alone: modules, shapes, parameters and "
+        "bytes, what pictures and prompts cost.",
+        "仅凭 config.json 展示模型结构：模块、形状、参数量与字节数，以及图片和提示的开销。",
+    ),
+    "inspect.model": (
+        "A name of `sightline models --all` (it need not be downloaded), a model on this machine, "
+        "or a folder with a config.json; without it: the bundled model.",
+        "`sightline models --all` 中的名称（无需下载）、本机的模型，或含 config.json 的目录；"
+        "省略时为内置模型。",
+    ),
+    "inspect.json": ("Print JSON; sizes are in bytes.", "输出 JSON，大小以字节计。"),
+    "inspect.here": ("in {folder}", "位于 {folder}"),
+    "inspect.not_here": (
+        "not downloaded, told from its published config.json",
+        "尚未下载，依据其公开的 config.json",
+    ),
+    "inspect.total": (
+        "{number} parameters, {size} in {dtype}",
+        "{number} 个参数，{dtype} 下共 {size}",
+    ),
+    "inspect.folded": (
+        "Equal layers stand once: what is in them is told for one of them.",
+        "相同的层只显示一次，其内部数字对应其中一层。",
+    ),
+    "inspect.column.structure": ("Structure", "结构"),
+    "inspect.column.shape": ("Shape", "形状"),
+    "inspect.column.parameters": ("Parameters", "参数量"),
+    "inspect.column.size": ("Size", "大小"),
+    "inspect.column.part": ("Part", "部分"),
+    "inspect.column.picture": ("Picture", "图片"),
+    "inspect.column.resized": ("Resized to", "缩放为"),
+    "inspect.column.patches": ("Patches / merged", "图块 / 合并"),
+    "inspect.column.tokens": ("Tokens", "token"),
+    "inspect.column.positions": ("Positions", "位置数"),
+    "inspect.column.kv": ("Keys and values", "键值缓存"),
+    "inspect.part.vision": ("vision tower", "视觉塔"),
+    "inspect.part.connector": ("connector", "连接器"),
+    "inspect.part.language": ("language model", "语言模型"),
+    "inspect.part.embeddings": ("token embeddings", "词嵌入"),
+    "inspect.part.head": ("output head", "输出头"),
+    "inspect.part.all": ("all", "合计"),
+    "inspect.tied": (
+        "The output head is the table of token embeddings: it takes nothing of its own.",
+        "输出头与词嵌入共用同一张表，不另占空间。",
+    ),
+    "inspect.pictures": ("A picture:", "一张图片："),
+    "inspect.any_size": ("any size", "任意尺寸"),
+    "inspect.most_pictures": (
+        "Pictures in a conversation: at most {number}.",
+        "一次对话最多 {number} 张图片。",
+    ),
+    "inspect.prompts": ("Keys and values (KV cache):", "键值缓存（KV cache）："),
+    "inspect.kv_token": ("a token", "每个 token"),
+    "inspect.context": ("the longest context", "最长上下文"),
+    "inspect.question": (
+        "the largest picture, a question of {words}",
+        "最大的图片加 {words} 个 token 的问题",
+    ),
+    "inspect.layers": (
+        "{layers} layers x keys and values x {groups} heads x {head} numbers x bytes each.",
+        "{layers} 层 x 键与值 x {groups} 个头 x {head} 个数 x 每个数的字节数。",
+    ),
     "models.help": (
         "List the bundled model and the model folders on this machine.",
         "列出内置模型和本机上的模型目录。",

@@ -6,12 +6,24 @@ from typing import Annotated
 
 import typer
 
-from sightline.cli import ask, bench, catalogue, chat, config, keys, models, pull, serve, version
+from sightline.cli import (
+    ask,
+    bench,
+    catalogue,
+    chat,
+    config,
+    inspect,
+    keys,
+    models,
+    pull,
+    serve,
+    version,
+)
 from sightline.cli.terminal import fail
 from sightline.core.errors import shorten
 from sightline.settings import language
 
-COMMANDS = (serve, ask, chat, models, pull, keys, bench, config, version)
+COMMANDS = (serve, ask, chat, models, pull, inspect, keys, bench, config, version)
 
 
 def main() -> None:

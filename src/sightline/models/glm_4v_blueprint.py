@@ -160,7 +160,11 @@ class Glm4vConfig:
         if vision is None:
             return None
         return Patches(
-            vision.patch_size, DOWNSAMPLING, vision.hidden_size, vision.intermediate_size
+            vision.patch_size,
+            DOWNSAMPLING,
+            vision.hidden_size,
+            vision.intermediate_size,
+            "three",
         )
 
     @property
@@ -231,7 +235,7 @@ def _tower(vision: VisionConfig, width: int, inner_width: int) -> Outline:
                 tensors={"cls_embedding": (1, tower)},
                 part="vision",
                 children={
-                    "proj": convolution(3, tower, side, side, is_linear=True),
+                    "proj": convolution(3, tower, side, side),
                     "position_embedding": table(vision.num_positions, tower),
                 },
             ),
@@ -246,7 +250,7 @@ def _tower(vision: VisionConfig, width: int, inner_width: int) -> Outline:
                 gate_proj=linear(width, inner_width, bias=False),
                 dense_4h_to_h=linear(inner_width, width, bias=False),
             ),
-            "conv": convolution(tower, width, DOWNSAMPLING, DOWNSAMPLING, is_linear=True),
+            "conv": convolution(tower, width, DOWNSAMPLING, DOWNSAMPLING),
         },
     )
 

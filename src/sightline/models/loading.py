@@ -16,9 +16,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
-from sightline.core.image_policy import PatchGridImagePolicy
 from sightline.models.contract import ModelDescription, VisionLanguageModel
 from sightline.models.cpu_numbers import dtype_for_device
+from sightline.models.facts import named_dtype, with_pixel_bounds
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
 from sightline.models.pickle_file import PickleFile
@@ -29,8 +29,6 @@ from sightline.models.weight_files import weight_files
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
 
 GENERATION_FILE = "generation_config.json"
-PREPROCESSOR_FILE = "preprocessor_config.json"
-MAX_PIXELS = 1 << 28
 MIB = 1024 * 1024
 
 WeightFile = SafetensorsFile | PickleFile
@@ -71,7 +69,9 @@ def load_model(
     with torch.device("meta"), _WithoutInitialisation():
         model = build_model(config)
     description = _with_generation_defaults(model.description, folder)
-    description = _with_pixel_bounds(description, folder)
+    policy = description.image_policy
+    if policy is not None:
+        description = replace(description, image_policy=with_pixel_bounds(policy, folder))
     module = cast(nn.Module, model)
     parameters = dict(module.named_parameters())
     with ExitStack() as stack:
@@ -216,13 +216,10 @@ def _dtype(name: str, config: Mapping[str, Any], places: Mapping[str, WeightFile
         raise StartupError(
             f"dtype {shorten(name)!r} is not supported; use auto, {', '.join(DTYPES)}."
         )
-    key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    named = config.get(key)
+    named = named_dtype(config)
     if named is None:
         tensor, file = next(iter(places.items()))
         return file.entries[tensor].dtype
-    if not isinstance(named, str) or named not in DTYPES:
-        raise ConfigReader(config, "config.json").refusal(key, ", ".join(DTYPES))
     return DTYPES[named]
 
 
@@ -246,22 +243,6 @@ def _with_generation_defaults(description: ModelDescription, folder: Path) -> Mo
         default_top_p=reader.number("top_p", low=0.0, high=1.0, default=1.0),
         eos_token_ids=eos_token_ids,
     )
-
-
-def _with_pixel_bounds(description: ModelDescription, folder: Path) -> ModelDescription:
-    """Apply preprocessor_config.json, where there is one, to models that see any size."""
-    policy = description.image_policy
-    if not isinstance(policy, PatchGridImagePolicy) or not (folder / PREPROCESSOR_FILE).exists():
-        return description
-    reader = ConfigReader(read_json(folder, PREPROCESSOR_FILE), PREPROCESSOR_FILE)
-    size = reader.section("size")
-    least, most = policy.min_pixels, policy.max_pixels
-    if size is not None:
-        least = size.integer("shortest_edge", high=MAX_PIXELS, default=least)
-        most = size.integer("longest_edge", high=MAX_PIXELS, default=most)
-    least = reader.integer("min_pixels", high=MAX_PIXELS, default=least)
-    most = reader.integer("max_pixels", low=least, high=MAX_PIXELS, default=most)
-    return replace(description, image_policy=replace(policy, min_pixels=least, max_pixels=most))
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -29,13 +29,15 @@ class Patches(NamedTuple):
     """How a tower cuts pictures: pixels along a patch, patches along what becomes one row.
 
     `merge` is 1 where the number of rows does not depend on the number of patches. `width` and
-    `mlp_width` are the tower's.
+    `mlp_width` are the tower's. `positions` says how far a picture moves the words after it:
+    three places, one for each row, or the longer side in rows.
     """
 
     side: int
     merge: int
     width: int
     mlp_width: int
+    positions: Literal["three", "rows", "longer side"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,7 @@ class Outline:
     """One module: its class in the original code, its own tensors, the modules in it.
 
     `count` > 1 folds modules of equal shape that are numbered from 0 on. `part` holds for
-    everything inside that says nothing else. `is_linear` marks what is computed by
-    `models.linear.Linear`, of which the weight can be quantised.
+    everything inside that says nothing else.
     """
 
     kind: str
@@ -52,7 +53,6 @@ class Outline:
     children: Mapping[str, "Outline"] = field(default_factory=dict)
     count: int = 1
     part: Part | None = None
-    is_linear: bool = False
     note: str = ""
 
     @property
@@ -73,7 +73,6 @@ class Weight:
     shape: Shape
     count: int
     part: Part
-    is_linear: bool
 
     @property
     def size(self) -> int:
@@ -130,8 +129,7 @@ def _weights(outline: Outline, prefix: str, count: int, part: Part) -> Iterator[
             raise ValueError("a repeated module inside a repeated module")
         count, prefix = outline.count, f"{prefix}*."
     for name, shape in outline.tensors.items():
-        is_weight = outline.is_linear and name.endswith("weight")
-        yield Weight(prefix + name, shape, count, part, is_weight)
+        yield Weight(prefix + name, shape, count, part)
     for name, child in outline.children.items():
         yield from _weights(child, f"{prefix}{name}." if name else prefix, count, part)
 
@@ -140,7 +138,7 @@ def linear(inputs: int, outputs: int, *, bias: bool = True) -> Outline:
     tensors: dict[str, Shape] = {"weight": (outputs, inputs)}
     if bias:
         tensors["bias"] = (outputs,)
-    return Outline(kind="Linear", tensors=tensors, is_linear=True, note=f"{inputs} -> {outputs}")
+    return Outline(kind="Linear", tensors=tensors, note=f"{inputs} -> {outputs}")
 
 
 def table(rows: int, width: int) -> Outline:
@@ -156,15 +154,13 @@ def layer_norm(width: int) -> Outline:
     return Outline(kind="LayerNorm", tensors=tensors, note=str(width))
 
 
-def convolution(
-    inputs: int, outputs: int, *sides: int, bias: bool = True, is_linear: bool = False
-) -> Outline:
+def convolution(inputs: int, outputs: int, *sides: int, bias: bool = True) -> Outline:
     """A convolution over patches that do not overlap, in as many dimensions as there are sides."""
     tensors: dict[str, Shape] = {"weight": (outputs, inputs, *sides)}
     if bias:
         tensors["bias"] = (outputs,)
     note = f"{inputs} -> {outputs}, patches of {' x '.join(map(str, sides))}"
-    return Outline(kind=f"Conv{len(sides)}d", tensors=tensors, is_linear=is_linear, note=note)
+    return Outline(kind=f"Conv{len(sides)}d", tensors=tensors, note=note)
 
 
 def group(kind: str, **children: Outline) -> Outline:

@@ -194,7 +194,9 @@ class Qwen2VLConfig:
     @property
     def patches(self) -> Patches:
         vision = self.vision
-        return Patches(vision.patch_size, vision.merge_size, vision.width, vision.mlp_width)
+        return Patches(
+            vision.patch_size, vision.merge_size, vision.width, vision.mlp_width, "longer side"
+        )
 
     @property
     def outline(self) -> Outline:

@@ -163,7 +163,7 @@ class QwenVLConfig:
         visual = self.visual
         if visual is None:
             return None
-        return Patches(visual.patch_size, 1, visual.width, visual.mlp_width)
+        return Patches(visual.patch_size, 1, visual.width, visual.mlp_width, "rows")
 
     @property
     def outline(self) -> Outline:

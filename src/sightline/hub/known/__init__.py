@@ -13,7 +13,3 @@ _HERE = Path(__file__).parent
 def known_folder(model: KnownModel) -> Path:
     """Return the folder with the model's config.json and, for some, preprocessor_config.json."""
     return _HERE / model.name
-
-
-def has_folder(model: KnownModel) -> bool:
-    return known_folder(model).is_dir()

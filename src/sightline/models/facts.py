@@ -1,0 +1,104 @@
+"""What a model's small files tell, before a weight is read: sizes, pictures, number format.
+
+No torch, so it is told in milliseconds, also of models that are not downloaded.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from sightline.core.errors import StartupError
+from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
+from sightline.models.families import Family, find_family
+from sightline.models.hub_config import ConfigReader
+from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.outline import Blueprint, Outline
+from sightline.models.quantization import Quantization, stored_quantization
+from sightline.models.weight_files import weight_files
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+MAX_PIXELS = 1 << 28
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+ITEM_BYTES: Mapping[Dtype, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """`dtype` is the checkpoint's; `stored` is how its weights are quantised already, if so."""
+
+    family: Family
+    blueprint: Blueprint
+    outline: Outline
+    image_policy: ImagePolicy | None
+    dtype: Dtype
+    stored: Quantization | None = None
+
+    @property
+    def num_parameters(self) -> int:
+        return self.outline.num_parameters
+
+
+def read_facts(folder: Path) -> ModelFacts:
+    """Read config.json and, where there is one, preprocessor_config.json. Raises StartupError.
+
+    The weights need not be there.
+    """
+    config = read_config(folder)
+    stored = stored_quantization(config)
+    family = find_family(config)
+    # What we quantised ourselves is no other model; another's quantisation is refused.
+    blueprint = family.blueprint(
+        {key: value for key, value in config.items() if key != "quantization_config"}
+        if stored is not None
+        else config
+    )
+    outline = blueprint.outline
+    policy = blueprint.image_policy
+    return ModelFacts(
+        family=family,
+        blueprint=blueprint,
+        outline=outline,
+        image_policy=None if policy is None else with_pixel_bounds(policy, folder),
+        dtype=named_dtype(config) or _dtype_by_size(folder, outline.num_parameters),
+        stored=stored,
+    )
+
+
+def named_dtype(config: Mapping[str, Any]) -> Dtype | None:
+    """Return the number format that config.json names. Raises StartupError for an unknown one."""
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    named = config.get(key)
+    if named is None:
+        return None
+    for dtype in DTYPES:
+        if named == dtype:
+            return dtype
+    raise ConfigReader(config, "config.json").refusal(key, ", ".join(DTYPES))
+
+
+def with_pixel_bounds(policy: ImagePolicy, folder: Path) -> ImagePolicy:
+    """Apply preprocessor_config.json, where there is one, to models that see any size."""
+    if not isinstance(policy, PatchGridImagePolicy) or not (folder / PREPROCESSOR_FILE).exists():
+        return policy
+    reader = ConfigReader(read_json(folder, PREPROCESSOR_FILE), PREPROCESSOR_FILE)
+    size = reader.section("size")
+    least, most = policy.min_pixels, policy.max_pixels
+    if size is not None:
+        least = size.integer("shortest_edge", high=MAX_PIXELS, default=least)
+        most = size.integer("longest_edge", high=MAX_PIXELS, default=most)
+    least = reader.integer("min_pixels", high=MAX_PIXELS, default=least)
+    most = reader.integer("max_pixels", low=least, high=MAX_PIXELS, default=most)
+    return replace(policy, min_pixels=least, max_pixels=most)
+
+
+def _dtype_by_size(folder: Path, num_parameters: int) -> Dtype:
+    """Tell the format by the bytes of the weight files, where config.json names none."""
+    try:
+        size = sum(checked_file(folder, name).stat().st_size for name in weight_files(folder))
+    except (StartupError, OSError):
+        return "bfloat16"
+    return "float32" if math.isclose(size / num_parameters, 4, rel_tol=0.2) else "bfloat16"

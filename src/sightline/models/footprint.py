@@ -1,0 +1,96 @@
+"""What a model takes in memory: weights by part, keys and values, and what a step needs besides.
+
+Weights, keys and values are exact. What steps need is an estimate, made of the widest things that
+live at the same time.
+"""
+
+from dataclasses import dataclass, field
+
+from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
+from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
+from sightline.models.outline import PARTS, Part, weights
+from sightline.models.quantization import Quantization, weight_bytes
+
+# Rows of the residual stream, of queries and of what attention mixed that live together, and the
+# MLP's inner rows beside them.
+_LIVE_ROWS, _LIVE_INNER = 6, 3
+# Scores, their sorted copy, probabilities and masks, in fp32.
+_LOGIT_COPIES, _LOGIT_BYTES = 4, 4
+
+
+@dataclass(frozen=True, slots=True)
+class PartSize:
+    part: Part
+    num_parameters: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """A model in one number format, whole or quantised."""
+
+    facts: ModelFacts
+    dtype: Dtype
+    quantization: Quantization = field(default_factory=Quantization)
+
+    @property
+    def parts(self) -> tuple[PartSize, ...]:
+        """Vision tower, connector, language model, embeddings, head; those that it has."""
+        numbers: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        sizes: dict[Part, int] = dict.fromkeys(PARTS, 0)
+        item = ITEM_BYTES[self.dtype]
+        for weight in weights(self.facts.outline):
+            one = weight_bytes(weight.name, weight.shape, self.quantization, itemsize=item)
+            numbers[weight.part] += weight.count * weight.size
+            sizes[weight.part] += weight.count * one
+        return tuple(PartSize(part, numbers[part], sizes[part]) for part in PARTS if numbers[part])
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(part.num_bytes for part in self.parts)
+
+    @property
+    def largest_tensor_bytes(self) -> int:
+        """The largest tensor as the checkpoint has it: it stands beside what is loaded."""
+        item = ITEM_BYTES[self.facts.dtype]
+        return max(weight.size for weight in weights(self.facts.outline)) * item
+
+    @property
+    def kv_token_bytes(self) -> int:
+        """Keys and values of one token, all layers together."""
+        num_layers, num_groups, head_dim = self.facts.blueprint.kv_shape
+        return 2 * num_layers * num_groups * head_dim * ITEM_BYTES[self.dtype]
+
+    @property
+    def embedding_row_bytes(self) -> int:
+        return self.facts.blueprint.hidden_size * ITEM_BYTES[self.dtype]
+
+    def step_bytes(self, num_tokens: int, num_sampled: int) -> int:
+        """Estimate of what a step of `num_tokens` needs that samples `num_sampled` rows."""
+        blueprint, item = self.facts.blueprint, ITEM_BYTES[self.dtype]
+        row = _LIVE_ROWS * blueprint.hidden_size + _LIVE_INNER * blueprint.mlp_width
+        logits = num_sampled * blueprint.vocab_size * _LOGIT_COPIES * _LOGIT_BYTES
+        return num_tokens * row * item + logits
+
+    def encode_bytes(self, num_images: int) -> int:
+        """Estimate of what encoding that many pictures together needs, each of the largest size."""
+        patches, policy = self.facts.blueprint.patches, self.facts.image_policy
+        if patches is None or policy is None:
+            return 0
+        row = _LIVE_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
+        count = num_patches(policy, patches.side, *largest_size(policy))
+        return num_images * count * row * ITEM_BYTES[self.dtype]
+
+
+def largest_size(policy: ImagePolicy) -> tuple[int, int]:
+    """Return (width, height) of the most expensive picture."""
+    if isinstance(policy, PatchGridImagePolicy):
+        side = int(policy.max_pixels**0.5) // policy.factor * policy.factor
+        return max(side, policy.factor), max(side, policy.factor)
+    return policy.target_size(1, 1)
+
+
+def num_patches(policy: ImagePolicy, side: int, width: int, height: int) -> int:
+    """Return the patches of a picture of this size after it is resized."""
+    width, height = policy.target_size(width, height)
+    return (width // side) * (height // side)

@@ -155,6 +155,15 @@ def test_a_conversation_is_still_there_after_a_reload(front: Front, visit: Open)
     page.wait_for_function("() => document.getElementById('message').value === 'A draft'")
 
 
+def test_a_draft_survives_a_reload_in_the_same_breath(front: Front, visit: Open) -> None:
+    page = visit().page
+    ask(page, "Once")
+    wait_for_answer(page)
+    page.locator("#message").fill("Half a thought")
+    page.reload()
+    page.wait_for_function("() => document.getElementById('message').value === 'Half a thought'")
+
+
 def test_conversations_leave_and_come_back_as_files(
     front: Front, visit: Open, tmp_path: Path
 ) -> None:

@@ -164,6 +164,20 @@ function keepDraft() {
   draftTimer = setTimeout(() => storage.saveDraft(composer.draft), DRAFT_AFTER_MS);
 }
 
+/** A page that closes has no time for IndexedDB: the words of the last half second go another way. */
+function onLeaving() {
+  if (isDraftLoaded) storage.remember("leaving", composer.draft.text);
+}
+
+async function restoreDraft() {
+  const draft = await storage.loadDraft();
+  isDraftLoaded = true;
+  if (composer.draft.text || composer.draft.pictures.length > 0) return;
+  const text = storage.remembered("leaving", draft?.text ?? "");
+  storage.remember("leaving", null); // after a crash the older words must not win
+  composer.draft = { text, pictures: draft?.pictures ?? [] };
+}
+
 function onModel() {
   composer.refresh();
   panel.redraw("code");
@@ -249,6 +263,7 @@ async function start() {
     code: () => panel.toggle("code"),
     settings: () => panel.toggle("settings"),
   });
+  addEventListener("pagehide", onLeaving);
   at("key").hidden = server.key === "";
   onSettings();
   translate();
@@ -256,9 +271,7 @@ async function start() {
   composer.focus();
   conversations = await storage.allConversations();
   redrawSidebar();
-  const draft = await storage.loadDraft();
-  isDraftLoaded = true;
-  if (draft && !composer.draft.text && composer.draft.pictures.length === 0) composer.draft = draft;
+  await restoreDraft();
   if ((await choice.load()) === "key wanted") await enterKey(true);
 }
 

@@ -329,6 +329,13 @@ def hubs_are_offline(environ: Mapping[str, str] | None = None) -> bool:
     return environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "on", "yes", "true")
 
 
+def variables(*names: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return those of the variables that are set, in either case of letters, by their own name."""
+    environ = os.environ if environ is None else environ
+    spelled = [spelling for name in names for spelling in (name, name.lower())]
+    return {name: environ[name] for name in spelled if environ.get(name)}
+
+
 def default_key_file(environ: Mapping[str, str] | None = None) -> Path:
     """The file of keys when none is named; it need not exist."""
     environ = os.environ if environ is None else environ

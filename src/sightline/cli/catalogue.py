@@ -7,6 +7,7 @@ English text.
 
 from typing import Any
 
+from sightline.cli import doctor_texts
 from sightline.settings import Language
 
 _language: Language = "en"
@@ -36,7 +37,7 @@ def error(code: str, english: str, values: dict[str, Any]) -> str:
     return entry[1].format(detail=english, **values)
 
 
-TEXTS: dict[str, tuple[str, str]] = {
+TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "app.help": (
         "Ask pictures questions, privately: vision-language models behind an OpenAI-compatible "
         "API on your own machine.",

@@ -12,6 +12,7 @@ from sightline.cli import (
     catalogue,
     chat,
     config,
+    doctor,
     inspect,
     keys,
     models,
@@ -23,7 +24,7 @@ from sightline.cli.terminal import fail
 from sightline.core.errors import shorten
 from sightline.settings import language
 
-COMMANDS = (serve, ask, chat, models, pull, inspect, keys, bench, config, version)
+COMMANDS = (serve, ask, chat, models, pull, doctor, inspect, keys, bench, config, version)
 
 
 def main() -> None:

@@ -7,15 +7,14 @@ weights take twice the memory, so they are chosen only where there is plenty.
 
 import logging
 import platform
-from pathlib import Path
 
 import torch
+
+from sightline.models.host_memory import free_memory
 
 logger = logging.getLogger(__name__)
 
 FP32_BYTES = 4
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_CGROUP_USE = Path("/sys/fs/cgroup/memory.current")
 _X86 = ("x86_64", "amd64")
 
 
@@ -40,17 +39,3 @@ def has_bfloat16_arithmetic() -> bool:
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     found = [getattr(torch.cpu, name) for name in checks if hasattr(torch.cpu, name)]
     return not found or any(check() for check in found)
-
-
-def free_memory() -> int:
-    """Return how many bytes of memory this process may still take; 0 where nobody can tell."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        kib = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):  # not Linux
-        return 0
-    try:
-        limit = int(_CGROUP_LIMIT.read_text()) - int(_CGROUP_USE.read_text())
-    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
-        return kib * 1024
-    return max(0, min(kib * 1024, limit))

@@ -1,0 +1,244 @@
+"""The facts that the checks judge, and how this machine is asked for them."""
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from sightline.cli.doctor.ports import PortOwner, owner_of
+
+TORCH_TIMEOUT_S = 60.0
+SMI_TIMEOUT_S = 10.0
+HUB_TIMEOUT_S = 3.0
+PROXY_TIMEOUT_S = 1.0
+HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    name: str
+    capability: tuple[int, int]
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Torch:
+    """What torch says of itself; `error` when it cannot even be imported."""
+
+    version: str = ""
+    cuda: str | None = None
+    hip: str | None = None
+    has_bfloat16: bool = True
+    gpus: tuple[Gpu, ...] = ()
+    architectures: tuple[str, ...] = ()
+    cuda_error: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """NVIDIA's driver; `holders` are the programs that hold memory, as `name (pid): n MiB`."""
+
+    version: str
+    gpus: tuple[str, ...]
+    holders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    free: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    folder: str
+    free: int
+    is_writable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubAnswer:
+    hub: str
+    url: str
+    seconds: float = 0.0
+    problem: str | None = None
+    is_offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """A question about a picture: what was answered, and which words belong into it."""
+
+    expected: tuple[str, ...] = ()
+    answer: str = ""
+    seconds: float = 0.0
+    problem: str | None = None
+
+
+def python_version() -> tuple[tuple[int, int, int], int]:
+    """Return the version, and the bits of an address."""
+    return sys.version_info[:3], 8 * struct.calcsize("P")
+
+
+def ask_torch() -> Torch:
+    """Ask in a process of its own: this one never imports torch."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "sightline.engine.probe"],
+            capture_output=True,
+            timeout=TORCH_TIMEOUT_S,
+            check=False,
+        )
+        facts: dict[str, Any] = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return Torch(error=f"no answer within {TORCH_TIMEOUT_S:g} s")
+    except ValueError:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        return Torch(error=lines[-1] if lines else f"ended with {done.returncode}")
+    if "error" in facts:
+        return Torch(error=facts["error"])
+    return Torch(
+        version=facts["version"],
+        cuda=facts["cuda"],
+        hip=facts["hip"],
+        has_bfloat16=facts["has_bfloat16"],
+        gpus=tuple(
+            Gpu(
+                name=gpu["name"],
+                capability=(gpu["capability"][0], gpu["capability"][1]),
+                free=gpu["free"],
+                total=gpu["total"],
+            )
+            for gpu in facts["gpus"]
+        ),
+        architectures=tuple(facts.get("architectures", ())),
+        cuda_error=facts.get("cuda_error"),
+    )
+
+
+def ask_driver() -> Driver | None:
+    """Return NVIDIA's driver, None when there is none."""
+    rows = _nvidia_smi("--query-gpu=driver_version,name")
+    if not rows:
+        return None
+    holders = _nvidia_smi("--query-compute-apps=process_name,pid,used_memory")
+    return Driver(
+        version=rows[0][0],
+        gpus=tuple(row[1] for row in rows if len(row) > 1),
+        holders=tuple(f"{row[0]} ({row[1]}): {row[2]} MiB" for row in holders if len(row) == 3),
+    )
+
+
+def _nvidia_smi(query: str) -> list[list[str]]:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    try:
+        done = subprocess.run(
+            [program, query, "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=SMI_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    if done.returncode != 0:
+        return []
+    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line]
+
+
+def ask_memory() -> Memory:
+    from sightline.models.host_memory import free_memory, total_memory
+
+    return Memory(free=free_memory(), total=total_memory())
+
+
+def ask_disk(folder: Path) -> Disk:
+    """Look at the disk that `folder` is on, or will be."""
+    nearest = folder
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    return Disk(
+        folder=str(folder),
+        free=shutil.disk_usage(nearest).free,
+        is_writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
+    )
+
+
+def ask_hubs(endpoints: dict[str, str], *, is_offline: bool) -> list[HubAnswer]:
+    """Knock at both at the same time."""
+    urls = HUB_HOMES | endpoints
+    if is_offline:
+        return [HubAnswer(hub=hub, url=url, is_offline=True) for hub, url in urls.items()]
+    with ThreadPoolExecutor(len(urls)) as pool:
+        return list(pool.map(lambda pair: _knock(*pair), urls.items()))
+
+
+def _knock(hub: str, url: str) -> HubAnswer:
+    import httpx2
+
+    began = time.monotonic()
+    try:
+        with httpx2.Client(timeout=HUB_TIMEOUT_S, follow_redirects=False) as client:
+            status = client.head(url).status_code
+    except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return HubAnswer(hub=hub, url=url, problem=reason or type(error).__name__)
+    problem = f"status {status}" if status >= 500 else None
+    return HubAnswer(hub=hub, url=url, seconds=time.monotonic() - began, problem=problem)
+
+
+def dead_proxies(proxies: dict[str, str]) -> list[str]:
+    """Return the names of the variables whose proxy takes no connection."""
+    servers = {name: url for name, url in proxies.items() if name.upper() != "NO_PROXY"}
+    if not servers:
+        return []
+    with ThreadPoolExecutor(len(servers)) as pool:
+        alive = list(pool.map(_takes_connections, servers.values()))
+    return [name for name, is_alive in zip(servers, alive, strict=True) if not is_alive]
+
+
+def _takes_connections(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port or (1080 if parts.scheme.startswith("socks") else 80)
+        with socket.create_connection((parts.hostname or "", port), PROXY_TIMEOUT_S):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def ask_port(host: str, port: int) -> PortOwner | None:
+    """Return who listens there, None when the port is free."""
+    if port == 0:
+        return None
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(address, family=family):
+            return None
+    except OSError:
+        return owner_of(port)
+
+
+def file_limit() -> int | None:
+    """Return how many files this process may open, None for any number."""
+    try:
+        import resource
+    except ImportError:  # pragma: no cover -- Windows has no such limit
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,38 @@
+"""The bundled model is asked about a picture, through the whole server and its engine process."""
+
+import time
+from dataclasses import replace
+
+from sightline.cli.doctor.machine import SelfTest
+from sightline.client.errors import ClientError
+from sightline.core.errors import SightlineError
+from sightline.settings import Settings, resolve
+
+QUESTION = "What is this?"
+EXPECTED = ("red", "circle")
+
+
+def ask_bundled_model(settings: Settings) -> SelfTest:
+    """Return the answer to a question whose answer is known."""
+    from sightline.assembly import server_in_thread
+    from sightline.cli.serve import EXAMPLE_PICTURE
+    from sightline.client.chat import Client
+    from sightline.client.wire import image_part, text_part
+
+    plain = resolve(environ={})
+    chosen = replace(plain, model=replace(plain.model, device=settings.model.device))
+    content = [image_part(EXAMPLE_PICTURE), text_part(QUESTION)]
+    began = time.monotonic()
+    try:
+        with (
+            server_in_thread(chosen) as server,
+            Client(server.url, api_key=server.api_key) as client,
+        ):
+            chunks = client.stream(
+                [{"role": "user", "content": content}], model=server.model_id, temperature=0
+            )
+            answer = "".join(chunk.text for chunk in chunks)
+            seconds = time.monotonic() - began
+    except (SightlineError, ClientError) as error:
+        return SelfTest(expected=EXPECTED, problem=str(error).replace("\n", " "))
+    return SelfTest(expected=EXPECTED, answer=answer.strip(), seconds=seconds)

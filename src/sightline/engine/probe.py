@@ -1,0 +1,49 @@
+"""What torch sees on this machine, as one JSON object: `python -m sightline.engine.probe`.
+
+It runs in a process of its own: a torch that does not fit the machine may end that process.
+"""
+
+import json
+import sys
+from typing import Any
+
+
+def probe() -> dict[str, Any]:
+    """Return the facts that `sightline doctor` judges."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    from sightline.models.cpu_numbers import has_bfloat16_arithmetic
+
+    return {
+        "version": torch.__version__,
+        "cuda": torch.version.cuda,
+        "hip": getattr(torch.version, "hip", None),
+        "has_bfloat16": has_bfloat16_arithmetic(),
+        "num_threads": torch.get_num_threads(),
+        **_cuda(torch),
+    }
+
+
+def _cuda(torch: Any) -> dict[str, Any]:
+    try:
+        if not torch.cuda.is_available():
+            if torch.version.cuda:
+                torch.cuda.init()  # says why
+            return {"gpus": []}
+        gpus = [_gpu(torch, index) for index in range(torch.cuda.device_count())]
+        return {"gpus": gpus, "architectures": torch.cuda.get_arch_list()}
+    except (RuntimeError, AssertionError) as error:
+        return {"gpus": [], "cuda_error": (str(error).splitlines() or ["?"])[0]}
+
+
+def _gpu(torch: Any, index: int) -> dict[str, Any]:
+    free, total = torch.cuda.mem_get_info(index)
+    major, minor = torch.cuda.get_device_capability(index)
+    name = torch.cuda.get_device_name(index)
+    return {"name": name, "capability": [major, minor], "free": free, "total": total}
+
+
+if __name__ == "__main__":
+    json.dump(probe(), sys.stdout)

@@ -1,0 +1,116 @@
+"""`sightline doctor` on this machine, and on one where something is wrong."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from stand_in_hub import stand_in_hub
+
+from sightline.cli.doctor import machine
+from sightline.cli.doctor.ports import owner_of
+
+
+def level_of(report: dict, check: str) -> list[str]:
+    return [row["level"] for row in report["checks"] if row["check"] == check]
+
+
+@pytest.mark.live
+def test_a_healthy_machine_passes_with_its_self_test(sightline):
+    with stand_in_hub({}) as hub:
+        done = sightline(
+            "doctor", "--json", "--port", "0", HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url
+        )
+    assert done.status == 0, done.out + done.err
+    report = json.loads(done.out)
+    assert report["healthy"]
+    assert level_of(report, "self_test") == ["ok"]
+    assert level_of(report, "hub") == ["ok", "ok"]
+    [test] = [row for row in report["checks"] if row["check"] == "self_test"]
+    assert "red circle" in test["values"]["answer"]
+
+
+@pytest.mark.live
+def test_what_is_broken_is_told_with_its_remedy_and_status_1(sightline):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = sightline("doctor", "--no-self-test", "--offline", "--port", port)
+        told = sightline(
+            "--lang", "zh", "doctor", "--no-self-test", "--offline", "--port", port, "--json"
+        )
+    assert done.status == told.status == 1
+    lines = done.out.splitlines()
+    [at] = [i for i, line in enumerate(lines) if line.startswith("BROKEN   port")]
+    assert f"sightline serve --port {int(port) + 1}" in lines[at + 1]
+    assert lines[-1].startswith("Something is broken")
+    report = json.loads(told.out)
+    assert not report["healthy"]
+    assert level_of(report, "port") == ["broken"]
+    assert any("已被" in row["message"] for row in report["checks"])
+
+
+def test_who_listens_on_a_port_is_known():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        owner = owner_of(listener.getsockname()[1])
+    assert owner.pid is not None
+    assert "pytest" in (owner.command or "")
+
+
+def test_a_free_port_is_free():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert machine.ask_port("127.0.0.1", port) is not None
+    assert machine.ask_port("127.0.0.1", port) is None
+    assert machine.ask_port("192.0.2.1", 8888) is not None
+
+
+def test_hubs_are_knocked_at_and_offline_they_are_not():
+    with stand_in_hub({}) as hub:
+        homes = {"huggingface": hub.url, "modelscope": "http://127.0.0.1:1"}
+        first, second = machine.ask_hubs(homes, is_offline=False)
+        assert (first.problem, second.hub) == (None, "modelscope")
+        assert second.problem
+        assert all(answer.is_offline for answer in machine.ask_hubs(homes, is_offline=True))
+
+
+def test_a_proxy_that_takes_no_connection_is_dead():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        alive = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        proxies = {"HTTP_PROXY": alive, "ALL_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
+        assert machine.dead_proxies(proxies) == ["ALL_PROXY"]
+
+
+def test_a_torch_that_ends_its_process_is_told(monkeypatch):
+    def run(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.CompletedProcess([], -11, b"", b"Illegal instruction\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert machine.ask_torch().error == "Illegal instruction"
+
+
+def test_nvidia_smi_is_read(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\ncase $1 in\n"
+        '--query-gpu*) echo "560.35.03, NVIDIA H200";;\n'
+        '*) echo "python, 4242, 20480";;\nesac\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert machine.ask_driver() == machine.Driver(
+        version="560.35.03", gpus=("NVIDIA H200",), holders=("python (4242): 20480 MiB",)
+    )
+    program.write_text("#!/bin/sh\nexit 9\n")
+    assert machine.ask_driver() is None
+
+
+def test_the_examination_itself_never_loads_torch():
+    script = (
+        "import sys\n"
+        "from sightline.cli.doctor.examination import examine\n"
+        "from sightline.settings import resolve\n"
+        "found = list(examine(resolve({'offline': True, 'port': 0}), self_test=False))\n"
+        "assert len(found) > 10 and 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)

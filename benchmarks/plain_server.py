@@ -5,8 +5,8 @@
 
 It blocks inside an async handler, so it answers one request at a time and does not stream. Three
 things are better than in such tutorials, because a measurement needs them: `usage` is filled in,
-images come as data URLs, and the chat template sees every message. Needs transformers beside what
-sightline installs, and torchvision for Qwen2-VL.
+images come as data URLs, and the chat template sees every message. Needs fastapi and
+transformers beside what sightline installs, and torchvision for Qwen2-VL.
 """
 
 import argparse

@@ -7,7 +7,7 @@ import pytest
 from sightline.cli import catalogue
 from sightline.settings import rows
 
-HEAVY = ("torch", "transformers", "fastapi", "pydantic", "httpx2", "numpy", "PIL", "uvicorn")
+HEAVY = ("torch", "transformers", "starlette", "pydantic", "httpx2", "numpy", "PIL", "uvicorn")
 COMMANDS = ("serve", "ask", "chat", "models", "keys", "config", "version")
 
 

@@ -20,9 +20,9 @@ def content(url: str, question: str = QUESTION) -> list[dict[str, object]]:
 
 
 def test_the_server_is_ready_within_seconds(demo: Served):
-    print(f"ready after {demo.ready_s:.1f} s")
-    # 5 s on two idle cores; tests share theirs.
-    assert demo.ready_s <= 15
+    print(f"ready after {demo.ready_s:.1f} s, {demo.starved_s:.1f} s of them without a core")
+    # 5 s on two idle cores; tests share theirs, and what others take is not ours.
+    assert demo.ready_s - demo.starved_s <= 15
 
 
 def test_the_blog_script_gets_a_right_chinese_answer(demo: Served, picture_url: str):

@@ -27,6 +27,7 @@ class Served:
     url: str
     ready_s: float
     log: list[str] = field(default_factory=list)
+    starved_s: float = 0.0  # of `ready_s`, waiting for a core
 
     @property
     def pid(self) -> int:
@@ -97,7 +98,9 @@ def serving(folder: Path, *arguments: str, **further: str) -> Iterator[Served]:
         is_ready.wait(PATIENCE_S)
         found = READY.search("".join(log))
         assert found, "".join(log)
-        yield Served(process, found[2], float(found[1]), log)
+        pids = [process.pid, *children(process.pid)]
+        starved_s = sum(starved_seconds(pid) for pid in pids)
+        yield Served(process, found[2], float(found[1]), log, starved_s)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -129,6 +132,14 @@ def children(pid: int) -> list[int]:
 
 def command_of(pid: int) -> str:
     return _ps(pid, "command=")
+
+
+def starved_seconds(pid: int) -> float:
+    """How long the main thread of a process could have run and had no core; 0 if unknown."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def resident_mib(pid: int) -> float:

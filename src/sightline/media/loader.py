@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from blake3 import blake3
+
 from sightline.core.chat import ImagePart
 from sightline.core.errors import RequestError
 from sightline.core.held_bytes import HeldBytes
@@ -130,19 +132,17 @@ class MediaLoader:
         another `cache_salt` nothing decoded earlier is used. Cancelling leaves nothing running.
         """
         self._require_few(parts)
-        first_parts: dict[str, ImagePart] = {}
-        for part in parts:
-            first_parts.setdefault(part.source, part)
-        sources = {part.source: self._parse(part) for part in first_parts.values()}
+        first_parts = _by_name(parts)
+        sources = {name: self._parse(part) for name, part in first_parts.items()}
         with self._held_bytes.lease() as held:
             request = _Request(cache_salt, Allowance(self.limits, held), fetched)
             images = await _all(
                 {
-                    source: self._load_part(part, sources[source], policy, request)
-                    for source, part in first_parts.items()
+                    name: self._load_part(part, sources[name], policy, request)
+                    for name, part in first_parts.items()
                 }
             )
-        return [images[part.source] for part in parts]
+        return [images[_name(part)] for part in parts]
 
     @asynccontextmanager
     async def fetch(self, parts: Sequence[ImagePart]) -> AsyncIterator["Fetched"]:
@@ -151,21 +151,19 @@ class MediaLoader:
         Raises as `load` does; a picture whose header does not tell its size is refused.
         """
         self._require_few(parts)
-        first_parts: dict[str, ImagePart] = {}
-        for part in parts:
-            first_parts.setdefault(part.source, part)
-        sources = {text: self._parse(part) for text, part in first_parts.items()}
+        first_parts = _by_name(parts)
+        sources = {name: self._parse(part) for name, part in first_parts.items()}
         with self._held_bytes.lease() as held:
             request = _Request(b"", Allowance(self.limits, held), None)
             read = await _all(
                 {
-                    text: self._measured(part, sources[text], request)
-                    for text, part in first_parts.items()
+                    name: self._measured(part, sources[name], request)
+                    for name, part in first_parts.items()
                 }
             )
             yield Fetched(
-                data={text: data for text, (data, _) in read.items()},
-                sizes=tuple(read[part.source][1] for part in parts),
+                data={name: data for name, (data, _) in read.items()},
+                sizes=tuple(read[_name(part)][1] for part in parts),
             )
 
     def _require_few(self, parts: Sequence[ImagePart]) -> None:
@@ -177,7 +175,8 @@ class MediaLoader:
         self, part: ImagePart, source: Source, request: "_Request"
     ) -> tuple[bytes, tuple[int, int]]:
         try:
-            data = await self._read(source, part, request)
+            num_bytes, read = await self._reader(source, part, request)
+            data = await self._compute(num_bytes, read)
             size = self._check_head(data)
             if size is None or min(size) < 1:
                 raise refusals.damaged()
@@ -198,28 +197,41 @@ class MediaLoader:
         self, part: ImagePart, source: Source, policy: ImagePolicy, request: "_Request"
     ) -> Image:
         try:
-            data = await self._read(source, part, request)
-            self._check_head(data)
-            return await self._image(data, policy, request)
+            num_bytes, read = await self._reader(source, part, request)
+            data, key = await self._compute(
+                num_bytes, self._identified, read, policy, request.cache_salt
+            )
+            return await self._image(data, key, policy, request)
         except RequestError as error:
             raise _blame(error, part) from None
 
-    async def _read(self, source: Source, part: ImagePart, request: "_Request") -> bytes:
+    async def _reader(
+        self, source: Source, part: ImagePart, request: "_Request"
+    ) -> tuple[int, Callable[[], bytes]]:
+        """Return how large the encoded picture is, about, and what makes it, in any thread."""
         if request.fetched is not None:
-            return request.fetched.data[part.source]
+            data = request.fetched.data[_name(part)]
+            return len(data), lambda: data
         match source:
             case UrlSource(url):
                 began = time.monotonic()
                 data = await self._fetcher.fetch(url, request.allowance)
                 if self._meter is not None:
                     self._meter.fetched(time.monotonic() - began, len(data))
-                return data
             case Base64Source(text, start):
-                size = len(text) - start
-                return await self._compute(size, _decode_base64_from, text, start, self.limits)
+                return len(text), lambda: decode_base64(text[start:], self.limits)
             case FileSource(path):
                 assert self._root is not None  # or `_parse` would have refused
-                return await self._in_thread(self._root.read, path, self.limits)
+                data = await self._in_thread(self._root.read, path, self.limits)
+        return len(data), lambda: data
+
+    def _identified(
+        self, read: Callable[[], bytes], policy: ImagePolicy, cache_salt: bytes
+    ) -> tuple[bytes, bytes]:
+        """Return an encoded picture that passed the first checks, and its key in the cache."""
+        data = read()
+        self._check_head(data)
+        return data, _cache_key(data, policy, cache_salt)
 
     def _check_head(self, data: bytes) -> tuple[int, int] | None:
         """Refuse what can be refused without a decoder: other kinds of data, sizes over a limit.
@@ -232,8 +244,9 @@ class MediaLoader:
             raise error
         return size
 
-    async def _image(self, data: bytes, policy: ImagePolicy, request: "_Request") -> Image:
-        key = await self._compute(len(data), _cache_key, data, policy, request.cache_salt)
+    async def _image(
+        self, data: bytes, key: bytes, policy: ImagePolicy, request: "_Request"
+    ) -> Image:
         async with request.locks.setdefault(key, asyncio.Lock()):
             image = request.images.get(key) or self._cache.get(key)
             if self._meter is not None:
@@ -274,9 +287,9 @@ class MediaLoader:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Encoded pictures by source, and what their headers say: (width, height) of every part."""
+    """Encoded pictures by name, and what their headers say: (width, height) of every part."""
 
-    data: Mapping[str, bytes] = field(repr=False)
+    data: Mapping[str | int, bytes] = field(repr=False)
     sizes: tuple[tuple[int, int], ...]
 
 
@@ -299,24 +312,31 @@ def image_digest(pixels: bytes, policy: ImagePolicy, width: int, height: int) ->
     """
     size = policy.target_size(width, height)
     head = struct.pack(">5I", PREPROCESSING_VERSION, *size, width, height)
-    return _sha256(head, pixels)
+    digest = hashlib.sha256(head)
+    digest.update(pixels)
+    return digest.digest()
 
 
 def _cache_key(data: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
     wanted = repr(policy).encode()
     head = struct.pack(">II", len(wanted), len(cache_salt)) + wanted + cache_salt
-    return _sha256(head, data)
+    return blake3(head + len(data).to_bytes(8, "big")).update(data).digest()
 
 
-def _sha256(*pieces: bytes) -> bytes:
-    digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(piece)
-    return digest.digest()
+def _by_name(parts: Sequence[ImagePart]) -> dict[str | int, ImagePart]:
+    """Return the first part of each name."""
+    firsts: dict[str | int, ImagePart] = {}
+    for part in parts:
+        firsts.setdefault(_name(part), part)
+    return firsts
 
 
-def _decode_base64_from(text: str, start: int, limits: Limits) -> bytes:
-    return decode_base64(text[start:], limits)
+def _name(part: ImagePart) -> str | int:
+    """Return what is equal for equal addresses; for data, what is this very string's alone.
+
+    To compare megabytes by their hash takes as long as decoding them.
+    """
+    return part.source if len(part.source) <= LARGE_BYTES else id(part.source)
 
 
 def _blame(error: RequestError, part: ImagePart) -> RequestError:

@@ -1,12 +1,11 @@
 """The HTTP application, put together. Starting and stopping what is behind it is not its job."""
 
-from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-import sightline
 from sightline.core.errors import RequestError, shorten
 from sightline.core.held_bytes import HeldBytes
 from sightline.server.anthropic.routes import anthropic_router
@@ -42,7 +41,7 @@ def create_app(
     options: ServerOptions | None = None,
     lifecycle: Lifecycle | None = None,
     site: Site | None = None,
-) -> FastAPI:
+) -> Starlette:
     """Return the app that serves `chat`. `lifecycle` is shared with the server that runs it.
 
     `site` are the pages for people; without them there is only the API.
@@ -61,13 +60,7 @@ def create_app(
     def is_open(path: str) -> bool:
         return path in OPEN_PATHS or (site is not None and site.is_open(path))
 
-    return FastAPI(
-        title="sightline",
-        version=sightline.__version__,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
+    app = Starlette(
         middleware=[
             Middleware(Envelope, metrics=chat.metrics, held_bytes=held_bytes, recent=recent),
             Middleware(CollapseSlashes),
@@ -98,6 +91,8 @@ def create_app(
             *(site_router(site).routes if site is not None else ()),
         ],
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:

@@ -39,7 +39,7 @@ def check_media_type(scope: Scope) -> None:
         )
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray:
+async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
     """Return the whole body, without a byte-order mark.
 
     Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`),
@@ -51,10 +51,20 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
-    body = bytearray()
+    pieces: list[bytes | bytearray] = []
+    size = 0
     held = context_of(scope).held_bytes
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + limits.body_timeout_s
+    deadline = asyncio.get_running_loop().time() + limits.body_timeout_s
+
+    def account(num_bytes: int) -> None:
+        nonlocal size
+        size += num_bytes
+        if size > limits.max_body_bytes:
+            raise _too_large(limits)
+        if held is not None:
+            held.take(num_bytes)
+        clock.reschedule(deadline + size / MIN_BYTES_PER_S)
+
     try:
         async with asyncio.timeout_at(deadline) as clock:
             while True:
@@ -62,22 +72,19 @@ async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytearray
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 piece = message.get("body", b"")
-                body += piece
-                if len(body) > limits.max_body_bytes:
-                    raise _too_large(limits)
-                if held is not None:
-                    held.take(len(piece))
+                pieces.append(piece)
+                account(len(piece))
                 if not message.get("more_body", False):
                     break
-                clock.reschedule(deadline + len(body) / MIN_BYTES_PER_S)
+                if (read_rest := scope.get("state", {}).get("read_rest")) is not None:
+                    pieces.append(await read_rest(account))
+                    break
     except TimeoutError:
         raise RequestError(
             f"Body is slower than 1 KiB/s for {limits.body_timeout_s:g} s.",
             code="request_timeout",
         ) from None
-    if body.startswith(BYTE_ORDER_MARK):
-        del body[: len(BYTE_ORDER_MARK)]
-    return body
+    return b"".join(pieces).removeprefix(BYTE_ORDER_MARK)
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -29,7 +29,7 @@ class Terms:
 
 
 async def read_call(
-    request: Request, options: ServerOptions, understand: Callable[[bytearray, Terms], T]
+    request: Request, options: ServerOptions, understand: Callable[[bytes, Terms], T]
 ) -> T:
     """Read the body and return what `understand` makes of it; large ones in a thread."""
     terms = Terms(

@@ -24,16 +24,14 @@ _OPEN_OBJECT, _OPEN_ARRAY = ord("{"), ord("[")
 _CLOSE_OBJECT, _CLOSE_ARRAY = ord("}"), ord("]")
 
 
-def invalid_json(
-    body: bytes | bytearray, position: int, what: str = "Body is not valid JSON"
-) -> RequestError:
+def invalid_json(body: bytes, position: int, what: str = "Body is not valid JSON") -> RequestError:
     """Return the error that points at byte `position` of `body`."""
     line = body.count(b"\n", 0, position) + 1
     column = position - body.rfind(b"\n", 0, position)
     return RequestError(f"{what} at line {line}, column {column}.", code="invalid_json")
 
 
-def check_shape(body: bytes | bytearray, max_depth: int, max_values: int) -> None:
+def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
     """Raise `RequestError` when `body` is too deep or ambiguous (`invalid_json`) or too rich.
 
     Too rich is `invalid_value`: more than `max_values` containers and separators.
@@ -74,7 +72,7 @@ def check_shape(body: bytes | bytearray, max_depth: int, max_values: int) -> Non
             raise RequestError(f"Body holds more than {max_values} values.", code="invalid_value")
 
 
-def _string_end(body: bytes | bytearray, position: int) -> int:
+def _string_end(body: bytes, position: int) -> int:
     """Return the position after the quote that ends the string whose text begins at `position`."""
     quote = body.find(b'"', position)
     if quote < 0:

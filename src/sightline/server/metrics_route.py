@@ -2,21 +2,21 @@
 
 import asyncio
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.core.engine import EngineStats
 from sightline.core.errors import SightlineError
 from sightline.server.contract import Chat
+from sightline.server.router import Router
 
 STATS_TIMEOUT_S = 2.0
 
 
-def metrics_router(chat: Chat) -> APIRouter:
-    router = APIRouter()
+def metrics_router(chat: Chat) -> Router:
+    router = Router()
 
-    @router.api_route("/metrics", methods=["GET", "HEAD"])
+    @router.get("/metrics")
     async def metrics(request: Request) -> Response:
         page, media_type = chat.metrics.render(
             request.headers.get("accept", ""), await engine_stats(chat), chat.queue_numbers

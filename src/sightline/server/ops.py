@@ -1,6 +1,6 @@
 """Health and version, open without a key. Ready means that an answer could start now."""
 
-from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 import sightline
@@ -8,32 +8,33 @@ from sightline.core.errors import Unavailable
 from sightline.server import ascii_json
 from sightline.server.contract import Chat
 from sightline.server.lifecycle import Lifecycle
+from sightline.server.router import Router
 
 
-def ops_router(chat: Chat, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def ops_router(chat: Chat, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
-    @router.api_route("/v1/health/live", methods=["GET", "HEAD"])
-    @router.api_route("/health/live", methods=["GET", "HEAD"])
-    async def live() -> Response:
+    @router.get("/v1/health/live")
+    @router.get("/health/live")
+    async def live(_: Request) -> Response:
         return _json({"status": "live"})
 
-    @router.api_route("/v1/health", methods=["GET", "HEAD"])
-    @router.api_route("/health", methods=["GET", "HEAD"])
-    @router.api_route("/v1/health/ready", methods=["GET", "HEAD"])
-    @router.api_route("/health/ready", methods=["GET", "HEAD"])
-    @router.api_route("/v1/ready", methods=["GET", "HEAD"])
-    @router.api_route("/ready", methods=["GET", "HEAD"])
-    async def ready() -> Response:
+    @router.get("/v1/health")
+    @router.get("/health")
+    @router.get("/v1/health/ready")
+    @router.get("/health/ready")
+    @router.get("/v1/ready")
+    @router.get("/ready")
+    async def ready(_: Request) -> Response:
         lifecycle.refuse_when_draining()
         model = chat.model  # raises while the model is loaded for the first time
         if not chat.is_ready:
             raise Unavailable("The engine is being restarted.", code="engine_restarting")
         return _json({"status": "ready", "model": model.id})
 
-    @router.api_route("/v1/version", methods=["GET", "HEAD"])
-    @router.api_route("/version", methods=["GET", "HEAD"])
-    async def version() -> Response:
+    @router.get("/v1/version")
+    @router.get("/version")
+    async def version(_: Request) -> Response:
         return _json({"name": "sightline", "version": sightline.__version__})
 
     return router

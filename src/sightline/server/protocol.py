@@ -9,6 +9,7 @@ import asyncio
 import http
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -23,7 +24,9 @@ from sightline.core.limits import KIB, Limits
 from sightline.server.access_log import log_access
 from sightline.server.context import new_request_id
 from sightline.server.error_map import error_reply
+from sightline.server.hangup import ClientGone
 from sightline.server.outlet import LINGER_S, Outlet
+from sightline.server.straight_body import LEAST_BYTES, StraightBody
 from sightline.server.strict_http import StrictConnection, malformed
 
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
@@ -51,6 +54,7 @@ class GuardedProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.conn: StrictConnection = StrictConnection(self.limits)
         self._backlog: deque[bytes] = deque()
+        self._straight: StraightBody | None = None
         self._is_refused = False
         self._head_clock: asyncio.TimerHandle | None = None
         self._head_has_begun = False
@@ -80,13 +84,16 @@ class GuardedProtocol(H11Protocol):
         self._stop_rest_clock()
         self._unset_keepalive_if_required()
         self._backlog.clear()
+        self._end_straight()
         self.transport.release()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._is_refused or self.transport.is_closing():
             return
-        if self._backlog or (len(data) > MAX_SLICE_BYTES and self._is_chunked()):
+        if self._straight is not None:
+            self._feed_straight(self._straight, data)
+        elif self._backlog or (len(data) > MAX_SLICE_BYTES and self._is_chunked()):
             if not self._backlog:
                 self.loop.call_soon(self._feed_backlog)
             self._backlog.extend(
@@ -100,6 +107,8 @@ class GuardedProtocol(H11Protocol):
     def handle_events(self) -> None:
         if not self._is_refused:
             super().handle_events()
+            if self.cycle is not None and self.conn.num_missing >= LEAST_BYTES:
+                self.cycle.scope["state"]["read_rest"] = self.read_rest
             self._watch_rest()
             self._watch_head()
 
@@ -126,6 +135,43 @@ class GuardedProtocol(H11Protocol):
 
     def _should_upgrade(self) -> bool:
         return False  # an offer to speak something else may be left unanswered
+
+    async def read_rest(self, on_piece: Callable[[int], None]) -> bytearray:
+        """Return what is missing of a body of known length, past uvicorn's flow control.
+
+        `on_piece` is told of every piece, and may raise. Raises `ClientGone`.
+        """
+        assert self.cycle is not None
+        if self.transport.is_closing():
+            raise ClientGone
+        first, self.cycle.body = bytes(self.cycle.body), bytearray()
+        straight = StraightBody(first, self.conn.num_missing, on_piece)
+        self._straight = straight
+        unread = b"".join(self._backlog)
+        self._backlog.clear()
+        if unread:
+            self._feed_straight(straight, unread)
+        self.flow.resume_reading()
+        self.transport.resume_reading()
+        try:
+            return await straight.wait()
+        finally:
+            self._straight = None
+
+    def _feed_straight(self, straight: StraightBody, data: bytes) -> None:
+        rest = straight.feed(data)
+        self.conn.num_missing = straight.missing
+        if straight.missing:
+            return
+        self._straight = None
+        if rest:
+            self._feed(rest)
+        else:
+            self.handle_events()
+
+    def _end_straight(self) -> None:
+        if self._straight is not None:
+            self._straight.end(ClientGone())
 
     def _feed(self, data: bytes) -> None:
         super().data_received(data)
@@ -220,6 +266,7 @@ class GuardedProtocol(H11Protocol):
         if is_midway:
             cycle.disconnected = True
             cycle.message_event.set()
+            self._end_straight()
         self._log_refusal(error, request_id)
 
     def _reply_bytes(self, error: SightlineError, request_id: str) -> bytes:

@@ -2,29 +2,30 @@
 
 import time
 
-from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.server import ascii_json
 from sightline.server.contract import Chat
 from sightline.server.openai.convert import model_object
+from sightline.server.router import Router
 
 
-def models_router(chat: Chat) -> APIRouter:
-    router = APIRouter()
+def models_router(chat: Chat) -> Router:
+    router = Router()
     created = int(time.time())
 
-    @router.api_route("/v1/models", methods=["GET", "HEAD"])
-    @router.api_route("/models", methods=["GET", "HEAD"])
-    async def list_models() -> Response:
+    @router.get("/v1/models")
+    @router.get("/models")
+    async def list_models(_: Request) -> Response:
         listed = {"object": "list", "data": [model_object(chat.model, created)]}
         return Response(ascii_json.encode(listed), media_type="application/json")
 
-    @router.api_route("/v1/models/{name:path}", methods=["GET", "HEAD"])
-    @router.api_route("/models/{name:path}", methods=["GET", "HEAD"])
-    async def retrieve_model(name: str) -> Response:
+    @router.get("/v1/models/{name:path}")
+    @router.get("/models/{name:path}")
+    async def retrieve_model(request: Request) -> Response:
         model = chat.model
-        model.require_name(name)
+        model.require_name(request.path_params["name"])
         return Response(
             ascii_json.encode(model_object(model, created)), media_type="application/json"
         )

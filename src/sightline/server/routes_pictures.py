@@ -3,7 +3,6 @@
 import asyncio
 import base64
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -19,10 +18,11 @@ from sightline.server.lifecycle import Lifecycle
 from sightline.server.openai.convert import image_object
 from sightline.server.openai.routes import read_chat
 from sightline.server.options import ServerOptions
+from sightline.server.router import Router
 
 
-def pictures_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def pictures_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/pictures/preview")
     @router.post("/pictures/preview")

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.core.errors import RequestError, shorten
 from sightline.server.context import context_of, header_values
+from sightline.server.router import Router
 
 
 class SiteFile(Protocol):
@@ -33,8 +33,8 @@ class Site(Protocol):
     def is_open(self, path: str) -> bool: ...
 
 
-def site_router(site: Site) -> APIRouter:
-    router = APIRouter()
+def site_router(site: Site) -> Router:
+    router = Router()
 
     async def page(request: Request) -> Response:
         path = request.scope["path"]
@@ -48,7 +48,7 @@ def site_router(site: Site) -> APIRouter:
         return _response(request, file)
 
     for path in ("/", "/compare", "/docs", "/status", "/playground/{name:path}"):
-        router.add_api_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+        router.get(path)(page)
     return router
 
 

@@ -2,7 +2,6 @@
 
 import time
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,14 +13,15 @@ from sightline.server.context import context_of
 from sightline.server.contract import Chat
 from sightline.server.metrics_route import engine_stats
 from sightline.server.recent import RecentRequests
+from sightline.server.router import Router
 
 
-def status_router(chat: Chat, recent: RecentRequests) -> APIRouter:
-    router = APIRouter()
+def status_router(chat: Chat, recent: RecentRequests) -> Router:
+    router = Router()
     started = time.monotonic()
 
-    @router.api_route("/v1/server/status", methods=["GET", "HEAD"])
-    @router.api_route("/server/status", methods=["GET", "HEAD"])
+    @router.get("/v1/server/status")
+    @router.get("/server/status")
     async def status(request: Request) -> Response:
         context_of(request.scope).is_quiet = True
         queue = chat.queue_numbers
@@ -38,8 +38,8 @@ def status_router(chat: Chat, recent: RecentRequests) -> APIRouter:
             }
         )
 
-    @router.api_route("/v1/server/requests", methods=["GET", "HEAD"])
-    @router.api_route("/server/requests", methods=["GET", "HEAD"])
+    @router.get("/v1/server/requests")
+    @router.get("/server/requests")
     async def requests(request: Request) -> Response:
         context = context_of(request.scope)
         context.is_quiet = True

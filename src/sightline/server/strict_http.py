@@ -9,6 +9,7 @@ are; `refusal` says what to answer.
 import re
 
 import h11
+from h11._readers import ContentLengthReader
 from h11._writers import ChunkedWriter
 
 from sightline.core.errors import RequestError, SightlineError, Unavailable
@@ -60,6 +61,18 @@ class StrictConnection(h11.Connection):
         ):
             return b"%x\r\n%b\r\n" % (len(event.data), event.data) if event.data else b""
         return super().send(event)
+
+    @property
+    def num_missing(self) -> int:
+        """How many bytes of a body of known length have not been seen; 0 for other bodies."""
+        reader = self._reader
+        return reader._remaining if isinstance(reader, ContentLengthReader) else 0
+
+    @num_missing.setter
+    def num_missing(self, num_bytes: int) -> None:
+        """Skip bytes of the body that were taken past this parser."""
+        assert isinstance(self._reader, ContentLengthReader)
+        self._reader._remaining = num_bytes
 
     def _next_body_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super().next_event()

@@ -22,7 +22,7 @@ from sightline.service.request_log import Facts
 from sightline.service.strict_mode import refuse_warnings
 
 
-def parse_body(model: type[AnyBody], body: bytes | bytearray, terms: Terms) -> AnyBody:
+def parse_body(model: type[AnyBody], body: bytes, terms: Terms) -> AnyBody:
     """Return the typed request. Raises `RequestError` with the path of what is wrong."""
     check_shape(body, terms.limits.max_json_depth, terms.limits.max_json_values)
     try:

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.options import ServerOptions
+from sightline.server.router import Router
 from sightline.server.sse import EventStream, StreamForm, named_block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import whole_answer
@@ -27,8 +27,8 @@ from sightline.server.whole_answer import whole_answer
 PATH = "/v1/messages"
 
 
-def anthropic_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def anthropic_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/messages")
     @router.post("/messages")
@@ -66,7 +66,7 @@ def anthropic_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
     return router
 
 
-def _understand(body: bytearray, terms: Terms, *, counting: bool = False) -> AnthropicCall:
+def _understand(body: bytes, terms: Terms, *, counting: bool = False) -> AnthropicCall:
     return to_anthropic_call(
         parse_body(MessagesBody, body, terms),
         terms,
@@ -75,7 +75,7 @@ def _understand(body: bytearray, terms: Terms, *, counting: bool = False) -> Ant
     )
 
 
-def _understand_count(body: bytearray, terms: Terms) -> AnthropicCall:
+def _understand_count(body: bytes, terms: Terms) -> AnthropicCall:
     return _understand(body, terms, counting=True)
 
 

@@ -6,7 +6,6 @@ import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,14 +26,15 @@ from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.openai.convert import system_fingerprint
 from sightline.server.options import ServerOptions
+from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import side_by_side, whole_answer
 from sightline.service.request_log import Facts
 
 
-def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/completions")
     @router.post("/completions")
@@ -68,7 +68,7 @@ def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle)
     return router
 
 
-def _understand(body: bytearray, terms: Terms) -> CompletionCall:
+def _understand(body: bytes, terms: Terms) -> CompletionCall:
     return to_completion_call(
         parse_body(CompletionBody, body, terms), terms, completion_id=f"cmpl-{uuid.uuid4().hex}"
     )

@@ -7,7 +7,6 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -38,32 +37,33 @@ from sightline.server.ollama.schema import OllamaChatBody, OllamaGenerateBody, O
 from sightline.server.openai.convert import ChatCall
 from sightline.server.openai.schema import missing_parameter
 from sightline.server.options import ServerOptions
+from sightline.server.router import Router
 from sightline.server.sse import EventStream, StreamForm
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import ChoiceParts, whole_answer
 
-Understand = Callable[[bytearray, Terms, Collection[str]], OllamaCall]
+Understand = Callable[[bytes, Terms, Collection[str]], OllamaCall]
 
 
-def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
     since = datetime.now(UTC)
 
-    @router.api_route("/api/version", methods=["GET", "HEAD"])
-    async def version() -> Response:
+    @router.get("/api/version")
+    async def version(_: Request) -> Response:
         return _json({"version": OLLAMA_VERSION})
 
-    @router.api_route("/api/tags", methods=["GET", "HEAD"])
-    async def list_models() -> Response:
+    @router.get("/api/tags")
+    async def list_models(_: Request) -> Response:
         return _json(tags_object(chat.model, since))
 
-    @router.api_route("/api/ps", methods=["GET", "HEAD"])
-    async def list_running() -> Response:
+    @router.get("/api/ps")
+    async def list_running(_: Request) -> Response:
         return _json(running_object(chat.model, since))
 
     @router.post("/api/show")
     async def show(request: Request) -> Response:
-        def understand(body: bytearray, terms: Terms) -> OllamaShowBody:
+        def understand(body: bytes, terms: Terms) -> OllamaShowBody:
             return parse_body(OllamaShowBody, body, terms)
 
         model = chat.model
@@ -109,12 +109,12 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> A
     return router
 
 
-def _understand_chat(body: bytearray, terms: Terms, known: Collection[str]) -> OllamaCall:
+def _understand_chat(body: bytes, terms: Terms, known: Collection[str]) -> OllamaCall:
     parsed = parse_body(OllamaChatBody, body, terms)
     return to_ollama_chat(parsed, terms, known=known, request_id=_new_id())
 
 
-def _understand_generate(body: bytearray, terms: Terms, known: Collection[str]) -> OllamaCall:
+def _understand_generate(body: bytes, terms: Terms, known: Collection[str]) -> OllamaCall:
     parsed = parse_body(OllamaGenerateBody, body, terms)
     return to_ollama_generate(parsed, terms, known=known, request_id=_new_id())
 

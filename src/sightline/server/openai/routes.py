@@ -5,7 +5,6 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -26,13 +25,14 @@ from sightline.server.openai.convert import (
 )
 from sightline.server.openai.schema import parse_chat_body
 from sightline.server.options import ServerOptions
+from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.text_blocks import TextBlocks
 from sightline.server.whole_answer import whole_answer
 
 
-def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/chat/completions")
     @router.post("/chat/completions")
@@ -55,7 +55,7 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> API
     return router
 
 
-def read_chat(body: bytearray, terms: Terms) -> ChatCall:
+def read_chat(body: bytes, terms: Terms) -> ChatCall:
     return to_chat_call(
         parse_chat_body(body, terms.limits),
         request_id=f"chatcmpl-{uuid.uuid4().hex}",

@@ -106,7 +106,7 @@ class ChatBody(Body):
     sightline: SightlineBody | None = None
 
 
-def parse_chat_body(body: bytes | bytearray, limits: Limits) -> ChatBody:
+def parse_chat_body(body: bytes, limits: Limits) -> ChatBody:
     """Return the typed request. Raises `RequestError` with the path of what is wrong.
 
     Takes up to a tenth of a second for the largest bodies; safe to call in a thread.

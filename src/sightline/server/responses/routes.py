@@ -4,7 +4,6 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,13 +20,14 @@ from sightline.server.responses.answer import ResponseForm, final_status, new_id
 from sightline.server.responses.convert import ResponsesCall, to_responses_call
 from sightline.server.responses.events import ResponseEvents
 from sightline.server.responses.schema import ResponsesBody
+from sightline.server.router import Router
 from sightline.server.sse import EventStream, StreamForm, named_block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import whole_answer
 
 
-def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/responses")
     @router.post("/responses")
@@ -71,8 +71,8 @@ def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
         context.notices.extend(measure.notices)
         return _json({"object": "response.input_tokens", "input_tokens": measure.counts.total})
 
-    @router.api_route("/v1/responses/{name:path}", methods=["GET", "HEAD", "DELETE"])
-    @router.api_route("/responses/{name:path}", methods=["GET", "HEAD", "DELETE"])
+    @router.route("/v1/responses/{name:path}", "GET", "HEAD", "DELETE")
+    @router.route("/responses/{name:path}", "GET", "HEAD", "DELETE")
     async def find_response(request: Request) -> Response:
         name = shorten(request.path_params["name"])
         raise RequestError(f"No such response: '{name}'.", code="response_not_found")
@@ -80,7 +80,7 @@ def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
     return router
 
 
-def _understand(body: bytearray, terms: Terms) -> ResponsesCall:
+def _understand(body: bytes, terms: Terms) -> ResponsesCall:
     return to_responses_call(
         parse_body(ResponsesBody, body, terms), terms, request_id=new_id("resp")
     )

@@ -2,7 +2,6 @@
 
 import uuid
 
-from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,6 +14,7 @@ from sightline.server.openai.convert import count_object
 from sightline.server.openai.routes import read_chat
 from sightline.server.options import ServerOptions
 from sightline.server.renames import Renames
+from sightline.server.router import Router
 from sightline.server.tokens.convert import (
     DetokenizeCall,
     TokenizeCall,
@@ -29,8 +29,8 @@ from sightline.service.caller import current_caller
 _PROMPT = Renames({"messages": "prompt"})
 
 
-def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> APIRouter:
-    router = APIRouter()
+def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
+    router = Router()
 
     @router.post("/v1/chat/completions/input_tokens")
     @router.post("/chat/completions/input_tokens")
@@ -50,7 +50,7 @@ def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> A
         lifecycle.refuse_when_draining()
         model = chat.model
 
-        def understand(body: bytearray, terms: Terms) -> TokenizeCall:
+        def understand(body: bytes, terms: Terms) -> TokenizeCall:
             return to_tokenize_call(
                 parse_body(TokenizeBody, body, terms),
                 terms,
@@ -82,7 +82,7 @@ def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> A
         context = context_of(request.scope)
         lifecycle.refuse_when_draining()
 
-        def understand(body: bytearray, terms: Terms) -> DetokenizeCall:
+        def understand(body: bytes, terms: Terms) -> DetokenizeCall:
             return to_detokenize_call(parse_body(DetokenizeBody, body, terms), terms)
 
         call = await read_call(request, options, understand)

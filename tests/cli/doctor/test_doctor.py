@@ -8,12 +8,22 @@ import sys
 import pytest
 from stand_in_hub import stand_in_hub
 
-from sightline.cli.doctor import machine
+from sightline.cli.doctor import machine, self_test
 from sightline.cli.doctor.ports import owner_of
+from sightline.settings import resolve
 
 
 def level_of(report: dict, check: str) -> list[str]:
     return [row["level"] for row in report["checks"] if row["check"] == check]
+
+
+def test_whatever_breaks_in_the_self_test_is_a_finding(monkeypatch):
+    def broken(settings):
+        raise ModuleNotFoundError("No module named 'uvicorn'")
+
+    monkeypatch.setattr(self_test, "_ask", broken)
+    found = self_test.ask_bundled_model(resolve(environ={}))
+    assert found.problem == "ModuleNotFoundError: No module named 'uvicorn'"
 
 
 @pytest.mark.live

@@ -54,8 +54,9 @@ CLI = """\
 # Command line
 
 Messages are in Chinese or English, by locale or `--lang zh|en`. Exit status: 0 done; 1 the server
-refused or failed, or `doctor` found something broken; 2 wrong usage, or something cannot start; 3 the
-disk is too small for a download (what has come of it is kept); 130 interrupted.
+refused or failed, `doctor` found something broken, or what `fit` was asked about does not fit; 2
+wrong usage, or something cannot start; 3 the disk is too small for a download (what has come of it
+is kept); 130 interrupted.
 """
 
 TITLES = {"server": "Server", "model": "Model", "media": "Pictures", "client": "Client"}
@@ -145,7 +146,9 @@ def _type(row: Row) -> str:
         return " \\| ".join(f"`{choice}`" for choice in kinds)
     if typing.get_origin(kind) is Literal:
         return " \\| ".join(f"`{choice}`" for choice in typing.get_args(kind))
-    return {bool: "true or false", int: "whole number", str: "text", Path: "path"}[kind]
+    return {bool: "true or false", int: "whole number", float: "number", str: "text", Path: "path"}[
+        kind
+    ]
 
 
 def _default(row: Row) -> str:

@@ -124,6 +124,13 @@ class ModelSettings:
         "Memory for keys and values, in bytes or like 2GiB; unset: what suits the machine.",
         least=MIB,
     )
+    gpu_memory_utilization: float = _row(
+        0.9,
+        "Share of a GPU's memory that may be full, that of other programs included.",
+        least=0.05,
+        most=1,
+    )
+    force: bool = _row(False, "Load the model even if it does not seem to fit the memory.")
     max_num_seqs: int | None = _row(
         None, "Answers that are computed at once; unset: as many as `max_running`.", least=1
     )
@@ -336,6 +343,12 @@ def variables(*names: str, environ: Mapping[str, str] | None = None) -> dict[str
     return {name: environ[name] for name in spelled if environ.get(name)}
 
 
+def visible_gpus(environ: Mapping[str, str] | None = None) -> str | None:
+    """CUDA_VISIBLE_DEVICES: which GPUs CUDA shows, and in which order; None: all of them."""
+    environ = os.environ if environ is None else environ
+    return environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def default_key_file(environ: Mapping[str, str] | None = None) -> Path:
     """The file of keys when none is named; it need not exist."""
     environ = os.environ if environ is None else environ
@@ -454,6 +467,12 @@ def _converted(kind: Any, value: Any) -> Any:
     if isinstance(value, str):
         return value
     raise ValueError("a text")
+
+
+def parse_size(text: str) -> int | None:
+    """Return a size in bytes that was written like `24GB` or `512 MiB`; None if it is none."""
+    found = _size(text)
+    return int(found) if found.isdigit() else None
 
 
 def _size(text: str) -> str:

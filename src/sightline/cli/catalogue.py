@@ -301,6 +301,147 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{layers} layers x keys and values x {groups} heads x {head} numbers x bytes each.",
         "{layers} 层 x 键与值 x {groups} 个头 x {head} 个数 x 每个数的字节数。",
     ),
+    "fit.help": (
+        "Say whether a model fits this machine, before it is downloaded: weights, keys and values, "
+        "pictures, what is free and who holds the rest, and what to do if it does not fit.",
+        "在下载之前判断模型能否在本机运行：权重、键值缓存、图片、可用内存及其占用者；"
+        "放不下时给出办法。",
+    ),
+    "fit.int8": (
+        "With the language model's weights in int8.",
+        "语言模型的权重用 int8。",
+    ),
+    "fit.int4": (
+        "With the language model's weights in int4 and the tower's in int8.",
+        "语言模型的权重用 int4，视觉塔用 int8。",
+    ),
+    "fit.both": ("Give --int8 or --int4, not both.", "--int8 与 --int4 只能选一个。"),
+    "fit.context": (
+        "Tokens of a conversation, pictures and answer included (default: the model's longest).",
+        "一次对话的 token 数，含图片与回答（默认为模型的最大长度）。",
+    ),
+    "fit.concurrency": (
+        "Conversations of that length at the same time (default: 1).",
+        "同时进行的这种长度的对话数（默认 1）。",
+    ),
+    "fit.images": (
+        "Pictures that are encoded together (default: 1).",
+        "同时编码的图片数（默认 1）。",
+    ),
+    "fit.memory": (
+        "Plan for a device with this much free memory, like 24GB, instead of asking this machine.",
+        "按给定的可用内存（如 24GB）规划，而不查询本机。",
+    ),
+    "fit.bad_memory": (
+        "--memory: {value!r} is not a size such as 24GB.",
+        "--memory：{value!r} 不是 24GB 这样的大小。",
+    ),
+    "fit.imagined": ("imagined", "假想"),
+    "fit.untold": (
+        "This machine does not tell how much memory is free; plan with --memory 16GB.",
+        "本机无法得知可用内存；请用 --memory 16GB 这样的写法规划。",
+    ),
+    "fit.vision": ("vision", "视觉"),
+    "fit.title": ("{model} in {format} on {device}", "{model}，{format}，设备 {device}"),
+    "fit.weights": ("Weights", "权重"),
+    "fit.parameters": ("{number} parameters", "{number} 个参数"),
+    "fit.kv": ("Keys and values", "键值缓存"),
+    "fit.kv_sum": (
+        "{context} tokens x {number} at once x {token}",
+        "{context} 个 token x 同时 {number} 路 x {token}",
+    ),
+    "fit.picture": ("of which a picture", "其中一张图片"),
+    "fit.picture_sum": ("{tokens} tokens x {token}", "{tokens} 个 token x {token}"),
+    "fit.cache": ("Embeddings of pictures", "图片嵌入"),
+    "fit.cache_sum": ("remembered for further questions", "为后续提问保留"),
+    "fit.work": ("Work of a step", "计算所需"),
+    "fit.work_images": ("encoding {number} at once, estimated", "同时编码 {number} 张图片，估计值"),
+    "fit.work_tokens": ("{number} tokens, estimated", "{number} 个 token，估计值"),
+    "fit.program": ("The program itself", "程序本身"),
+    "fit.loading": ("More while loading", "加载时额外"),
+    "fit.loading_sum": ("one tensor on its way", "一个正在读取的张量"),
+    "fit.needed": ("Needed", "共需"),
+    "fit.available": ("Can be taken", "可用"),
+    "fit.free": ("{free} free of {total}", "空闲 {free}，总共 {total}"),
+    "fit.limit": ("The bound is the control group {limit}.", "受控制组 {limit} 限制。"),
+    "fit.holders": ("Memory is held by {holders}.", "占用内存的进程：{holders}。"),
+    "fit.yes": ("It fits; {spare} stay free.", "放得下，还剩 {spare}。"),
+    "fit.planned": (
+        "The server takes {size} for keys and values: {tokens} tokens, {contexts} full contexts.",
+        "服务会用 {size} 作键值缓存：{tokens} 个 token，{contexts} 个完整上下文。",
+    ),
+    "fit.run": ("Run it: {command}", "运行：{command}"),
+    "fit.shorter": (
+        "It fits with a shorter context: {context} tokens.",
+        "缩短上下文后放得下：{context} 个 token。",
+    ),
+    "fit.no": ("It does not fit: {missing} are missing.", "放不下：还差 {missing}。"),
+    "fit.over_total": (
+        "Why: the weights in {format} alone take {weights}; the device has {total} in all.",
+        "原因：仅 {format} 的权重就要 {weights}，而设备总共只有 {total}。",
+    ),
+    "fit.over_free": (
+        "Why: the weights in {format} alone take {weights}, and {free} are free.",
+        "原因：仅 {format} 的权重就要 {weights}，而空闲只有 {free}。",
+    ),
+    "fit.cpu_without_bfloat16": (
+        "This processor does not compute in bfloat16: steps convert every weight and are slower "
+        "than in float32, which takes twice the memory.",
+        "该处理器不支持 bfloat16 运算：每一步都要转换权重，比 float32 慢；"
+        "但 float32 占用两倍内存。",
+    ),
+    "fit.gpu_without_bfloat16": (
+        "This GPU does not compute in bfloat16; use --dtype float16.",
+        "该 GPU 不支持 bfloat16 运算，请使用 --dtype float16。",
+    ),
+    "fit.nothing": (
+        "Nothing that is known fits; free some memory, or use a larger machine.",
+        "没有已知的模型放得下，请释放内存或换更大的机器。",
+    ),
+    "fit.best.this way": ("What fits: {command}", "可以这样运行：{command}"),
+    "fit.best.shorter context": (
+        "What fits: a shorter context, {command}",
+        "可行的办法：缩短上下文，{command}",
+    ),
+    "fit.best.fewer at once": (
+        "What fits: {concurrency} at once, {command}",
+        "可行的办法：同时 {concurrency} 路，{command}",
+    ),
+    "fit.best.other format": (
+        "What fits: {format} ({needed}), {command}",
+        "可行的办法：{format}（{needed}），{command}",
+    ),
+    "fit.best.other model": (
+        "What fits: another model ({format}, {needed}), {command}",
+        "可行的办法：换一个模型（{format}，{needed}），{command}",
+    ),
+    "fit.column.format": ("Format", "精度"),
+    "fit.column.weights": ("Weights", "权重"),
+    "fit.column.all": ("Needed", "共需"),
+    "fit.column.verdict": ("Fits", "能否放下"),
+    "fit.verdict.fits": ("yes", "能"),
+    "fit.verdict.shorter context": ("with {context} tokens", "{context} 个 token 时能"),
+    "fit.verdict.does not fit": ("no", "否"),
+    "fit.will_cut": (
+        "{model}: the memory holds {context} of {longest} tokens of context.",
+        "{model}：内存只够 {longest} 个 token 上下文中的 {context} 个。",
+    ),
+    "fit.forced": (
+        "{model} does not seem to fit; it is loaded all the same (--force).",
+        "{model} 看来放不下，仍按 --force 加载。",
+    ),
+    "fit.refused": (
+        "{model} in {format} needs {needed}, and {available} of {device} can be taken "
+        "({free} free). {best}. `sightline fit {model}` shows the arithmetic, --force loads it "
+        "all the same.",
+        "",
+    ),
+    "error.does_not_fit": (
+        "",
+        "{model}（{format}）需要 {needed}，而 {device} 可用 {available}（空闲 {free}）。{best}。"
+        "`sightline fit {model}` 显示计算过程，--force 强制加载。",
+    ),
+    "error.no_such_gpu": ("", "nvidia-smi 没有找到设备 {device}；本机的 GPU：{here}。"),
     "models.help": (
         "List the bundled model and the model folders on this machine.",
         "列出内置模型和本机上的模型目录。",
@@ -500,6 +641,8 @@ SETTINGS_ZH: dict[str, str] = {
     "max_model_len": "单次对话的最大 token 数，含图片与回答。",
     "threads": "引擎使用的 CPU 线程数；默认每核一个。",
     "kv_cache_memory": "键值缓存内存，字节数或 2GiB 这样的写法；默认按机器选择。",
+    "gpu_memory_utilization": "显存最多占用的比例，含其他程序已占用的部分。",
+    "force": "即使模型看来放不下也照样加载。",
     "max_num_seqs": "同时计算的回答数；默认与 max_running 相同。",
     "max_num_batched_tokens": "每一步计算的 token 数；越大处理长提示越快，但其他回答等待越久。",
     "block_size": "键值缓存每块的 token 数，提示之间以块为单位共享。",

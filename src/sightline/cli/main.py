@@ -13,6 +13,7 @@ from sightline.cli import (
     chat,
     config,
     doctor,
+    fit,
     inspect,
     keys,
     models,
@@ -24,7 +25,20 @@ from sightline.cli.terminal import fail
 from sightline.core.errors import shorten
 from sightline.settings import language
 
-COMMANDS = (serve, ask, chat, models, pull, doctor, inspect, keys, bench, config, version)
+COMMANDS = (
+    serve,
+    ask,
+    chat,
+    models,
+    pull,
+    doctor,
+    inspect,
+    fit,
+    keys,
+    bench,
+    config,
+    version,
+)
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from sightline.cli.doctor.ports import PortOwner, owner_of
 
 TORCH_TIMEOUT_S = 60.0
-SMI_TIMEOUT_S = 10.0
 HUB_TIMEOUT_S = 3.0
 PROXY_TIMEOUT_S = 1.0
 HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
@@ -131,40 +130,24 @@ def ask_torch() -> Torch:
 
 def ask_driver() -> Driver | None:
     """Return NVIDIA's driver, None when there is none."""
-    rows = _nvidia_smi("--query-gpu=driver_version,name")
+    from sightline.models.device_memory import nvidia_smi
+
+    rows = nvidia_smi("--query-gpu=driver_version,name", 2)
     if not rows:
         return None
-    holders = _nvidia_smi("--query-compute-apps=process_name,pid,used_memory")
+    holders = nvidia_smi("--query-compute-apps=process_name,pid,used_memory", 3)
     return Driver(
         version=rows[0][0],
-        gpus=tuple(row[1] for row in rows if len(row) > 1),
-        holders=tuple(f"{row[0]} ({row[1]}): {row[2]} MiB" for row in holders if len(row) == 3),
+        gpus=tuple(name for _, name in rows),
+        holders=tuple(f"{name} ({pid}): {used} MiB" for name, pid, used in holders),
     )
 
 
-def _nvidia_smi(query: str) -> list[list[str]]:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    try:
-        done = subprocess.run(
-            [program, query, "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=SMI_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    if done.returncode != 0:
-        return []
-    return [[cell.strip() for cell in line.split(",")] for line in done.stdout.splitlines() if line]
-
-
 def ask_memory() -> Memory:
-    from sightline.models.host_memory import free_memory, total_memory
+    from sightline.models.device_memory import cpu_memory
 
-    return Memory(free=free_memory(), total=total_memory())
+    found = cpu_memory()
+    return Memory(free=0, total=0) if found is None else Memory(free=found.free, total=found.total)
 
 
 def ask_disk(folder: Path) -> Disk:

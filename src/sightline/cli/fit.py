@@ -1,0 +1,278 @@
+"""Will a model fit this machine? The arithmetic, the verdict, and what to do instead."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sightline.cli import catalogue
+from sightline.cli.columns import columns, size
+from sightline.cli.fitting import (
+    advice,
+    command,
+    device_name,
+    find_device,
+    format_of,
+    judge_named,
+    wish_of,
+)
+from sightline.cli.options import takes_settings
+from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, fail
+from sightline.settings import Settings, parse_size
+
+if TYPE_CHECKING:
+    from sightline.engine.fit import Fit, Judgement
+    from sightline.hub.facts import NamedFacts
+    from sightline.models.device_memory import DeviceMemory
+
+SETTINGS = (
+    "model_dir",
+    "device",
+    "dtype",
+    "max_model_len",
+    "kv_cache_memory",
+    "gpu_memory_utilization",
+    "max_num_batched_tokens",
+)
+
+
+def register(app: typer.Typer) -> None:
+    @app.command(help=catalogue.text("fit.help"))
+    @ends_cleanly
+    @takes_settings(*SETTINGS)
+    def fit(
+        settings: Settings,
+        name: Annotated[
+            str, typer.Argument(metavar="[MODEL]", help=catalogue.text("inspect.model"))
+        ] = "",
+        int8: Annotated[bool, typer.Option("--int8", help=catalogue.text("fit.int8"))] = False,
+        int4: Annotated[bool, typer.Option("--int4", help=catalogue.text("fit.int4"))] = False,
+        context: Annotated[
+            int | None, typer.Option(metavar="N", min=1, help=catalogue.text("fit.context"))
+        ] = None,
+        concurrency: Annotated[
+            int | None, typer.Option(metavar="N", min=1, help=catalogue.text("fit.concurrency"))
+        ] = None,
+        images: Annotated[
+            int, typer.Option(metavar="N", min=0, help=catalogue.text("fit.images"))
+        ] = 1,
+        memory: Annotated[
+            str | None, typer.Option(metavar="SIZE", help=catalogue.text("fit.memory"))
+        ] = None,
+        as_json: Annotated[
+            bool, typer.Option("--json", help=catalogue.text("inspect.json"))
+        ] = False,
+    ) -> None:
+        from sightline.assembly import named_facts
+
+        if int8 and int4:
+            fail(catalogue.text("fit.both"))
+        scheme = ":int8" if int8 else ":int4" if int4 else ""
+        wish = replace(wish_of(settings, name + scheme), concurrency=concurrency, images=images)
+        if context is not None:
+            wish = replace(wish, context=context)
+        named = named_facts(name, settings)
+        device = (
+            find_device(settings.model.device)
+            if memory is None
+            else _imagined(settings.model.device, memory)
+        )
+        if device is None:
+            fail(catalogue.text("fit.untold"))
+        judgement = judge_named(named, device, wish)
+        if as_json:
+            print(json.dumps(report(named, judgement), indent=2, ensure_ascii=False))
+        else:
+            print("\n".join(lines(named, judgement)))
+        if judgement.fit.verdict == "does not fit":
+            raise SystemExit(EXIT_FAILED)
+
+
+def _imagined(name: str, memory: str) -> "DeviceMemory":
+    """A device of that much free memory, to plan for a machine that is not this one."""
+    from sightline.models.device_memory import DeviceMemory
+
+    free = parse_size(memory)
+    if free is None:
+        fail(catalogue.text("fit.bad_memory", value=memory))
+    device = {"auto": "cpu", "cuda": "cuda:0"}.get(name, name)
+    return DeviceMemory(device=device, name=catalogue.text("fit.imagined"), total=free, free=free)
+
+
+def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
+    fit = judgement.fit
+    device, print_ = fit.device, fit.footprint
+    yield catalogue.text(
+        "fit.title", model=named.name, format=format_of(fit), device=device_name(device)
+    )
+    yield ""
+    rows = [(catalogue.text("fit.weights"), size(print_.weight_bytes), "")]
+    for part in print_.parts:
+        what = catalogue.text("fit.parameters", number=f"{part.num_parameters:,}")
+        label = "  " + catalogue.text(f"inspect.part.{part.part}")
+        rows.append((label, size(part.num_bytes), what))
+    token = size(print_.kv_token_bytes)
+    rows.append(
+        (
+            catalogue.text("fit.kv"),
+            size(fit.kv_bytes),
+            catalogue.text(
+                "fit.kv_sum", context=f"{fit.context:,}", number=fit.concurrency, token=token
+            ),
+        )
+    )
+    policy = print_.facts.image_policy
+    if policy is not None:
+        picture = policy.most_tokens
+        rows.append(
+            (
+                "  " + catalogue.text("fit.picture"),
+                size(picture * print_.kv_token_bytes),
+                catalogue.text("fit.picture_sum", tokens=f"{picture:,}", token=token),
+            )
+        )
+        rows.append(
+            (catalogue.text("fit.cache"), size(fit.cache_bytes), catalogue.text("fit.cache_sum"))
+        )
+    work = max(fit.step_bytes, fit.encode_bytes)
+    what = (
+        catalogue.text("fit.work_images", number=fit.wish.images)
+        if fit.encode_bytes >= fit.step_bytes
+        else catalogue.text("fit.work_tokens", number=f"{fit.step_tokens:,}")
+    )
+    rows.append((catalogue.text("fit.work"), size(work), what))
+    rows.append((catalogue.text("fit.program"), size(fit.program_bytes), ""))
+    if fit.needed > fit.fixed_bytes + fit.kv_bytes:
+        extra = fit.needed - fit.fixed_bytes - fit.kv_bytes
+        rows.append((catalogue.text("fit.loading"), size(extra), catalogue.text("fit.loading_sum")))
+    rows.append((catalogue.text("fit.needed"), size(fit.needed), ""))
+    rows.append(
+        (
+            catalogue.text("fit.available"),
+            size(fit.available),
+            catalogue.text("fit.free", free=size(device.free), total=size(device.total)),
+        )
+    )
+    yield from columns(rows, "<><")
+    if device.limit:
+        yield catalogue.text("fit.limit", limit=device.limit)
+    if device.holders:
+        held = ", ".join(f"{h.name} ({h.pid}) {size(h.num_bytes)}" for h in device.holders)
+        yield catalogue.text("fit.holders", holders=held)
+    yield ""
+    yield from _verdict(named, judgement)
+    yield ""
+    yield from _ways(judgement)
+
+
+def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
+    fit = judgement.fit
+    token = fit.footprint.kv_token_bytes
+    if fit.verdict == "fits":
+        planned = min(fit.kv_planned, fit.kv_room)
+        yield catalogue.text("fit.yes", spare=size(fit.available - fit.needed))
+        yield catalogue.text(
+            "fit.planned",
+            size=size(planned),
+            tokens=f"{planned // token:,}",
+            contexts=f"{planned / (fit.context * token):.1f}",
+        )
+        yield catalogue.text("fit.run", command=command(named.name, fit))
+    else:
+        missing = size(fit.needed - fit.available)
+        if fit.verdict == "shorter context":
+            yield catalogue.text("fit.shorter", context=f"{fit.context_that_fits:,}")
+        else:
+            yield catalogue.text("fit.no", missing=missing)
+        yield from _why_not(fit)
+        yield advice(named.name, judgement.best)
+    device = fit.device
+    if not device.has_bfloat16 and fit.footprint.dtype == "bfloat16":
+        key = "fit.gpu_without_bfloat16" if device.is_gpu else "fit.cpu_without_bfloat16"
+        yield catalogue.text(key)
+
+
+def _why_not(fit: "Fit") -> Iterator[str]:
+    weights = fit.footprint.weight_bytes
+    if weights > fit.device.total:
+        key = "fit.over_total"
+    elif weights > fit.available:
+        key = "fit.over_free"
+    else:
+        return
+    yield catalogue.text(
+        key,
+        weights=size(weights),
+        format=format_of(fit),
+        total=size(fit.device.total),
+        free=size(fit.device.free),
+    )
+
+
+def _ways(judgement: "Judgement") -> list[str]:
+    """The model's number formats, each with what it needs and whether that is there."""
+    heads = ("format", "weights", "all", "verdict")
+    rows = [tuple(catalogue.text(f"fit.column.{name}") for name in heads)]
+    for way in judgement.ways:
+        verdict = catalogue.text(f"fit.verdict.{way.verdict}", context=f"{way.context_that_fits:,}")
+        row = (format_of(way), size(way.footprint.weight_bytes), size(way.needed), verdict)
+        rows.append(row)
+    return columns(rows, "<>><")
+
+
+def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
+    """Everything as plain values; sizes in bytes."""
+    device, best = judgement.fit.device, judgement.best
+    return {
+        "model": named.name,
+        "folder": None if named.folder is None else str(named.folder),
+        "verdict": judgement.fit.verdict,
+        "device": {
+            "device": device.device,
+            "name": device.name,
+            "total": device.total,
+            "free": device.free,
+            "limit": device.limit or None,
+            "bfloat16": device.has_bfloat16,
+            "holders": [
+                {"pid": h.pid, "name": h.name, "bytes": h.num_bytes} for h in device.holders
+            ],
+        },
+        **_numbers(judgement.fit),
+        "ways": [{"verdict": way.verdict, **_numbers(way)} for way in judgement.ways],
+        "best": None
+        if best is None
+        else {
+            "choice": best.choice,
+            "model": best.name or named.name,
+            "command": command(best.name or named.name, best.fit),
+            "verdict": best.fit.verdict,
+            **_numbers(best.fit),
+        },
+    }
+
+
+def _numbers(fit: "Fit") -> dict[str, Any]:
+    chosen, policy = fit.footprint.quantization, fit.footprint.facts.image_policy
+    return {
+        "dtype": fit.footprint.dtype,
+        "quantization": {"language": chosen.language, "vision": chosen.vision},
+        "needed": fit.needed,
+        "available": fit.available,
+        "weights": fit.footprint.weight_bytes,
+        "parts": {part.part: part.num_bytes for part in fit.footprint.parts},
+        "context": fit.context,
+        "concurrency": fit.concurrency,
+        "context_that_fits": fit.context_that_fits,
+        "kv": fit.kv_bytes,
+        "kv_per_token": fit.footprint.kv_token_bytes,
+        "kv_per_image": 0 if policy is None else policy.most_tokens * fit.footprint.kv_token_bytes,
+        "kv_planned": min(fit.kv_planned, fit.kv_room),
+        "step": fit.step_bytes,
+        "encode": fit.encode_bytes,
+        "image_cache": fit.cache_bytes,
+        "program": fit.program_bytes,
+        "loading": fit.loading_bytes,
+    }

@@ -1,0 +1,158 @@
+"""From settings to a judgement whether a model fits, for `fit` and for what loads models."""
+
+from typing import TYPE_CHECKING
+
+from sightline.cli import catalogue
+from sightline.cli.columns import size
+from sightline.cli.terminal import note
+from sightline.core.errors import StartupError, shorten
+from sightline.settings import Settings, visible_gpus
+
+if TYPE_CHECKING:
+    from sightline.engine.fit import Alternative, Fit, Judgement, Wish
+    from sightline.hub.facts import NamedFacts
+    from sightline.models.device_memory import DeviceMemory
+
+
+def require_fit(settings: Settings) -> "Fit | None":
+    """Refuse what cannot fit before it is downloaded or loaded, and say what would.
+
+    Returns the estimate; None where nothing is known yet: a fake engine, a repository that nobody
+    looked into, a machine that does not tell its memory. Raises StartupError `does_not_fit`, unless
+    `force` is set.
+    """
+    from sightline.assembly import named_facts
+
+    if settings.model.engine == "fake":
+        return None
+    try:
+        named = named_facts(settings.model.model, settings)
+    except StartupError:
+        return None  # whoever loads it says what is wrong, with more knowledge
+    device = find_device(settings.model.device)
+    if device is None:
+        return None
+    judgement = judge_named(named, device, wish_of(settings, settings.model.model))
+    fit = judgement.fit
+    if fit.verdict == "shorter context":
+        values = {
+            "model": named.name,
+            "longest": f"{fit.context:,}",
+            "context": f"{fit.context_that_fits:,}",
+        }
+        note(catalogue.text("fit.will_cut", **values))
+    if fit.verdict != "does not fit":
+        return fit
+    if settings.model.force:
+        note(catalogue.text("fit.forced", model=named.name))
+        return fit
+    values = {
+        "model": named.name,
+        "format": format_of(fit),
+        "needed": size(fit.needed),
+        "available": size(fit.available),
+        "free": size(device.free),
+        "device": device_name(device),
+        "best": advice(named.name, judgement.best),
+    }
+    english, _ = catalogue.TEXTS["fit.refused"]
+    raise StartupError(english.format(**values), code="does_not_fit", values=values)
+
+
+def judge_named(named: "NamedFacts", device: "DeviceMemory", wish: "Wish") -> "Judgement":
+    from sightline.engine.fit import advise
+    from sightline.hub.facts import all_known
+
+    others = ((known.name, known.facts) for known in all_known() if known.name != named.name)
+    return advise(named.facts, device, wish, others)
+
+
+def wish_of(settings: Settings, name: str) -> "Wish":
+    """Return what the settings ask for; `name` may end in `:int8` or `:int4`."""
+    from sightline.engine.fit import Wish
+    from sightline.hub.names import split_quantisation
+    from sightline.models.quantization import choose_quantization
+
+    model = settings.model
+    _, scheme = split_quantisation(name)
+    return Wish(
+        dtype=None if model.dtype == "auto" else model.dtype,
+        quantization=choose_quantization(scheme, None),
+        context=model.max_model_len,
+        kv_cache_memory=model.kv_cache_memory,
+        step_tokens=model.max_num_batched_tokens,
+        gpu_memory_utilization=model.gpu_memory_utilization,
+    )
+
+
+def find_device(name: str) -> "DeviceMemory | None":
+    """Return the memory of the device that the engine would take; None where nobody tells.
+
+    Raises StartupError for a GPU that is not there.
+    """
+    from sightline.models.device_memory import cpu_memory, gpus, torch_cuda_version
+
+    if name == "cpu":
+        return cpu_memory()
+    found = gpus(visible_gpus())
+    if name == "auto":
+        return found[0] if found and torch_cuda_version() is not None else cpu_memory()
+    wanted = "cuda:0" if name == "cuda" else name
+    for gpu in found:
+        if gpu.device == wanted:
+            return gpu
+    if not wanted.startswith("cuda"):
+        return None
+    here = ", ".join(gpu.device for gpu in found) or "none"
+    raise StartupError(
+        f"There is no device {shorten(name)} that nvidia-smi knows; GPUs here: {here}.",
+        code="no_such_gpu",
+        values={"device": shorten(name), "here": here},
+    )
+
+
+def device_name(device: "DeviceMemory") -> str:
+    return f"{device.device} ({device.name})"
+
+
+def format_of(fit: "Fit") -> str:
+    """Name the number format: bfloat16; int8 + bfloat16 vision."""
+    chosen, dtype = fit.footprint.quantization, fit.footprint.dtype
+    if not chosen:
+        return dtype
+    if fit.footprint.facts.image_policy is None:
+        return str(chosen.language or dtype)
+    return f"{chosen.language or dtype}, {catalogue.text('fit.vision')} {chosen.vision or dtype}"
+
+
+def advice(name: str, best: "Alternative | None") -> str:
+    """Say what to do instead, as a command."""
+    if best is None:
+        return catalogue.text("fit.nothing")
+    return catalogue.text(
+        f"fit.best.{best.choice}",
+        command=command(best.name or name, best.fit),
+        needed=size(best.fit.needed if best.fit.verdict == "fits" else best.fit.available),
+        format=format_of(best.fit),
+        context=f"{best.fit.context_that_fits:,}",
+        concurrency=best.fit.concurrency,
+    )
+
+
+def command(name: str, fit: "Fit") -> str:
+    """Return the `sightline serve` that runs it this way."""
+    from sightline.models.quantization import choose_quantization
+
+    chosen = fit.footprint.quantization
+    words = ["sightline serve", name]
+    if chosen and fit.footprint.facts.stored is None:
+        if chosen.language and chosen == choose_quantization(chosen.language, None):
+            words[-1] += f":{chosen.language}"
+        else:
+            words += ["--quantization", chosen.language or "none"]
+            words += ["--quantization-vision", chosen.vision or "none"]
+    if fit.wish.context is not None:
+        words += ["--max-model-len", str(fit.context)]
+    if fit.wish.concurrency is not None:
+        words += ["--max-num-seqs", str(fit.concurrency)]
+    return " ".join(words)

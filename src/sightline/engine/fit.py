@@ -1,0 +1,281 @@
+"""Will a model fit a device? Told from its config.json and what the device has free. No torch.
+
+Weights, keys and values are counted exactly, by the very rules that loading follows; what a step
+needs besides is an estimate.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from sightline.core.limits import MIB
+from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes, left_of
+from sightline.models.device_memory import DeviceMemory
+from sightline.models.facts import Dtype, ModelFacts
+from sightline.models.footprint import Footprint
+from sightline.models.number_formats import is_better_as_float32
+from sightline.models.outline import weights
+from sightline.models.quantization import Quantization, choose_quantization
+
+Verdict = Literal["fits", "shorter context", "does not fit"]
+Choice = Literal["this way", "shorter context", "fewer at once", "other format", "other model"]
+
+# Measured: the engine's process with torch, and the front with its decode workers, before any
+# weight. On a GPU torch's context and libraries are assumed to take as much on the device.
+CPU_PROGRAM, GPU_PROGRAM = 450 * MIB, 700 * MIB
+CPU_TOKENS, GPU_TOKENS = 512, 4096
+# Room for a question and its answer, besides the largest picture.
+LEAST_WORDS = 512
+# In which a model is looked at when it does not fit as asked, best first: (language, vision).
+FORMATS = (("none", "none"), ("int8", "none"), ("int8", "int8"), ("int4", "int8"), ("int4", "int4"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What shall run. None: as `serve` does it by itself.
+
+    `concurrency` full contexts are wanted at the same time, and `images` pictures encoded together.
+    """
+
+    dtype: Dtype | None = None
+    quantization: Quantization = field(default_factory=Quantization)
+    context: int | None = None
+    concurrency: int | None = None
+    images: int = 1
+    kv_cache_memory: int | None = None
+    step_tokens: int | None = None
+    embedding_cache_bytes: int = 128 * MIB
+    gpu_memory_utilization: float = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """One way to run a model on a device, in bytes.
+
+    `kv_bytes` is what `context` x `concurrency` need; `kv_planned` is what the server would take.
+    `context_that_fits` is the longest for that concurrency, 0 if not even the shortest fits.
+    """
+
+    footprint: Footprint
+    device: DeviceMemory
+    wish: Wish
+    context: int
+    concurrency: int
+    step_tokens: int
+    step_bytes: int
+    encode_bytes: int
+    cache_bytes: int
+    program_bytes: int
+    available: int
+    least_context: int
+
+    @property
+    def kv_bytes(self) -> int:
+        return self.context * self.concurrency * self.footprint.kv_token_bytes
+
+    @property
+    def fixed_bytes(self) -> int:
+        """Everything but keys and values."""
+        work = max(self.step_bytes, self.encode_bytes)
+        return self.footprint.weight_bytes + work + self.cache_bytes + self.program_bytes
+
+    @property
+    def loading_bytes(self) -> int:
+        """The most that loading takes: what is loaded, and one tensor on its way."""
+        if self.device.is_gpu:
+            return self.footprint.weight_bytes
+        return self.footprint.weight_bytes + self.footprint.largest_tensor_bytes
+
+    @property
+    def needed(self) -> int:
+        return max(self.fixed_bytes + self.kv_bytes, self.program_bytes + self.loading_bytes)
+
+    @property
+    def kv_room(self) -> int:
+        """What keys and values could have at most."""
+        if self.program_bytes + self.loading_bytes > self.available:
+            return 0
+        return max(0, self.available - self.fixed_bytes)
+
+    @property
+    def kv_planned(self) -> int:
+        """What the server takes for keys and values, where `kv_cache_memory` says nothing else."""
+        if self.wish.kv_cache_memory is not None:
+            return self.wish.kv_cache_memory
+        token = self.footprint.kv_token_bytes
+        if self.device.is_gpu:
+            return gpu_kv_bytes(
+                total_bytes=self.device.total,
+                free_bytes=self.device.free - self.fixed_bytes,
+                utilization=self.wish.gpu_memory_utilization,
+                step_bytes=0,
+            )
+        return cpu_kv_bytes(
+            context_bytes=self.context * token,
+            machine_bytes=self.device.total,
+            free_bytes=max(0, self.device.free - self.fixed_bytes),
+        )
+
+    @property
+    def context_that_fits(self) -> int:
+        token = self.footprint.kv_token_bytes * self.concurrency
+        longest = min(self.kv_room // token, self.footprint.facts.blueprint.max_positions)
+        return longest if longest >= self.least_context else 0
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.needed <= self.available:
+            return "fits"
+        if self.wish.context is None and self.context_that_fits:
+            return "shorter context"
+        return "does not fit"
+
+
+def judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
+    """Work out what `wish` needs of the model and whether the device has it."""
+    quantization = facts.stored if facts.stored is not None else wish.quantization
+    footprint = Footprint(
+        facts=facts,
+        dtype=wish.dtype or _auto_dtype(facts, quantization, device),
+        quantization=quantization,
+    )
+    policy = facts.image_policy
+    largest_picture = 0 if policy is None else policy.most_tokens
+    longest = facts.blueprint.max_positions
+    context = min(wish.context or longest, longest)
+    step_tokens = wish.step_tokens or (GPU_TOKENS if device.is_gpu else CPU_TOKENS)
+    concurrency = wish.concurrency or 1
+    # Pictures larger than a small context are refused, not waited for.
+    least = min(context, LEAST_WORDS + min(largest_picture, longest // 2))
+    kept = round((1 - wish.gpu_memory_utilization) * device.total)
+    return Fit(
+        footprint=footprint,
+        device=device,
+        wish=wish,
+        context=context,
+        concurrency=concurrency,
+        step_tokens=step_tokens,
+        step_bytes=footprint.step_bytes(step_tokens, concurrency),
+        encode_bytes=footprint.encode_bytes(wish.images),
+        cache_bytes=0
+        if policy is None
+        else max(wish.embedding_cache_bytes, largest_picture * footprint.embedding_row_bytes),
+        program_bytes=GPU_PROGRAM if device.is_gpu else CPU_PROGRAM,
+        available=max(0, device.free - kept) if device.is_gpu else left_of(device.free),
+        least_context=least,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another way that would fit, or not; `name` is a model's, None for the same."""
+
+    fit: Fit
+    choice: Choice
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """`ways` are the model's number formats; `best` is what to do if it does not fit as asked."""
+
+    fit: Fit
+    ways: tuple[Fit, ...]
+    best: Alternative | None = None
+
+
+def advise(
+    facts: ModelFacts,
+    device: DeviceMemory,
+    wish: Wish,
+    others: Iterable[tuple[str, ModelFacts]] = (),
+) -> Judgement:
+    """Judge what is asked, and if it does not fit find the best that does.
+
+    What is given up first: the length of the context, then how many run at once, then the number
+    format, then the model itself, for the largest of `others` that fits.
+    """
+    asked = judge(facts, device, wish)
+    ways = tuple(_ways(facts, device, wish))
+    if asked.verdict == "fits":
+        return Judgement(fit=asked, ways=ways)
+    best = (
+        _with_less(asked, facts, device)
+        or next(
+            (
+                Alternative(fit=way, choice="other format")
+                for way in ways
+                if _is_smaller(way, asked) and way.verdict != "does not fit"
+            ),
+            None,
+        )
+        or _other_model(asked, device, wish, others)
+    )
+    return Judgement(fit=asked, ways=ways, best=best)
+
+
+def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternative | None:
+    """The same weights with a shorter context, or, if that does not help, fewer at once."""
+    if asked.context_that_fits:
+        wish = replace(asked.wish, context=_rounded(asked.context_that_fits))
+        return Alternative(fit=judge(facts, device, wish), choice="shorter context")
+    fewer = asked.kv_room // (asked.context * asked.footprint.kv_token_bytes)
+    if fewer:
+        wish = replace(asked.wish, concurrency=fewer)
+        return Alternative(fit=judge(facts, device, wish), choice="fewer at once")
+    return None
+
+
+def _ways(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Iterable[Fit]:
+    if facts.stored is not None:
+        yield judge(facts, device, wish)
+        return
+    seen: set[int] = set()
+    for language, vision in FORMATS:
+        chosen = replace(wish, quantization=choose_quantization(language, vision))
+        if language == "none":
+            chosen = replace(chosen, dtype=wish.dtype or facts.dtype)
+        way = judge(facts, device, chosen)
+        if way.footprint.weight_bytes not in seen:  # without a tower two ways are one
+            seen.add(way.footprint.weight_bytes)
+            yield way
+
+
+def _other_model(
+    asked: Fit, device: DeviceMemory, wish: Wish, others: Iterable[tuple[str, ModelFacts]]
+) -> Alternative | None:
+    """The largest model that fits, of those that see pictures if this one does."""
+    sees = asked.footprint.facts.image_policy is not None
+    by_size = sorted(others, key=lambda other: -other[1].num_parameters)
+    for name, facts in by_size:
+        if (facts.image_policy is None) == sees or facts == asked.footprint.facts:
+            continue
+        plain = replace(wish, quantization=Quantization(), dtype=None, context=None)
+        fit = judge(facts, device, plain)
+        if fit.verdict != "does not fit":
+            return Alternative(fit=fit, choice="other model", name=name)
+    return None
+
+
+def _auto_dtype(facts: ModelFacts, quantization: Quantization, device: DeviceMemory) -> Dtype:
+    plain = sum(
+        weight.count * weight.size
+        for weight in weights(facts.outline)
+        if quantization.scheme(weight.name, weight.shape) is None
+    )
+    is_float32 = not device.is_gpu and is_better_as_float32(
+        facts.dtype,
+        has_bfloat16=device.has_bfloat16,
+        num_parameters=plain,
+        free_bytes=device.free,
+    )
+    return "float32" if is_float32 else facts.dtype
+
+
+def _is_smaller(way: Fit, asked: Fit) -> bool:
+    return way.footprint.weight_bytes < asked.footprint.weight_bytes
+
+
+def _rounded(context: int) -> int:
+    """A number that people type: down to whole 256s where it is long enough."""
+    return context // 256 * 256 if context >= 1024 else context

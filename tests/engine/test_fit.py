@@ -1,0 +1,167 @@
+"""Will it fit: the arithmetic against devices that are only imagined, no torch."""
+
+import pytest
+
+from sightline.core.limits import MIB
+from sightline.engine.fit import Fit, Wish, advise, judge
+from sightline.engine.kv_budget import GIB, cpu_kv_bytes, gpu_kv_bytes
+from sightline.hub.facts import all_known
+from sightline.models.device_memory import DeviceMemory
+from sightline.models.facts import ModelFacts
+from sightline.models.quantization import choose_quantization
+
+GB = 10**9
+KNOWN = {known.name: known.facts for known in all_known()}
+GLM = KNOWN["glm-4v-9b"]
+
+
+def cpu(free: int, total: int = 64 * GB, *, has_bfloat16: bool = True) -> DeviceMemory:
+    return DeviceMemory(
+        device="cpu", name="a CPU", total=total, free=free, has_bfloat16=has_bfloat16
+    )
+
+
+def gpu(gib: int) -> DeviceMemory:
+    return DeviceMemory(device="cuda:0", name="a GPU", total=gib * GIB, free=gib * GIB)
+
+
+def quantized(language: str, vision: str | None = None, **more: int) -> Wish:
+    return Wish(quantization=choose_quantization(language, vision), **more)
+
+
+def weights(facts: ModelFacts, wish: Wish) -> int:
+    return judge(facts, gpu(80), wish).footprint.weight_bytes
+
+
+def test_glm_4v_9b_takes_its_published_bytes() -> None:
+    assert weights(GLM, Wish()) == 2 * 13_906_320_896
+    assert weights(GLM, quantized("int8")) / GB == pytest.approx(19.1, abs=0.1)
+    assert weights(GLM, quantized("int4")) / GB < 12
+    fit = judge(GLM, gpu(80), Wish())
+    assert fit.footprint.kv_token_bytes == 40 * 1024
+    assert fit.kv_bytes == 8192 * 40 * 1024
+
+
+@pytest.mark.parametrize(
+    ("device", "wish", "verdict"),
+    [
+        (gpu(141), Wish(), "fits"),
+        (gpu(40), Wish(), "fits"),
+        (gpu(24), Wish(), "does not fit"),
+        (gpu(24), quantized("int4"), "fits"),
+        (gpu(16), quantized("int4"), "fits"),
+        (gpu(8), quantized("int4", "int4"), "does not fit"),
+        (cpu(24 * GB), Wish(), "does not fit"),
+        (cpu(40 * GB), Wish(), "fits"),
+    ],
+)
+def test_glm_4v_9b_on_cards_that_people_own(device: DeviceMemory, wish: Wish, verdict: str) -> None:
+    assert judge(GLM, device, wish).verdict == verdict
+
+
+def test_everything_that_is_needed_is_counted() -> None:
+    fit = judge(GLM, gpu(80), Wish(concurrency=4, context=2048))
+    assert fit.kv_bytes == 4 * 2048 * 40 * 1024
+    work = max(fit.step_bytes, fit.encode_bytes)
+    assert fit.needed == sum(
+        (fit.footprint.weight_bytes, fit.kv_bytes, fit.cache_bytes, fit.program_bytes, work)
+    )
+    more = judge(GLM, gpu(80), Wish(concurrency=4, context=2048, images=8))
+    assert more.encode_bytes == 8 * fit.encode_bytes
+
+
+def test_loading_on_a_cpu_needs_one_tensor_more_than_the_weights() -> None:
+    fit = judge(KNOWN["qwen2-vl-2b"], cpu(64 * GB), Wish(context=16, images=0))
+    assert fit.loading_bytes - fit.footprint.weight_bytes == 151936 * 1536 * 2
+
+
+def test_a_model_with_a_long_context_runs_with_a_shorter_one() -> None:
+    million = KNOWN["glm-4-9b-chat-1m"]
+    fit = judge(million, gpu(40), Wish())
+    assert fit.verdict == "shorter context"
+    cut = judge(million, gpu(40), Wish(context=fit.context_that_fits))
+    assert cut.verdict == "fits"
+    assert judge(million, gpu(40), Wish(context=fit.context_that_fits + 64)).verdict != "fits"
+
+
+def test_a_context_that_was_asked_for_is_not_cut() -> None:
+    assert judge(KNOWN["glm-4-9b-chat-1m"], gpu(40), Wish(context=1_000_000)).verdict == (
+        "does not fit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "wish", "choice"),
+    [
+        ("glm-4-9b-chat", gpu(24), Wish(), "shorter context"),
+        ("glm-4-9b-chat", gpu(24), Wish(context=131072), "shorter context"),
+        ("qwen-vl-chat", gpu(40), Wish(concurrency=16), "shorter context"),
+        ("glm-4v-9b", gpu(24), Wish(), "other format"),
+        ("glm-4v-9b", gpu(10), Wish(), "other model"),
+    ],
+)
+def test_the_best_alternative_gives_up_the_least_and_fits(
+    name: str, device: DeviceMemory, wish: Wish, choice: str
+) -> None:
+    found = advise(KNOWN[name], device, wish, KNOWN.items())
+    assert found.fit.verdict != "fits"
+    assert found.best is not None
+    assert found.best.choice == choice
+    assert found.best.fit.verdict in ("fits", "shorter context")
+
+
+def test_fewer_at_once_are_advised_where_the_context_is_as_short_as_it_can_be() -> None:
+    wish = Wish(context=2048, concurrency=400)
+    found = advise(GLM, gpu(48), wish)
+    assert found.best is not None
+    assert found.best.choice == "fewer at once"
+    assert found.best.fit.verdict == "fits"
+    again = advise(GLM, gpu(48), Wish(context=2048, concurrency=found.best.fit.concurrency))
+    assert again.fit.verdict == "fits"
+
+
+def test_a_model_that_sees_is_replaced_by_one_that_sees() -> None:
+    found = advise(GLM, gpu(10), Wish(), KNOWN.items())
+    assert found.best is not None
+    assert found.best.name in ("qwen2-vl-2b", "qwen2.5-vl-3b")
+
+
+def test_nothing_is_advised_where_nothing_fits() -> None:
+    assert advise(GLM, gpu(1), Wish(), KNOWN.items()).best is None
+
+
+def test_a_processor_without_bfloat16_takes_float32_where_there_is_plenty() -> None:
+    small = KNOWN["qwen2-vl-2b"]
+    assert judge(small, cpu(64 * GB, has_bfloat16=False), Wish()).footprint.dtype == "float32"
+    assert judge(small, cpu(16 * GB, has_bfloat16=False), Wish()).footprint.dtype == "bfloat16"
+    assert judge(small, cpu(64 * GB), Wish()).footprint.dtype == "bfloat16"
+
+
+def kv(context: int, free: int | None = None) -> int:
+    return cpu_kv_bytes(context_bytes=context, machine_bytes=64 * GIB, free_bytes=free)
+
+
+def test_the_budget_on_a_cpu() -> None:
+    assert kv(MIB) == 32 * MIB  # a small model: 32 contexts
+    assert kv(100 * MIB) == GIB
+    assert kv(4 * GIB) == 4 * GIB  # one context at least
+    assert kv(40 * GIB) == 16 * GIB  # a quarter of the machine at most
+    assert kv(4 * GIB, free=2 * GIB) == 2 * GIB * 95 // 100
+
+
+def test_the_budget_on_a_gpu_leaves_what_the_share_says() -> None:
+    budget = gpu_kv_bytes(
+        total_bytes=100 * GIB, free_bytes=60 * GIB, utilization=0.9, step_bytes=5 * GIB
+    )
+    assert budget == 45 * GIB
+    assert gpu_kv_bytes(total_bytes=10, free_bytes=1, utilization=0.5, step_bytes=0) == 0
+
+
+def test_what_the_server_would_take_fits_beside_the_rest() -> None:
+    for fit in (judge(GLM, gpu(48), Wish()), judge(GLM, cpu(40 * GB), Wish())):
+        assert_planned_fits(fit)
+
+
+def assert_planned_fits(fit: Fit) -> None:
+    assert fit.kv_bytes <= fit.kv_planned
+    assert fit.fixed_bytes + fit.kv_planned <= fit.device.free

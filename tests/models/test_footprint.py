@@ -1,0 +1,71 @@
+"""What is told of a model before it is loaded is what it takes when it is."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_families import QWEN2, QWEN25, qwen2_files, qwen_vl_files
+from torch import nn
+
+from sightline.demo import MODEL_DIR
+from sightline.models.facts import DTYPES, Dtype, read_facts
+from sightline.models.footprint import Footprint
+from sightline.models.hub_files import read_config
+from sightline.models.loading import load_model
+
+pytestmark = pytest.mark.engine
+
+Folders = Callable[[str], Path]
+FAMILIES = ("bundled", "glm4v", "glm4 text", "qwen_vl", "qwen2_vl", "qwen2_5_vl")
+
+
+@pytest.fixture
+def folder_of(golden: Path, tmp_path: Path) -> Folders:
+    """Folders with a checkpoint of each family."""
+
+    def find(family: str) -> Path:
+        here = {
+            "bundled": MODEL_DIR,
+            "glm4v": golden / "glm4v-a",
+            "glm4 text": golden / "glm4v-c-text",
+        }
+        if family in here:
+            return here[family]
+        files = {
+            "qwen_vl": qwen_vl_files,
+            "qwen2_vl": lambda: qwen2_files(QWEN2),
+            "qwen2_5_vl": lambda: qwen2_files(QWEN25),
+        }[family]()
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        return tmp_path
+
+    return find
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_estimate_is_what_loading_takes(family: str, dtype: Dtype, folder_of: Folders) -> None:
+    folder = folder_of(family)
+    told = Footprint(facts=read_facts(folder), dtype=dtype)
+    loaded = load_model(folder, dtype=dtype, device="cpu")
+    assert isinstance(loaded.model, nn.Module)
+    assert told.weight_bytes == sum(tensor.nbytes for tensor in loaded.model.parameters())
+    assert told.facts.num_parameters == loaded.num_parameters
+    pool = loaded.model.allocate_pool(4, 16)
+    assert told.kv_token_bytes * 4 * 16 == pool.size_bytes
+    assert told.facts.image_policy == loaded.description.image_policy
+    assert told.facts.blueprint.max_positions == loaded.description.max_model_len
+
+
+def test_a_checkpoint_without_a_named_type_is_told_by_its_size(
+    golden: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model.safetensors").write_bytes(
+        (golden / "glm4v-a/model.safetensors").read_bytes()
+    )
+    config = read_config(golden / "glm4v-a")
+    del config["torch_dtype"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_facts(tmp_path).dtype == "bfloat16"

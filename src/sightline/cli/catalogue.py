@@ -430,12 +430,6 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{model} does not seem to fit; it is loaded all the same (--force).",
         "{model} 看来放不下，仍按 --force 加载。",
     ),
-    "fit.refused": (
-        "{model} in {format} needs {needed}, and {available} of {device} can be taken "
-        "({free} free). {best}. `sightline fit {model}` shows the arithmetic, --force loads it "
-        "all the same.",
-        "",
-    ),
     "error.does_not_fit": (
         "",
         "{model}（{format}）需要 {needed}，而 {device} 可用 {available}（空闲 {free}）。{best}。"

@@ -55,8 +55,13 @@ def require_fit(settings: Settings) -> "Fit | None":
         "device": device_name(device),
         "best": advice(named.name, judgement.best),
     }
-    english, _ = catalogue.TEXTS["fit.refused"]
-    raise StartupError(english.format(**values), code="does_not_fit", values=values)
+    raise StartupError(
+        "{model} in {format} needs {needed}, and {available} of {device} can be taken ({free} "
+        "free). {best}. `sightline fit {model}` shows the arithmetic, --force loads it all the "
+        "same.".format(**values),
+        code="does_not_fit",
+        values=values,
+    )
 
 
 def judge_named(named: "NamedFacts", device: "DeviceMemory", wish: "Wish") -> "Judgement":

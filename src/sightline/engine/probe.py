@@ -14,13 +14,13 @@ def probe() -> dict[str, Any]:
         import torch
     except (ImportError, OSError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
-    from sightline.models.cpu_numbers import has_bfloat16_arithmetic
+    from sightline.models.device_memory import cpu_has_bfloat16
 
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
         "hip": getattr(torch.version, "hip", None),
-        "has_bfloat16": has_bfloat16_arithmetic(),
+        "has_bfloat16": cpu_has_bfloat16(),
         "num_threads": torch.get_num_threads(),
         **_cuda(torch),
     }

@@ -402,6 +402,8 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         kv_cache_memory=chosen.kv_cache_memory,
         prefix_caching=chosen.prefix_caching,
         overlap_steps=chosen.overlap_steps,
+        attention_backend=chosen.attention_backend,
+        cuda_graphs=chosen.cuda_graphs,
         debug_engine=chosen.debug_engine,
     )
 

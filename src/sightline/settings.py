@@ -30,6 +30,7 @@ DEFAULT_PORT = 8888
 LIMITS_THAT_MAY_BE_ZERO = frozenset({"max_images", "max_redirects", "max_waiting"})
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+AttentionBackend = Literal["auto", "triton", "varlen", "sdpa"]
 EngineKind = Literal["process", "inline", "fake"]
 ExtraImages = Literal["latest", "error"]
 Language = Literal["en", "zh"]
@@ -109,7 +110,7 @@ class ModelSettings:
     engine: EngineKind = _row(
         "process", "Where the model runs: its own process, this one, or a fake that only echoes."
     )
-    device: str = _row("auto", "Device of the model: auto, cpu, cuda, cuda:1.")
+    device: str = _row("auto", "Device of the model: auto, cpu, cuda, or cuda:N.")
     dtype: Dtype = _row(
         "auto",
         "Number format of the weights; auto takes the checkpoint's, or float32 on processors "
@@ -144,6 +145,10 @@ class ModelSettings:
     overlap_steps: bool | None = _row(
         None, "Plan a step while the one before is computed; unset: on a GPU only."
     )
+    attention_backend: AttentionBackend = _row(
+        "auto", "Attention on a GPU; auto takes the first that works: triton, varlen, sdpa."
+    )
+    cuda_graphs: bool = _row(True, "Replay recorded steps on a GPU, which saves launching them.")
     debug_engine: bool = _row(False, "Log a line for every step of the engine: what and why.")
 
 

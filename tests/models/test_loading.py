@@ -498,9 +498,9 @@ def test_an_unknown_type_in_the_config_is_refused(
     assert f"'torch_dtype' is {named!r}" in refusal(model_folder)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta", ""])
+@pytest.mark.parametrize("device", ["gpu", "meta", ""])
 def test_an_unusable_device_is_refused(model_folder: Path, device: str) -> None:
-    assert "is not usable here; use auto, cpu or cuda." in refusal(model_folder, device=device)
+    assert "is not usable here; use auto, cpu or cuda" in refusal(model_folder, device=device)
 
 
 def test_no_memory_left_is_one_clear_line(

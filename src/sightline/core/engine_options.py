@@ -27,7 +27,8 @@ class EngineOptions:
     machine. `kv_cache_memory` is in bytes; it and `max_model_len` both bound the context, so that
     whatever is admitted can be finished. A step computes at most `max_num_batched_tokens` tokens
     of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is
-    computed; `debug_engine` logs a line for every step.
+    computed; `debug_engine` logs a line for every step. `attention_backend` and `cuda_graphs` only
+    mean something on a GPU.
     """
 
     model: str
@@ -44,6 +45,8 @@ class EngineOptions:
     embedding_cache_bytes: int = 128 * MIB
     prefix_caching: bool = True
     overlap_steps: bool | None = None
+    attention_backend: str = "auto"
+    cuda_graphs: bool = True
     debug_engine: bool = False
     allow_faults: bool = False
     faults: FaultOptions | None = None

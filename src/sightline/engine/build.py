@@ -14,6 +14,7 @@ from sightline.core.sampling import SamplingParams
 from sightline.engine.contract import Runner
 from sightline.engine.cpus import count_cpus
 from sightline.engine.faults import FaultyRunner
+from sightline.engine.gpu_setup import choose_kernels, record_decodes
 from sightline.engine.grammar import Grammars
 from sightline.engine.loop import EngineLoop
 from sightline.engine.plan import Chunk, Plan
@@ -89,12 +90,18 @@ def assemble_engine(
         torch.set_num_threads(1)
     pack_linears(loaded.model)
     description, is_gpu = loaded.description, loaded.device.type != "cpu"
+    choose_kernels(options, loaded)
     num_blocks = _count_blocks(options, loaded)
     num_slots = num_blocks * options.block_size
     pulse = Pulse()
     pulse.follow(loaded.model)
-    pool = loaded.model.allocate_pool(num_blocks, options.block_size)
-    runner: Runner = ModelRunner(loaded.model, pool, loaded.device, num_tokens=num_tokens)
+    max_model_len = _context_length(options, description, num_slots)
+    # On a GPU one block more, which is nobody's: see `decode_graphs`.
+    pool = loaded.model.allocate_pool(num_blocks + is_gpu, options.block_size)
+    graphs = record_decodes(options, loaded, pool, max_model_len)
+    runner: Runner = ModelRunner(
+        loaded.model, pool, loaded.device, num_tokens=num_tokens, graphs=graphs
+    )
     _make_first_step(runner, options.block_size)
     if options.faults is not None:
         runner = FaultyRunner(runner, options.faults)
@@ -104,7 +111,7 @@ def assemble_engine(
         aliases=options.aliases,
         prompt_format=description.prompt_format,
         tokenizer_file=str(tokenizer_file(folder)),
-        max_model_len=_context_length(options, description, num_slots),
+        max_model_len=max_model_len,
         vocab_size=description.vocab_size,
         eos_token_ids=description.eos_token_ids,
         image_policy=description.image_policy,

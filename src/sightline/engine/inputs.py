@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sightline.engine.plan import Chunk
 from sightline.models.kv_pool import Segment
+from sightline.models.transfer import send, to_device
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ def flatten(
             sampled_rows.append(len(ids) - 1)
     rows = [own[..., chunk.start : chunk.end] for chunk, own in zip(chunks, positions, strict=True)]
     return BatchInputs(
-        ids=torch.tensor(ids, dtype=torch.int64, device=device),
-        positions=torch.cat(rows, dim=-1).to(device),
+        ids=to_device(ids, torch.int64, device),
+        positions=send(torch.cat(rows, dim=-1), device),
         segments=segments,
         sampled_rows=sampled_rows,
     )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline.core.sampling import SamplingParams
+from sightline.models.transfer import to_device
 
 
 class TokenHistory:
@@ -29,6 +30,16 @@ class TokenHistory:
         """Count what `answer` gained since the last call."""
         self.counts.update(islice(answer, self._num_counted, None))
         self._num_counted = len(answer)
+
+
+def adjusts(params: SamplingParams) -> bool:
+    """Whether `adjust` changes anything for a row of these parameters."""
+    return bool(
+        params.repetition_penalty != 1.0
+        or params.presence_penalty
+        or params.frequency_penalty
+        or params.logit_bias
+    )
 
 
 def adjust(
@@ -53,15 +64,15 @@ def adjust(
         scores[index] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
     if params.presence_penalty or params.frequency_penalty:
         counts = {token_id: n for token_id, n in history.counts.items() if token_id < num_ids}
-        per_token = torch.tensor(list(counts.values()), dtype=scores.dtype, device=scores.device)
+        per_token = to_device(list(counts.values()), scores.dtype, scores.device)
         scores[_index(list(counts), scores)] -= (
             params.presence_penalty + params.frequency_penalty * per_token
         )
     if params.logit_bias:
         bias = {token_id: value for token_id, value in params.logit_bias if token_id < num_ids}
-        values = torch.tensor(list(bias.values()), dtype=scores.dtype, device=scores.device)
+        values = to_device(list(bias.values()), scores.dtype, scores.device)
         scores[_index(list(bias), scores)] += values
 
 
 def _index(token_ids: Sequence[int], scores: Tensor) -> Tensor:
-    return torch.tensor(token_ids, dtype=torch.int64, device=scores.device)
+    return to_device(token_ids, torch.int64, scores.device)

@@ -6,6 +6,8 @@ the batch; sums of integers do not. The random number comes from the request's o
 position in its answer. So what is true of every step here is true alone and in company, and a
 plain loop in Python gives the same tokens.
 
+On a GPU everything but log-probabilities is queued without waiting for the device.
+
 The order: bias and penalties, grammar, temperature, min_p, top_k, top_p, each on what the one
 before has left. Log-probabilities are those of the model itself, before all of this.
 
@@ -21,8 +23,9 @@ import torch
 from torch import Tensor
 
 from sightline.core.sampling import SamplingParams
-from sightline.engine.penalties import TokenHistory, adjust
+from sightline.engine.penalties import TokenHistory, adjust, adjusts
 from sightline.engine.uniform import uniform
+from sightline.models.transfer import Fetch, send, to_device
 
 # Below this, the probabilities of all but the best token are zero in any case.
 MIN_TEMPERATURE = 1e-5
@@ -84,82 +87,159 @@ def sample_rows(
     A row that cannot be sampled gives its exception in its place: `BadLogits`, `NothingAllowed`,
     or what its mask provider raised.
     """
-    size = max(1, GROUP_SCORES // num_tokens)
-    sampled: list[Sampled | Exception] = []
-    for start in range(0, len(rows), size):
-        group = logits[start : start + size, :num_tokens].float()
-        sampled += _sample_group(group, rows[start : start + size])
-    return sampled
+    fetch = Fetch(logits.device)
+    draws = Draws(logits, rows, fetch, num_tokens=num_tokens)
+    fetch.wait()
+    return draws.results()
 
 
-@torch.inference_mode()
-def _sample_group(raw: Tensor, rows: Sequence[SamplingRow]) -> list[Sampled | Exception]:
-    results: dict[int, Sampled | Exception] = {}
-    scores = _adjusted(raw, rows)
-    for index, is_good in enumerate(_finite(raw)):
-        if not is_good:
-            results[index] = BadLogits()
-            scores[index] = 0
-    for index, row in enumerate(rows):
-        if row.grammar is None or index in results:
-            continue
-        try:
-            scores[index].masked_fill_(~row.grammar.mask().to(scores.device), -math.inf)
-        except Exception as error:
-            results[index] = error
-    best_scores, best = scores.max(-1)
-    for index, score in enumerate(best_scores.tolist()):
-        if score == -math.inf:
-            results.setdefault(index, NothingAllowed())
-    ids = best.tolist()
-    drawn = [
-        index
-        for index, row in enumerate(rows)
-        if row.params.temperature >= MIN_TEMPERATURE and index not in results
-    ]
-    if drawn:
-        chosen = _draw(scores[drawn], [rows[index] for index in drawn])
-        for index, token_id in zip(drawn, chosen, strict=True):
-            ids[index] = token_id
-    for index, row in enumerate(rows):
-        if index not in results:
-            results[index] = _describe(raw[index], row, ids[index])
-    return [results[index] for index in range(len(rows))]
+class Draws:
+    """Tokens on their way: what the device has to do is queued, `results` reads what came of it.
+
+    `fetch` brings them to the host; wait for it before asking for results.
+    """
+
+    def __init__(
+        self, logits: Tensor, rows: Sequence[SamplingRow], fetch: Fetch, *, num_tokens: int
+    ) -> None:
+        size = max(1, GROUP_SCORES // num_tokens)
+        self._groups = [
+            _Group(
+                logits[start : start + size, :num_tokens].float(), rows[start : start + size], fetch
+            )
+            for start in range(0, len(rows), size)
+        ]
+
+    def results(self) -> list[Sampled | Exception]:
+        """Return a token or an exception for each row, in their order."""
+        return [result for group in self._groups for result in group.results()]
 
 
-def _finite(raw: Tensor) -> list[bool]:
+class _Group:
+    """Rows that are worked on at once. What a bad row draws is never looked at."""
+
+    @torch.inference_mode()
+    def __init__(self, raw: Tensor, rows: Sequence[SamplingRow], fetch: Fetch) -> None:
+        self._raw = raw
+        self._rows = rows
+        self._errors: dict[int, Exception] = {}
+        self._scores = scores = _adjusted(raw, rows)
+        for index, row in enumerate(rows):
+            if row.grammar is None:
+                continue
+            try:
+                allowed = send(row.grammar.mask(), scores.device)
+                scores[index].masked_fill_(~allowed, -math.inf)
+            except Exception as error:
+                self._errors[index] = error
+        best_scores, ids = scores.max(-1)
+        self._drawn = [
+            index for index, row in enumerate(rows) if row.params.temperature >= MIN_TEMPERATURE
+        ]
+        self._is_deep: Tensor | None = None
+        if self._drawn:
+            drawn, is_deep = _draw(
+                self._some(scores, self._drawn), [rows[index] for index in self._drawn]
+            )
+            if len(self._drawn) == len(rows):
+                ids = drawn
+            else:
+                places = to_device(self._drawn, torch.int64, ids.device)
+                ids = ids.index_copy(0, places, drawn)
+            self._is_deep = None if is_deep is None else fetch.add(is_deep)
+        self._finite = fetch.add(_finite(raw))
+        self._best_scores = fetch.add(best_scores)
+        self._ids = fetch.add(ids)
+
+    @torch.inference_mode()
+    def results(self) -> list[Sampled | Exception]:
+        results: list[Sampled | Exception] = []
+        ids = self._ids.tolist()
+        rows = zip(self._finite.tolist(), self._best_scores.tolist(), strict=True)
+        for index, (is_finite, best_score) in enumerate(rows):
+            if not is_finite:
+                results.append(BadLogits())
+            elif index in self._errors:
+                results.append(self._errors[index])
+            elif best_score == -math.inf:
+                results.append(NothingAllowed())
+            else:
+                results.append(Sampled(ids[index]))
+        for index in self._deep_rows():
+            if isinstance(results[index], Sampled):
+                results[index] = Sampled(self._draw_deep(index))
+        for index, result in enumerate(results):
+            if isinstance(result, Sampled) and self._rows[index].params.logprobs is not None:
+                results[index] = _describe(self._raw[index], self._rows[index], result.token_id)
+        return results
+
+    def _deep_rows(self) -> list[int]:
+        """Return the rows whose nucleus goes on behind the part of the list that was sorted."""
+        if self._is_deep is None:
+            return []
+        return [
+            index
+            for index, is_deep in zip(self._drawn, self._is_deep.tolist(), strict=True)
+            if is_deep
+        ]
+
+    def _draw_deep(self, index: int) -> int:
+        scores = self._scores[index : index + 1]
+        drawn, _ = _draw(scores, self._rows[index : index + 1], depth=scores.shape[-1])
+        return int(drawn)
+
+    def _some(self, scores: Tensor, indices: list[int]) -> Tensor:
+        if len(indices) == len(scores):
+            return scores
+        return scores.index_select(0, to_device(indices, torch.int64, scores.device))
+
+
+def _finite(raw: Tensor) -> Tensor:
     low, high = torch.aminmax(raw, dim=-1)  # a NaN makes both NaN
-    finite: list[bool] = (low.isfinite() & high.isfinite()).tolist()
-    return finite
+    return low.isfinite() & high.isfinite()
 
 
 def _adjusted(raw: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
-    """Return the scores with biases and penalties, float32 [N, V], a copy."""
+    """Return the scores with biases and penalties, float32 [N, V], a copy if anything changes."""
+    changes = [
+        index for index, row in enumerate(rows) if row.grammar is not None or adjusts(row.params)
+    ]
+    if not changes:
+        return raw
     scores = raw.clone()
-    for score, row in zip(scores, rows, strict=True):
-        adjust(score, row.params, row.prompt, row.answer, row.history)
+    for index in changes:
+        row = rows[index]
+        adjust(scores[index], row.params, row.prompt, row.answer, row.history)
     return scores
 
 
-def _draw(scores: Tensor, rows: Sequence[SamplingRow]) -> list[int]:
-    """Draw an id for each row; every row has a score above minus infinity."""
+def _draw(
+    scores: Tensor, rows: Sequence[SamplingRow], *, depth: int = NUM_BEST
+) -> tuple[Tensor, Tensor | None]:
+    """Draw an id for each row [N]; say which rows must be drawn again with more depth [N]."""
     params = [row.params for row in rows]
 
     def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=scores.device)[:, None]
+        return to_device(values, torch.float64, scores.device)[:, None]
 
     weights = _weights(scores, column([p.temperature for p in params]))
     if any(p.min_p > 0 for p in params):
         weights.masked_fill_(weights < column([p.min_p * SCALE for p in params]), 0)
     cut = [i for i, p in enumerate(params) if p.top_k > 0 or p.top_p < 1]
-    if cut:
-        weights[cut] = _keep_best(weights[cut], [params[index] for index in cut])
+    is_deep: Tensor | None = None
+    if len(cut) == len(rows):
+        weights, is_deep = _keep_best(weights, params, depth)
+    elif cut:
+        places = to_device(cut, torch.int64, scores.device)
+        kept, deep = _keep_best(weights[places], [params[index] for index in cut], depth)
+        weights[places] = kept
+        is_deep = torch.zeros(len(rows), dtype=torch.bool, device=scores.device)
+        is_deep[places] = deep
     cumulative = weights.cumsum(-1)
     totals = cumulative[:, -1:]
     shares = column([uniform(row.seed, len(row.answer)) for row in rows])
     targets = (shares * totals.double()).long().minimum(totals - 1)
-    drawn: list[int] = torch.searchsorted(cumulative, targets, right=True)[:, 0].tolist()
-    return drawn
+    return torch.searchsorted(cumulative, targets, right=True)[:, 0], is_deep
 
 
 def _weights(scores: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
@@ -168,20 +248,24 @@ def _weights(scores: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
     return (((exact - exact.amax(-1, keepdim=True)) / temperature).exp() * SCALE).long()
 
 
-def _keep_best(weights: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Set to zero what `top_k` and then `top_p` cut off; of equal tokens the lower id stays."""
+def _keep_best(
+    weights: Tensor, params: Sequence[SamplingParams], depth: int
+) -> tuple[Tensor, Tensor]:
+    """Set to zero what `top_k` and then `top_p` cut off; of equal tokens the lower id stays.
+
+    Only the `depth` best tokens of a row are sorted. Rows that keep more are told [N].
+    """
     num_ids = weights.shape[-1]
-    depth = min(num_ids, NUM_BEST)
+    depth = min(num_ids, depth)
     if any(depth < p.top_k < num_ids for p in params):
         depth = num_ids
     counts, best = _count_kept(weights, params, depth)
-    if depth < num_ids and bool((counts >= depth).any()):
-        counts, best = _count_kept(weights, params, num_ids)
     cutoff = best.gather(-1, counts - 1)
     num_above = (weights > cutoff).sum(-1, keepdim=True)
     ties = weights == cutoff
     ties &= ties.cumsum(-1) <= counts - num_above
-    return weights.masked_fill(~(ties | (weights > cutoff)), 0)
+    kept = weights.masked_fill(~(ties | (weights > cutoff)), 0)
+    return kept, (counts[:, 0] >= depth) & (depth < num_ids)
 
 
 def _count_kept(
@@ -193,14 +277,14 @@ def _count_kept(
     """
     device, num_ids = weights.device, weights.shape[-1]
     best = weights.topk(depth, dim=-1).values
-    top_k = torch.tensor([p.top_k if p.top_k > 0 else num_ids for p in params], device=device)
-    top_k = top_k.clamp(max=num_ids)[:, None]
+    limits = [min(p.top_k, num_ids) if p.top_k > 0 else num_ids for p in params]
+    top_k = to_device(limits, torch.int64, device)[:, None]
     outside = torch.arange(depth, device=device) >= top_k
     listed = best.masked_fill(outside, 0)
     totals = torch.where(
         top_k < num_ids, listed.sum(-1, keepdim=True), weights.sum(-1, keepdim=True)
     )
-    top_p = torch.tensor([p.top_p for p in params], dtype=torch.float64, device=device)[:, None]
+    top_p = to_device([p.top_p for p in params], torch.float64, device)[:, None]
     before = listed.cumsum(-1) - listed
     kept = (before.double() < top_p * totals.double()) & ~outside
     return kept.sum(-1, keepdim=True).clamp(min=1), best

@@ -11,7 +11,7 @@ handled together and its keys are never repeated in memory.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,30 @@ ROW_TILE = 8
 SHORT = 512
 
 
+class Turns(NamedTuple):
+    """A rotary embedding as a kernel reads it: x * cosines + partner(x) * sines.
+
+    `cosines` and `sines` `[T, Dh]` have all signs in them; the partner of a number is its
+    neighbour (0, 1), (2, 3) ... or the one half a head away. Queries are then multiplied by
+    `query_scales` `[T]`, if there are any.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+    are_neighbours: bool
+    query_scales: Tensor | None = None
+
+
+class Rotary(Protocol):
+    """A family's rotary embedding for the rows of one pass."""
+
+    def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Turn heads `[..., T, H + 2 G, Dh]` into query, key (both turned) and value."""
+        ...
+
+    def turns(self, dtype: torch.dtype) -> Turns: ...
+
+
 class Attention(Protocol):
     """Attention of one forward pass: built once, called by every layer in turn."""
 
@@ -32,8 +56,20 @@ class Attention(Protocol):
         """Turn query `[..., T, H, Dh]`, key and value `[..., T, G, Dh]` into `[..., T, H * Dh]`."""
         ...
 
+    def turning(self, layer: int, heads: Tensor, num_groups: int, rotate: Rotary) -> Tensor:
+        """Do the same for heads `[..., T, H + 2 G, Dh]` of which nothing has been turned yet."""
+        ...
 
-class CausalAttention:
+
+class TurnsFirst:
+    """For an `Attention` that has nothing better to do than to turn the heads by themselves."""
+
+    def turning(self, layer: int, heads: Tensor, num_groups: int, rotate: Rotary) -> Tensor:
+        mixed: Tensor = self(layer, *rotate.apart(heads))  # type: ignore[operator]
+        return mixed
+
+
+class CausalAttention(TurnsFirst):
     """Among the T tokens themselves, with nothing remembered. Any leading dimensions."""
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -50,7 +86,7 @@ class CausalAttention:
         return mixed.movedim(-2, -4).reshape(*batch, num_tokens, num_heads * head_dim)
 
 
-class PagedAttention:
+class PagedAttention(TurnsFirst):
     """Among the sequences of a flattened batch, each with its own slots of a pool; see `Segment`.
 
     The batch may have further rows behind those of the segments; their results are zeros. Raises

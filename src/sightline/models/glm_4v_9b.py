@@ -9,34 +9,24 @@ Shapes: T tokens, D model width, V vocabulary, H query heads, G KV groups, Dh he
 N images, S image side, P patches, W tower width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.attention import Attention
+from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
-from sightline.models.linear import GatedLinear, Linear, PatchLinear, pad_rows
+from sightline.models.gpu.picture_attention import TowerShape
+from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, pad_rows
 from sightline.models.outline import KVShape
-from sightline.models.paged_model import PagedModel
+from sightline.models.paged_model import DecodeProduct, PagedModel
 from sightline.models.positions import compressed_positions, next_position
 
 ROPE_BASE = 10_000.0
 CONNECTOR_NORM_EPS = 1e-5
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm; the weight is applied in fp32 and the result rounded once."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
 
 
 class Rotation:
@@ -48,7 +38,9 @@ class Rotation:
     original does.
     """
 
-    def __init__(self, positions: Tensor, head_dim: int, rope_ratio: float) -> None:
+    def __init__(self, positions: Tensor, config: Glm4vConfig) -> None:
+        head_dim, rope_ratio = config.head_dim, config.rope_ratio
+        self._num_heads, self._num_groups = config.num_heads, config.num_groups
         rotated = head_dim // 2
         pairs = torch.arange(0, rotated, 2, device=positions.device, dtype=torch.float32)
         # Written as the original writes it: at position 10**6 the last bit of a frequency counts.
@@ -62,19 +54,31 @@ class Rotation:
 
     def __call__(self, heads: Tensor) -> Tensor:
         """Rotate `[..., T, heads, Dh]`."""
-        if self._cosines.dtype != heads.dtype:
-            self._cosines = self._cosines.to(heads.dtype)
-            self._sines = self._sines.to(heads.dtype)
+        self._round(heads.dtype)
         pairs = heads.reshape(*heads.shape[:-1], -1, 2)
         swapped = pairs.roll(1, dims=-1).view(heads.shape)
         return heads * self._cosines + swapped * self._sines
+
+    def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        num_turned = self._num_heads + self._num_groups
+        turned = self(heads[..., :num_turned, :])
+        query, key = turned[..., : self._num_heads, :], turned[..., self._num_heads :, :]
+        return query, key, heads[..., num_turned:, :]
+
+    def turns(self, dtype: torch.dtype) -> Turns:
+        self._round(dtype)
+        return Turns(self._cosines.squeeze(-2), self._sines.squeeze(-2), are_neighbours=True)
+
+    def _round(self, dtype: torch.dtype) -> None:
+        if self._cosines.dtype != dtype:
+            self._cosines = self._cosines.to(dtype)
+            self._sines = self._sines.to(dtype)
 
 
 class SelfAttention(nn.Module):
     def __init__(self, config: Glm4vConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
-        self.num_heads = config.num_heads
         self.num_groups = config.num_groups
         self.head_dim = config.head_dim
         width = config.num_heads * config.head_dim
@@ -85,14 +89,11 @@ class SelfAttention(nn.Module):
         )
         self.dense = Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, residual: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        num_turned = self.num_heads + self.num_groups
-        rows: Tensor = self.query_key_value(x)
+    def forward(self, x: Tensor, norm: Norm, rotate: Rotation, attend: Attention) -> Tensor:
+        rows = self.query_key_value.normed(x, norm)
         heads = rows.view(*rows.shape[:-1], -1, self.head_dim)
-        turned = rotate(heads[..., :num_turned, :])
-        query, key = turned[..., : self.num_heads, :], turned[..., self.num_heads :, :]
-        value = heads[..., num_turned:, :]
-        return self.dense.plus(attend(self.layer, query, key, value), residual)
+        mixed = attend.turning(self.layer, heads, self.num_groups, rotate)
+        return self.dense.plus(mixed, x)
 
 
 class GatedMlp(nn.Module):
@@ -101,21 +102,21 @@ class GatedMlp(nn.Module):
         self.dense_h_to_4h = GatedLinear(width, inner_width)
         self.dense_4h_to_h = Linear(inner_width, width, bias=False)
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.dense_4h_to_h.plus(self.dense_h_to_4h(x), residual)
+    def forward(self, x: Tensor, norm: Norm) -> Tensor:
+        return self.dense_4h_to_h.plus(self.dense_h_to_4h.normed(x, norm), x)
 
 
 class DecoderLayer(nn.Module):
     def __init__(self, config: Glm4vConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.input_layernorm = Norm(config.hidden_size, config.norm_eps)
         self.self_attention = SelfAttention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = Norm(config.hidden_size, config.norm_eps)
         self.mlp = GatedMlp(config.hidden_size, config.ffn_hidden_size)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = self.self_attention(self.input_layernorm(x), x, rotate, attend)
-        return self.mlp(self.post_attention_layernorm(x), x)
+        x = self.self_attention(x, self.input_layernorm, rotate, attend)
+        return self.mlp(x, self.post_attention_layernorm)
 
 
 class Encoder(nn.Module):
@@ -126,7 +127,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(config, layer) for layer in range(config.num_layers)
         )
-        self.final_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.final_layernorm = Norm(config.hidden_size, config.norm_eps)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         for layer in self.layers:
@@ -281,6 +282,27 @@ class Glm4v(PagedModel):
         return self.transformer.embedding.word_embeddings
 
     @property
+    def num_heads(self) -> int:
+        return self.config.num_heads
+
+    @property
+    def tower_shape(self) -> TowerShape | None:
+        vision = self.config.vision
+        if vision is None:
+            return None
+        head_dim = vision.hidden_size // vision.num_heads
+        return TowerShape(vision.num_heads, head_dim, vision.num_positions)
+
+    def decode_products(self) -> Iterator[DecodeProduct]:
+        for layer in cast(Iterable[DecoderLayer], self.transformer.encoder.layers):
+            attention, mlp = layer.self_attention, layer.mlp
+            yield DecodeProduct(attention.query_key_value, norm=layer.input_layernorm)
+            yield DecodeProduct(attention.dense, has_residual=True)
+            yield DecodeProduct(mlp.dense_h_to_4h, norm=layer.post_attention_layernorm)
+            yield DecodeProduct(mlp.dense_4h_to_h, has_residual=True)
+        yield DecodeProduct(self.transformer.output_layer)
+
+    @property
     def kv_shape(self) -> KVShape:
         return self.config.kv_shape
 
@@ -304,8 +326,7 @@ class Glm4v(PagedModel):
         return next_position(num_slots, image_spans)
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
-        rotate = Rotation(positions, self.config.head_dim, self.config.rope_ratio)
-        return self.transformer.encoder(embeds, rotate, attend)
+        return self.transformer.encoder(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         rows = hidden.reshape(-1, hidden.shape[-1])

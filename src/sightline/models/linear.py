@@ -14,7 +14,9 @@ Shapes: I inputs, O outputs.
 """
 
 import logging
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,8 @@ from torch import Tensor, nn
 logger = logging.getLogger(__name__)
 
 TILE = 16
+# A little below the largest float16, so that sums of rounded numbers stay finite.
+LARGEST_HALF = 65504.0 - 1000.0
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
 _STEPS = ((4, 2), (8, 4), (64, 8), (256, 16))  # (up to so many rows, in steps of)
 _LAST_STEP = 32
@@ -30,16 +34,55 @@ _ROWS_CHECKED = (1, 2, 17, 131)
 _SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
 
 
-class Linear(nn.Linear):
-    """`x W^T + b` for `[..., I]`, alone or with what follows it."""
+class Norm(nn.Module):
+    """A root-mean-square norm; the weight is applied in fp32 and the result rounded once.
 
+    `kernel` does the same on a GPU.
+    """
+
+    kernel: Callable[[Tensor, Tensor, float], Tensor] | None = None
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel is not None:
+            return self.kernel(x, self.weight, self.eps)
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class FewRowsKernel(Protocol):
+    """What a GPU may have for products with few rows: see `gpu.fast_linears`."""
+
+    def takes(self, x: Tensor) -> bool: ...
+
+    def __call__(
+        self, x: Tensor, *, norm: Norm | None = None, residual: Tensor | None = None
+    ) -> Tensor: ...
+
+
+class Linear(nn.Linear):
+    """`x W^T + b` for `[..., I]`, alone or with what stands before and behind it."""
+
+    few: FewRowsKernel | None = None
     _packed: Tensor | None = None
     _is_tiled = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.few is not None and self.few.takes(x):
+            return self.few(x)
         if self._packed is None:
             return self._plain(x)
         return _pointwise(x, self._packed, self.bias, "none")
+
+    def normed(self, x: Tensor, norm: Norm) -> Tensor:
+        """Return the outputs for the rows that `norm` makes of `x`."""
+        if self.few is not None and self.few.takes(x):
+            return self.few(x, norm=norm)
+        rows: Tensor = self(norm(x))
+        return rows
 
     def silu(self, x: Tensor) -> Tensor:
         if self._packed is None:
@@ -54,13 +97,17 @@ class Linear(nn.Linear):
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return the product of the outputs with `factor` `[..., O]`."""
         if self._packed is None:
-            return self._plain(x) * factor
+            return saturated(self._plain(x) * factor)
         return _binary(x, factor, self._packed, self.bias, "mul")
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return the sum of the outputs and `residual` `[..., O]`."""
+        if self.few is not None and self.few.takes(x):
+            return self.few(x, residual=residual)
+        if x.is_cuda and x.dim() == 2 and self.bias is None:
+            return saturated(torch.addmm(residual, x, self.weight.t()))
         if self._packed is None:
-            return residual + self._plain(x)
+            return saturated(residual + self._plain(x))
         return _binary(x, residual, self._packed, self.bias, "add")
 
     def pack(self) -> None:
@@ -74,7 +121,7 @@ class Linear(nn.Linear):
 
     def _plain(self, x: Tensor) -> Tensor:
         if not self._is_tiled:
-            return F.linear(x, self.weight.flatten(1), self.bias)
+            return saturated(F.linear(x, self.weight.flatten(1), self.bias))
         rows = x.reshape(-1, self.in_features)
         tiles = torch.split(F.pad(rows, (0, 0, 0, -len(rows) % TILE)), TILE)
         out = torch.cat([F.linear(tile, self.weight.flatten(1), self.bias) for tile in tiles])
@@ -103,21 +150,38 @@ class PatchLinear(Linear):
 class GatedLinear(Linear):
     """Two layers in one weight: silu of the first half of the outputs times the second half."""
 
+    kernel: Callable[[Tensor], Tensor] | None = None
     _packed_up: Tensor | None = None
 
     def __init__(self, in_features: int, inner_features: int) -> None:
         super().__init__(in_features, 2 * inner_features, bias=False)
 
+    @staticmethod
+    def activate(rows: Tensor) -> Tensor:
+        gate, up = rows.chunk(2, dim=-1)
+        return F.silu(gate) * up
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.few is not None and self.few.takes(x):
+            return self.few(x)
         if self._packed is None or self._packed_up is None:
-            gate, up = self._plain(x).chunk(2, dim=-1)
-            return F.silu(gate) * up
+            return saturated((self.kernel or self.activate)(self._plain(x)))
         return _binary(x, _pointwise(x, self._packed, None, "swish"), self._packed_up, None, "mul")
 
     def pack(self) -> None:
         gate, up = self.weight.chunk(2)
         self._packed, self._packed_up = _packed(gate), _packed(up)
         self.register_parameter("weight", None)
+
+
+def saturated(x: Tensor) -> Tensor:
+    """Bound float16 numbers, in place; leave other formats alone.
+
+    Models are trained in bfloat16, whose largest number float16 cannot hold. A sum or product
+    that grows beyond becomes infinite, and infinite rows become NaN in the next norm. A bounded
+    one is off in a place where the model only cares that it is large. NaN stays NaN.
+    """
+    return x.clamp_(-LARGEST_HALF, LARGEST_HALF) if x.dtype == torch.float16 else x
 
 
 def pack_linears(model: object) -> None:

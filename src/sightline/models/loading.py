@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import ModelDescription, VisionLanguageModel
-from sightline.models.cpu_numbers import dtype_for_device
+from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
@@ -59,13 +59,14 @@ def load_model(
 ) -> LoadedModel:
     """Load the model in `folder`.
 
-    `dtype` is auto (what config.json names, else what the weights are, but see `cpu_numbers`),
-    bfloat16, float16 or float32; `device` is auto (CUDA if there is one, else the CPU) or a torch
-    device. Raises StartupError naming file and tensor, what was expected and what was found.
+    `dtype` is auto (what config.json names, else what the weights are, but see
+    `device.dtype_for_device`), bfloat16, float16 or float32; for `device` see
+    `device.find_device`. Raises StartupError naming file and tensor, what was expected and what
+    was found.
     """
     config = read_config(folder)
     family = find_family(config)
-    target = _device(device)
+    target = find_device(device)
     with torch.device("meta"), _WithoutInitialisation():
         model = build_model(config)
     description = _with_generation_defaults(model.description, folder)
@@ -194,19 +195,6 @@ def _memory_shortage_named(device: torch.device, total: int) -> Iterator[None]:
             f"Not enough memory on {device} for {total // MIB} MiB of weights; "
             "free some, or choose dtype bfloat16 or another device."
         ) from None
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ValueError):
-        raise StartupError(
-            f"Device {shorten(name)!r} is not usable here; use auto, cpu or cuda."
-        ) from None
-    return device
 
 
 def _dtype(name: str, config: Mapping[str, Any], places: Mapping[str, WeightFile]) -> torch.dtype:

@@ -5,20 +5,40 @@ states in `run`. For the methods see `contract.VisionLanguageModel`.
 """
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.gpu.backend import AttentionBackend
+from sightline.models.gpu.picture_attention import PictureAttention, TowerShape
 from sightline.models.kv_pool import KVCache, KVPool, Segment
-from sightline.models.linear import pad_rows
+from sightline.models.linear import Linear, Norm, pad_rows
 from sightline.models.outline import KVShape
+from sightline.models.paged_batch import PagedBatch
+
+
+class DecodeProduct(NamedTuple):
+    """A linear layer as decode steps call it: behind a norm, with a residual added, or neither."""
+
+    layer: Linear
+    norm: Norm | None = None
+    has_residual: bool = False
 
 
 class PagedModel(nn.Module):
-    """Holds no weights of its own."""
+    """Holds no weights of its own.
+
+    `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
+    row the same bits in any company. `picture_attention` is the only kernel that the tower may
+    use there.
+    """
+
+    attention: AttentionBackend | None = None
+    picture_attention: PictureAttention | None = None
 
     @property
     @abstractmethod
@@ -27,6 +47,29 @@ class PagedModel(nn.Module):
     @property
     @abstractmethod
     def kv_shape(self) -> KVShape: ...
+
+    @property
+    @abstractmethod
+    def num_heads(self) -> int:
+        """Heads of queries."""
+
+    @property
+    @abstractmethod
+    def tower_shape(self) -> TowerShape | None:
+        """The attention of the vision tower, if there is one."""
+
+    @abstractmethod
+    def positions(
+        self,
+        num_slots: int,
+        image_spans: Sequence[tuple[int, int]],
+        *,
+        num_prompt: int | None = None,
+        image_sizes: Sequence[tuple[int, int]] = (),
+    ) -> Tensor: ...
+
+    @abstractmethod
+    def logits(self, hidden: Tensor) -> Tensor: ...
 
     @abstractmethod
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
@@ -45,11 +88,18 @@ class PagedModel(nn.Module):
         return self.token_table.weight.device
 
     def encode_images(self, pixels: Tensor) -> Tensor:
-        return self.encode_pixel_values(normalise_pixels(pixels))
+        if self.picture_attention is None:
+            return self.encode_pixel_values(normalise_pixels(pixels))
+        with self.picture_attention.allowed():
+            return self.encode_pixel_values(normalise_pixels(pixels))
 
     def embed(self, token_ids: Tensor) -> Tensor:
         rows: Tensor = self.token_table(token_ids)
         return rows
+
+    def decode_products(self) -> Iterator[DecodeProduct]:
+        """Yield the layers whose weights a decode step reads, as far as kernels fit them."""
+        yield from ()
 
     def kv_variant(self, num_prompt: int) -> int:
         return 0
@@ -66,9 +116,19 @@ class PagedModel(nn.Module):
         self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
     ) -> Tensor:
         num_rows = len(embeds)
+        if self.attention is not None:
+            batch = PagedBatch.of(pool, segments, num_rows)
+            return self.forward_paged(embeds, positions, pool, batch)
         attend = PagedAttention(pool, segments, num_rows)
         by_row = pad_rows(positions.movedim(-1, 0))
         return self.run(pad_rows(embeds), by_row.movedim(0, -1), attend)[:num_rows]
+
+    def forward_paged(
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, batch: PagedBatch
+    ) -> Tensor:
+        """Do what `forward_batch` does, for a batch whose tables are on the device already."""
+        assert self.attention is not None, "only a model with a backend runs from tables"
+        return self.run(embeds, positions, self.attention.over(pool, batch))
 
     def allocate_cache(self, max_len: int) -> KVCache:
         return KVCache(self.allocate_pool(1, max_len))

@@ -16,12 +16,16 @@ from torch import Tensor, nn
 
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
+from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import Linear
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
 from sightline.models.qwen2_vision import GatedMlp, Qwen2VisionTower, RMSNorm
 from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
+
+# Pictures have any size; kernels are compared at one of about a megapixel.
+PATCHES_MEASURED = 5120
 
 
 class Rotation:
@@ -126,6 +130,15 @@ class Qwen2VL(PagedModel):
     @property
     def token_table(self) -> nn.Embedding:
         return self.model.embed_tokens
+
+    @property
+    def num_heads(self) -> int:
+        return self.config.num_heads
+
+    @property
+    def tower_shape(self) -> TowerShape | None:
+        vision = self.config.vision
+        return TowerShape(vision.num_heads, vision.width // vision.num_heads, PATCHES_MEASURED)
 
     @property
     def kv_shape(self) -> KVShape:

@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.attention import Attention
+from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
+from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import Linear
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
@@ -79,6 +80,22 @@ class Rotation:
             return turned
         return turned * self._query_scale.to(turned.dtype)
 
+    def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        query, key, value = heads.chunk(3, dim=-2)
+        return self.turn_query(query), self.turn(key), value
+
+    def turns(self, dtype: torch.dtype) -> Turns:
+        """Return fp32 tables, whatever the dtype: this family turns in fp32."""
+        sines = self._sines.squeeze(-2).clone()
+        sines[..., : sines.shape[-1] // 2].neg_()
+        scales = self._query_scale
+        return Turns(
+            self._cosines.squeeze(-2),
+            sines,
+            are_neighbours=False,
+            query_scales=None if scales is None else scales.flatten(-3),
+        )
+
 
 class SelfAttention(nn.Module):
     def __init__(self, config: QwenVLConfig, layer: int) -> None:
@@ -89,9 +106,8 @@ class SelfAttention(nn.Module):
         self.c_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        heads = self.c_attn(x).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = heads.unbind(-3)
-        return self.c_proj(attend(self.layer, rotate.turn_query(query), rotate.turn(key), value))
+        heads = self.c_attn(x).unflatten(-1, (3 * self.num_heads, -1))
+        return self.c_proj(attend.turning(self.layer, heads, self.num_heads, rotate))
 
 
 class GatedMlp(nn.Module):
@@ -279,6 +295,17 @@ class QwenVL(PagedModel):
     @property
     def token_table(self) -> nn.Embedding:
         return self.transformer.wte
+
+    @property
+    def num_heads(self) -> int:
+        return self.config.num_heads
+
+    @property
+    def tower_shape(self) -> TowerShape | None:
+        visual = self.config.visual
+        if visual is None:
+            return None
+        return TowerShape(visual.num_heads, visual.width // visual.num_heads, visual.grid_size**2)
 
     @property
     def kv_shape(self) -> KVShape:

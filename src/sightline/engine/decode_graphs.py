@@ -1,0 +1,287 @@
+"""Steps of decodes alone, recorded once for each of a few batch sizes and replayed.
+
+A decode step of one sequence is some hundred small kernels; a GPU would wait for the host to
+launch them. A recorded step is launched whole. It reads its inputs from tensors that stay where
+they are: token ids, positions, lengths and block tables, one row for each sequence. Rows that no
+sequence fills work on a block that belongs to nobody.
+
+Legend: N sequences, V vocabulary.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sightline.engine.plan import Chunk, Plan
+from sightline.models.gpu.backend import AttentionBackend
+from sightline.models.kv_pool import KVPool
+from sightline.models.paged_batch import ADDRESS_STEP, TABLE_STEP, PagedBatch
+from sightline.models.paged_model import PagedModel
+from sightline.models.transfer import pinned
+
+logger = logging.getLogger(__name__)
+
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+# What is not recorded by then is recorded when it is first needed.
+START_BUDGET_S = 30.0
+# A replay runs the same kernels; libraries may choose others while they are recorded.
+REPLAY_TOLERANCE = 0.02
+# Rows of the numbers that a step needs; positions follow.
+_ID, _LENGTH, _SLOT, _POSITION = range(4)
+
+Outputs = tuple[Tensor, Tensor]
+"""Scores `[N, V]`, and for each row `[N]` whether its hidden state is finite."""
+
+
+class Recorder(Protocol):
+    """Turns work on fixed tensors into a recording."""
+
+    def record(self, work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+        """Return how to do the work again, and the tensors that then hold what came of it."""
+        ...
+
+
+class CudaRecorder:
+    """Records CUDA graphs. They share their memory: only the newest outputs are valid."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._memory: Any = None
+
+    def record(self, work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
+        current = torch.cuda.current_stream(self._device)
+        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        aside.wait_stream(current)
+        with torch.cuda.stream(aside):
+            work()  # libraries set themselves up, kernels are compiled
+            work()
+        current.wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+            outputs = work()
+        if self._memory is None:
+            self._memory = graph.pool()
+        return graph.replay, outputs
+
+
+@dataclass(slots=True)
+class _Row:
+    """What stands in a row of the tables: `count` blocks of the sequence with these positions."""
+
+    positions: Tensor
+    generation: int
+    count: int
+
+
+class DecodeGraphs:
+    """Records and replays. `nobodys_block` is one that no sequence ever gets.
+
+    `max_slots` bounds a sequence's slots. A size that cannot be recorded is computed the ordinary
+    way from then on.
+    """
+
+    def __init__(
+        self,
+        model: PagedModel,
+        pool: KVPool,
+        attention: AttentionBackend,
+        recorder: Recorder,
+        *,
+        max_seqs: int,
+        max_slots: int,
+        nobodys_block: int,
+    ) -> None:
+        self._model = model
+        self._pool = pool
+        self._attention = attention
+        self._recorder = recorder
+        self._max_slots = max_slots
+        self._nobodys_block = nobodys_block
+        self.sizes = sizes_up_to(max_seqs)
+        most = self.sizes[-1]
+        most += -most % ADDRESS_STEP
+        width = -(-max_slots // pool.block_size)
+        width += -width % TABLE_STEP
+        self._num_axes = model.positions(1, [])[..., 0].numel()
+        device = pool.device
+        rows = _POSITION + self._num_axes
+        self._host = pinned(torch.zeros(rows, most, dtype=torch.int32), device)
+        self._numbers = torch.zeros(rows, most, dtype=torch.int32, device=device)
+        self._tables = torch.full((most, width), nobodys_block, dtype=torch.int32, device=device)
+        self._first_rows = torch.arange(most + 1, dtype=torch.int32, device=device)
+        self._rows: list[_Row | None] = [None] * most
+        self._num_used = 0
+        self._recordings: dict[tuple[int, int], tuple[Callable[[], None], Outputs] | None] = {}
+
+    @torch.inference_mode()
+    def record_all(self) -> None:
+        """Record the sizes, the small ones first, until the time for it is used up."""
+        began = time.monotonic()
+        bound = self._attention.graph_slots(1)
+        for size in self.sizes:
+            if time.monotonic() - began > START_BUDGET_S:
+                logger.info("batches from %d on are recorded when they are first met", size)
+                break
+            if self._recording(size, bound) is None:
+                break
+        logger.info(
+            "%d sizes of decode steps recorded in %.1f s",
+            sum(recording is not None for recording in self._recordings.values()),
+            time.monotonic() - began,
+        )
+
+    @torch.inference_mode()
+    def is_right(self) -> bool:
+        """Whether a replay gives what the same step gives without one."""
+        size, bound = self.sizes[0], self._attention.graph_slots(1)
+        recording = self._recording(size, bound)
+        if recording is None:
+            return True  # there is nothing to be wrong
+        self._vacate()
+        expected, _ = self._work(size, bound)()
+        expected = expected.clone()
+        replay, (logits, _) = recording
+        replay()
+        scale = float(expected.abs().max()) + 1e-6
+        return bool(((logits - expected).abs().max() <= REPLAY_TOLERANCE * scale).item())
+
+    def can_run(self, plan: Plan) -> bool:
+        """Whether `plan` is one new token each of a number of sequences that is recorded."""
+        chunks = plan.chunks
+        if len(chunks) > self.sizes[-1] or not all(
+            chunk.end - chunk.start == 1 and chunk.samples and not chunk.images for chunk in chunks
+        ):
+            return False
+        return self._recording(*self._key(chunks)) is not None
+
+    def run(self, chunks: Sequence[Chunk], positions: Sequence[Tensor]) -> Outputs:
+        """Queue the step; return scores and flags of the chunks' rows, valid until the next one.
+
+        `positions` `[..., S]` are those of all slots of each chunk's sequence, on the CPU.
+        """
+        size, bound = self._key(chunks)
+        recording = self._recording(size, bound)
+        assert recording is not None, "only what can be run is run"
+        numbers = self._host.numpy()
+        block_size = self._pool.block_size
+        for index, (chunk, own) in enumerate(zip(chunks, positions, strict=True)):
+            slot = chunk.start
+            numbers[_ID, index] = chunk.sequence.token(slot)
+            numbers[_LENGTH, index] = slot + 1
+            block = chunk.blocks[slot // block_size]
+            numbers[_SLOT, index] = block * block_size + slot % block_size
+            numbers[_POSITION:, index] = own.numpy()[..., slot]
+        self._fill_up(len(chunks), size)
+        self._numbers.copy_(self._host, non_blocking=True)
+        self._follow(chunks, positions)
+        replay, (logits, is_finite) = recording
+        replay()
+        return logits[: len(chunks)], is_finite[: len(chunks)]
+
+    def _key(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
+        size = next(size for size in self.sizes if size >= len(chunks))
+        longest = max(chunk.end for chunk in chunks)
+        return size, min(self._attention.graph_slots(longest), self._max_slots)
+
+    def _vacate(self) -> None:
+        """Let all rows be nobody's."""
+        self._fill_up(0, self._host.shape[1])
+        self._numbers.copy_(self._host)  # the host writes there again at once
+        self._tables.fill_(self._nobodys_block)
+        self._rows = [None] * len(self._rows)
+        self._num_used = 0
+
+    def _fill_up(self, first: int, size: int) -> None:
+        """Give the rows from `first` on the first slot of nobody's block."""
+        numbers = self._host.numpy()
+        numbers[:, first:size] = 0
+        numbers[_LENGTH, first:size] = 1
+        numbers[_SLOT, first:size] = self._nobodys_block * self._pool.block_size
+
+    def _follow(self, chunks: Sequence[Chunk], positions: Sequence[Tensor]) -> None:
+        """Bring the tables up to date, sending nothing but what has changed."""
+        width = self._tables.shape[1]
+        places: list[np.ndarray] = []
+        blocks: list[int] = []
+        for index, (chunk, own) in enumerate(zip(chunks, positions, strict=True)):
+            row = self._rows[index]
+            count = -(-chunk.end // self._pool.block_size)
+            known = 0
+            if row is not None and row.positions is own and row.generation == chunk.generation:
+                known = min(row.count, count)
+                if known == count:
+                    continue
+            self._rows[index] = _Row(own, chunk.generation, count)
+            places.append(np.arange(index * width + known, index * width + count))
+            blocks += chunk.blocks[known:count]
+        if blocks:
+            self._set(np.concatenate(places), blocks)
+        for index in range(len(chunks), self._num_used):
+            self._rows[index] = None
+        if len(chunks) < self._num_used:
+            # Rows that nobody fills any more must not point at blocks that others get.
+            self._tables[len(chunks) : self._num_used].fill_(self._nobodys_block)
+        self._num_used = len(chunks)
+
+    def _set(self, places: np.ndarray, blocks: list[int]) -> None:
+        device = self._tables.device
+        where = pinned(torch.from_numpy(places), device).to(device, non_blocking=True)
+        what = pinned(torch.tensor(blocks, dtype=torch.int32), device)
+        self._tables.view(-1).index_copy_(0, where, what.to(device, non_blocking=True))
+
+    def _recording(self, size: int, bound: int) -> tuple[Callable[[], None], Outputs] | None:
+        key = (size, bound)
+        if key not in self._recordings:
+            self._vacate()  # recording computes steps, which must not touch anybody's keys
+            try:
+                self._recordings[key] = self._recorder.record(self._work(size, bound))
+            except Exception as error:  # whatever a driver or a library may raise
+                logger.warning(
+                    "decode steps of %d are not recorded (%s: %s)",
+                    size,
+                    type(error).__name__,
+                    error,
+                )
+                self._recordings[key] = None
+        return self._recordings[key]
+
+    def _work(self, size: int, bound: int) -> Callable[[], Outputs]:
+        """Return one step of `size` rows, of at most `bound` slots each if that matters."""
+        batch = PagedBatch(
+            new_slots=self._numbers[_SLOT, :size],
+            tables=self._tables[:size],
+            lengths=self._numbers[_LENGTH, :size],
+            first_rows=self._first_rows[: size + 1],
+            num_decodes=size,
+            max_new=1,
+            max_slots=bound or self._max_slots,
+        )
+        axes = slice(_POSITION, None) if self._num_axes > 1 else _POSITION
+
+        def work() -> Outputs:
+            embeds = self._model.embed(self._numbers[_ID, :size].long())
+            positions = self._numbers[axes][..., :size].long()
+            hidden = self._model.forward_paged(embeds, positions, self._pool, batch)
+            return self._model.logits(hidden), finite_rows(hidden)
+
+        return work
+
+
+def finite_rows(hidden: Tensor) -> Tensor:
+    """Say for each row of `hidden` [T, D] whether it is free of NaN and infinity.
+
+    Keys and values that are not finite show here, in the row that they belong to.
+    """
+    return torch.isfinite(hidden.sum(-1, dtype=torch.float32))
+
+
+def sizes_up_to(max_seqs: int) -> tuple[int, ...]:
+    """Return the batch sizes to record; the last one holds `max_seqs`, or is the largest of all."""
+    fitting = tuple(size for size in SIZES if size < max_seqs)
+    return (*fitting, min(max_seqs, SIZES[-1]))

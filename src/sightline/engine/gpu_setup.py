@@ -1,0 +1,83 @@
+"""What an engine on a GPU decides before it is ready: kernels that are checked, steps recorded."""
+
+import logging
+
+import torch
+
+from sightline.core.engine_options import EngineOptions
+from sightline.engine.decode_graphs import CudaRecorder, DecodeGraphs
+from sightline.models.gpu.choice import choose_attention
+from sightline.models.gpu.picture_attention import choose_picture_attention
+from sightline.models.kv_pool import KVPool
+from sightline.models.loading import LoadedModel
+from sightline.models.paged_model import PagedModel
+
+logger = logging.getLogger(__name__)
+
+
+def choose_kernels(options: EngineOptions, loaded: LoadedModel) -> None:
+    """Choose how the model attends to paged keys and to pictures. Raises `StartupError`.
+
+    Nothing is done on a CPU, nor to a model of another kind than ours.
+    """
+    model, device = loaded.model, loaded.device
+    if device.type != "cuda" or not isinstance(model, PagedModel):
+        return
+    torch.cuda.set_device(device)
+    if loaded.dtype == torch.float16:
+        # Sums of partial products must not overflow either.
+        torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    shape = model.kv_shape
+    model.attention = choose_attention(
+        options.attention_backend,
+        num_heads=model.num_heads,
+        num_groups=shape.num_groups,
+        head_dim=shape.head_dim,
+        dtype=loaded.dtype,
+        device=device,
+    )
+    tower = model.tower_shape
+    if tower is not None:
+        model.picture_attention = choose_picture_attention(tower, loaded.dtype, device)
+    _speed_up(model)
+    torch.cuda.empty_cache()
+
+
+def _speed_up(model: PagedModel) -> None:
+    """Replace what our own kernels do faster. float16 needs the bounds of the ordinary way."""
+    if model.dtype != torch.bfloat16:
+        return
+    try:
+        from sightline.models.gpu.fast_linears import install
+
+        install(model)
+    except Exception as error:  # no Triton, no compiler, a driver that does not fit
+        logger.info("our own linear kernels are passed over (%s: %s)", type(error).__name__, error)
+
+
+def record_decodes(
+    options: EngineOptions, loaded: LoadedModel, pool: KVPool, max_slots: int
+) -> DecodeGraphs | None:
+    """Record decode steps on a GPU, unless they are not wanted or do not work there.
+
+    The pool's last block must be nobody's.
+    """
+    model, device = loaded.model, loaded.device
+    if device.type != "cuda" or not options.cuda_graphs or not isinstance(model, PagedModel):
+        return None
+    if model.attention is None:
+        return None
+    graphs = DecodeGraphs(
+        model,
+        pool,
+        model.attention,
+        CudaRecorder(device),
+        max_seqs=options.max_num_seqs,
+        max_slots=max_slots,
+        nobodys_block=pool.num_blocks - 1,
+    )
+    graphs.record_all()
+    if not graphs.is_right():
+        logger.warning("a replayed step gave another result than a computed one; none is replayed")
+        return None
+    return graphs

@@ -1,0 +1,153 @@
+"""Which attention a GPU uses: the first candidate that this machine can run and gets right.
+
+Every candidate has to give, on the device and in the model's own shapes, the results of the one
+that always works; what fails is logged with its reason and passed over. So a driver, a compiler or
+a torch that does not fit costs speed, never an answer.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from sightline.core.errors import StartupError
+from sightline.models.attention import Turns
+from sightline.models.gpu.backend import AttentionBackend
+from sightline.models.gpu.gather_attention import GatherBackend
+from sightline.models.kv_pool import KVPool, Segment
+from sightline.models.paged_batch import PagedBatch
+
+logger = logging.getLogger(__name__)
+
+BLOCK_SIZE = 16
+# Decodes of very different lengths and chunks of prefill, one of them the second of its prompt.
+CASES = (
+    ((1, 0), (1, 15), (1, 77), (1, 800)),
+    ((150, 0),),
+    ((1, 33), (1, 200), (90, 70), (17, 0)),
+)
+TOLERANCES = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2}
+
+
+def choose_attention(
+    wanted: str,
+    *,
+    num_heads: int,
+    num_groups: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> AttentionBackend:
+    """Return the best backend that works, or `wanted` itself unless that is auto.
+
+    Raises StartupError when the one that was asked for by name does not work here.
+    """
+    reference = GatherBackend()
+    for name, make in _CANDIDATES.items():
+        if wanted not in ("auto", name):
+            continue
+        try:
+            backend = make()
+            _check(backend, reference, num_heads, num_groups, head_dim, dtype, device)
+        except Exception as error:  # whatever a compiler or a driver may raise
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            if wanted == name:
+                raise StartupError(
+                    f"The attention backend {name!r} does not work here ({reason})."
+                ) from error
+            logger.info("attention by %s is passed over (%s)", name, reason[:200])
+            continue
+        logger.info("attention by %s", name)
+        return backend
+    raise StartupError(
+        f"There is no attention backend {wanted!r}; choose auto, {', '.join(_CANDIDATES)}."
+    )
+
+
+def _varlen() -> AttentionBackend:
+    from sightline.models.gpu.varlen_attention import VarlenBackend
+
+    return VarlenBackend()
+
+
+def _triton() -> AttentionBackend:
+    from sightline.models.gpu.triton_attention import TritonBackend
+
+    return TritonBackend()
+
+
+# Our own kernels come first: they turn, store and attend in two launches a layer.
+_CANDIDATES: dict[str, Callable[[], AttentionBackend]] = {
+    "triton": _triton,
+    "varlen": _varlen,
+    "sdpa": GatherBackend,
+}
+
+
+class WrongResult(Exception):
+    """A kernel that runs, but computes something else."""
+
+
+@torch.inference_mode()
+def _check(
+    backend: AttentionBackend,
+    reference: AttentionBackend,
+    num_heads: int,
+    num_groups: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    """Raise whatever goes wrong, `WrongResult` included."""
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random).to(device=device, dtype=dtype)
+
+    for case in CASES:
+        segments, num_blocks = _segments(case)
+        shape = (1, num_blocks, BLOCK_SIZE, num_groups, head_dim)
+        keys, values = draw(*shape), draw(*shape)
+        num_rows = sum(num_new for num_new, _ in case)
+        heads = draw(num_rows, num_heads + 2 * num_groups, head_dim)
+        rotate = _AnyRotation(draw(num_rows, head_dim), draw(num_rows, head_dim), num_groups)
+        results = []
+        for one in (reference, backend):
+            pool = KVPool(keys.clone(), values.clone())
+            attend = one.over(pool, PagedBatch.of(pool, segments, num_rows))
+            mixed = attend.turning(0, heads, num_groups, rotate)
+            results.append((mixed, pool.keys, pool.values))
+        tolerance = TOLERANCES[dtype]
+        for expected, found in zip(*results, strict=True):
+            if not torch.allclose(found.float(), expected.float(), atol=tolerance, rtol=tolerance):
+                worst = (found.float() - expected.float()).abs().max().item()
+                raise WrongResult(f"off by {worst:.3g} from torch's own attention")
+
+
+def _segments(case: Sequence[tuple[int, int]]) -> tuple[list[Segment], int]:
+    """Return segments whose blocks lie in another order than their slots."""
+    counts = [-(-(num_new + num_cached) // BLOCK_SIZE) for num_new, num_cached in case]
+    free = list(range(sum(counts)))
+    segments = []
+    for (num_new, num_cached), count in zip(case, counts, strict=True):
+        segments.append(Segment(num_new, num_cached, [free.pop() for _ in range(count)]))
+    return segments, sum(counts)
+
+
+class _AnyRotation:
+    """Turns neighbours by cosines and sines [T, Dh] that no angle has: the check needs none."""
+
+    def __init__(self, cosines: Tensor, sines: Tensor, num_groups: int) -> None:
+        self._turns = Turns(cosines, sines, are_neighbours=True)
+        self._num_groups = num_groups
+
+    def turns(self, dtype: torch.dtype) -> Turns:
+        return self._turns
+
+    def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        turning, value = heads[:, : -self._num_groups], heads[:, -self._num_groups :]
+        swapped = turning.reshape(*turning.shape[:-1], -1, 2).flip(-1).flatten(-2).float()
+        cosines, sines = self._turns.cosines[:, None].float(), self._turns.sines[:, None].float()
+        turned = (turning.float() * cosines + swapped * sines).to(heads.dtype)
+        return turned[:, : -self._num_groups], turned[:, -self._num_groups :], value

@@ -1,0 +1,107 @@
+"""The kernels around linear layers, in Triton's interpreter where there is no GPU."""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
+
+if importlib.util.find_spec("triton") is None:
+    pytest.skip("Triton is not installed", allow_module_level=True)
+
+from sightline.models.gpu.fast_linears import FewRows, Tiles, rms_norm, silu_times
+from sightline.models.linear import LARGEST_HALF, GatedLinear, Linear, Norm
+
+pytestmark = pytest.mark.engine
+
+EPS = 1e-5
+# Neither the inputs nor the outputs fill these whole.
+TILES = Tiles(outputs=16, inputs=32, num_warps=4, num_stages=2)
+
+
+def drawn(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def layer_of(kind: type[Linear], inputs: int, outputs: int, *, bias: bool = False) -> Linear:
+    layer = GatedLinear(inputs, outputs) if kind is GatedLinear else Linear(inputs, outputs, bias)
+    for seed, parameter in enumerate(layer.parameters()):
+        parameter.data.copy_(drawn(seed, *parameter.shape) / inputs**0.5)
+    return layer
+
+
+@pytest.fixture
+def norm() -> Norm:
+    made = Norm(48, EPS)
+    made.weight.data.copy_(drawn(9, 48))
+    return made
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("num_rows", [1, 3, 16])
+@pytest.mark.parametrize("outputs", [40, 48])
+def test_few_rows_give_what_the_library_gives(norm: Norm, num_rows: int, outputs: int) -> None:
+    x = drawn(1, num_rows, 48)
+    plain = layer_of(Linear, 48, outputs, bias=True)
+    torch.testing.assert_close(FewRows(plain, TILES)(x), plain(x), atol=1e-5, rtol=1e-4)
+    behind_norm = FewRows(plain, TILES)(x, norm=norm)
+    torch.testing.assert_close(behind_norm, plain.normed(x, norm), atol=1e-5, rtol=1e-4)
+    residual = drawn(2, num_rows, outputs)
+    added = layer_of(Linear, 48, outputs)
+    found = FewRows(added, TILES)(x, residual=residual)
+    torch.testing.assert_close(found, added.plus(x, residual), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_gated_layers_are_activated_while_the_weight_comes_in(norm: Norm) -> None:
+    x = drawn(1, 5, 48)
+    gated = layer_of(GatedLinear, 48, 40)
+    found = FewRows(gated, TILES)(x, norm=norm)
+    torch.testing.assert_close(found, gated.normed(x, norm), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_layer_uses_its_kernel_for_few_rows_only(norm: Norm) -> None:
+    layer = layer_of(Linear, 48, 32)
+    many, few = drawn(1, 17, 48), drawn(2, 4, 48)
+    expected = layer.normed(many, norm), layer.normed(few, norm), layer.plus(few, few[:, :32])
+    asked: list[int] = []
+
+    class Noted(FewRows):
+        def __call__(self, x: Tensor, **also: object) -> Tensor:
+            asked.append(len(x))
+            return super().__call__(x, **also)  # type: ignore[arg-type]
+
+    layer.few = Noted(layer, TILES)
+    found = layer.normed(many, norm), layer.normed(few, norm), layer.plus(few, few[:, :32])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert asked == [4, 4]
+
+
+@torch.inference_mode()
+def test_small_kernels_give_what_the_modules_give(norm: Norm) -> None:
+    x = drawn(1, 5, 48)
+    torch.testing.assert_close(rms_norm(x, norm.weight, EPS), norm(x), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(silu_times(x), GatedLinear.activate(x), atol=1e-6, rtol=1e-5)
+
+
+@torch.inference_mode()
+def test_float16_saturates_where_it_would_overflow() -> None:
+    """As bfloat16 it would be a large number; as infinity it would become NaN in the next norm."""
+    layer = Linear(64, 8, bias=False).half()
+    layer.weight.data.fill_(100.0)
+    x = torch.full((2, 64), 100.0, dtype=torch.float16)
+    assert torch.isinf(F.linear(x, layer.weight)).all()
+    assert (layer(x) == LARGEST_HALF).all()
+    assert (layer.plus(x, layer(x)) == LARGEST_HALF).all()
+    assert (layer.plus(-x, layer(-x)) == -LARGEST_HALF).all()
+    x[0, 0] = torch.nan
+    assert torch.isnan(layer(x)[0]).all()
+    gated = GatedLinear(64, 8).half()
+    gated.weight.data.fill_(10.0)
+    assert torch.isfinite(gated(x[1:])).all()

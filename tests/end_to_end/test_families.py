@@ -1,4 +1,4 @@
-"""A tiny checkpoint of every other family: pulled from a hub, served, asked about pictures."""
+"""A tiny checkpoint of every family: pulled from a hub, served, asked about pictures."""
 
 import base64
 import io
@@ -12,6 +12,7 @@ from served import Served, serving
 from stand_in_hub import stand_in_hub
 from tests.conftest import CommandLine
 from tiny_families import QWEN2, QWEN25, qwen2_files, qwen_vl_files
+from tiny_model import glm_files
 
 pytestmark = pytest.mark.live
 
@@ -45,27 +46,49 @@ def served_name(served: Served) -> str:
         return client.get(f"{served.url}/v1/models").json()["data"][0]["id"]
 
 
-@pytest.mark.parametrize(
-    ("name", "files", "tokens"),
-    [
-        ("qwen-vl-chat", qwen_vl_files, (256, 512)),
-        # 150 x 90 becomes 140 x 84, 5 x 3 rows; 30 x 300 becomes 28 x 308, 1 x 11 rows.
-        ("qwen2-vl-7b", lambda: qwen2_files(QWEN2), (15, 26)),
-        ("qwen2.5-vl-3b", lambda: qwen2_files(QWEN25), (15, 26)),
-    ],
-)
-def test_a_model_of_the_family_is_pulled_served_and_asked(
-    tmp_path: Path, name: str, files: Callable[[], dict[str, bytes]], tokens: tuple[int, int]
+FAMILIES = [
+    ("glm-4v-9b", glm_files, 18),
+    ("glm-4-9b-chat", lambda: glm_files(text_only=True), None),
+    ("qwen-vl-chat", qwen_vl_files, 256),
+    # 150 x 90 becomes 140 x 84: 5 x 3 rows.
+    ("qwen2-vl-7b", lambda: qwen2_files(QWEN2), 15),
+    ("qwen2.5-vl-3b", lambda: qwen2_files(QWEN25), 15),
+]
+
+
+@pytest.mark.parametrize(("name", "files", "tokens"), FAMILIES)
+def test_a_model_of_each_family_is_pulled_served_and_asked(
+    tmp_path: Path, name: str, files: Callable[[], dict[str, bytes]], tokens: int | None
 ) -> None:
+    command = CommandLine(tmp_path)
+    Image.new("RGB", (150, 90), "teal").save(tmp_path / "teal.png")
     with stand_in_hub(files()) as hub:
-        pulled = CommandLine(tmp_path)(
-            "pull", name, HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url
-        )
+        pulled = command("pull", name, HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url)
     assert pulled.status == 0, pulled.err
     assert f"sightline serve {name}" in pulled.out
-    text = {"type": "text", "text": "Compare."}
+    pictures = [] if tokens is None else ["teal.png"]
     with serving(tmp_path, name) as served:
-        one = usage(served, picture(150, 90), text)
-        two = usage(served, picture(150, 90), picture(30, 300), text)
-        assert (one["image_tokens"], two["image_tokens"]) == tokens
+        told = command("ask", *pictures, "Compare.", "--url", served.url, "--max-tokens", "5", "-v")
+        assert told.status == 0, told.err
+        assert f"image tokens {tokens or 0} " in told.err
+        if tokens is None:
+            return
+        text = {"type": "text", "text": "Compare."}
         assert usage(served, text)["image_tokens"] == 0
+        if name.startswith("qwen"):
+            # 30 x 300 becomes 28 x 308: 1 x 11 rows.
+            second = tokens if name == "qwen-vl-chat" else 11
+            two = usage(served, picture(150, 90), picture(30, 300), text)
+            assert two["image_tokens"] == tokens + second
+
+
+def test_a_model_that_is_not_here_is_downloaded_by_serve(tmp_path: Path) -> None:
+    with stand_in_hub(glm_files()) as hub:
+        mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+        with serving(tmp_path, "THUDM/glm-4v-9b", **mirrors) as served:
+            log = "".join(served.log)
+            assert "glm-4v-9b is not on this machine yet" in log
+            assert "Licence: GLM-4 licence" in log
+            assert served_name(served) == "glm-4v-9b"
+    with serving(tmp_path, "glm-4v", "--offline") as served:
+        assert served_name(served) == "glm-4v-9b"

@@ -143,11 +143,7 @@ def test_how_a_model_is_run_stands_behind_its_name() -> None:
 
 def test_any_other_repository_is_taken_by_its_name() -> None:
     model = find_model("somebody/own-model")
-    assert (model.name, model.huggingface, model.size_bytes) == (
-        "own-model",
-        "somebody/own-model",
-        None,
-    )
+    assert (model.name, model.huggingface) == ("own-model", "somebody/own-model")
 
 
 def test_an_unknown_name_gives_the_three_nearest() -> None:

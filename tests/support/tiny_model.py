@@ -2,13 +2,17 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "glm4v-a"
 
 
-def write_tiny_model(folder: Path) -> Path:
-    """Fill `folder` with a model of random weights and the vocabulary of `backends.fake`."""
+def write_tiny_model(folder: Path, *, text_only: bool = False) -> Path:
+    """Fill `folder` with a model of random weights and the vocabulary of `backends.fake`.
+
+    Without its vision tower it is what GLM-4-9B-Chat is.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -24,6 +28,8 @@ def write_tiny_model(folder: Path) -> Path:
         "boi_token_id": 266,
         "eoi_token_id": 267,
     }
+    if text_only:
+        del config["vision_config"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     for file in TOKENIZER_FILE.parent.iterdir():
@@ -36,3 +42,10 @@ def write_tiny_model(folder: Path) -> Path:
         weights[name] = values + 1 if "norm" in name and name.endswith("weight") else values
     save_file(weights, folder / "model.safetensors")
     return folder
+
+
+def glm_files(*, text_only: bool = False) -> dict[str, bytes]:
+    """The same as files that a hub would have."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = write_tiny_model(Path(place), text_only=text_only)
+        return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}

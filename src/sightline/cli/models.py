@@ -22,10 +22,13 @@ def register(app: typer.Typer) -> None:
         every: Annotated[bool, typer.Option("--all", help=catalogue.text("models.all"))] = False,
     ) -> None:
         if every:
+            from sightline.hub.facts import all_known
             from sightline.hub.names import KNOWN_MODELS
+            from sightline.models.facts import ITEM_BYTES
 
-            for known in KNOWN_MODELS:
-                gigabytes = f"{(known.size_bytes or 0) / 1e9:.1f} GB"
+            for known, named in zip(KNOWN_MODELS, all_known(), strict=True):
+                weight = named.facts.num_parameters * ITEM_BYTES[named.facts.dtype]
+                gigabytes = f"{weight / 1e9:.1f} GB"
                 print(f"{known.name:<18} {gigabytes:>8}  {known.huggingface:<31} {known.licence}")
             return
         from sightline.assembly import bundled_model, model_folders

@@ -13,16 +13,12 @@ Quantisation = Literal["int8", "int4"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownModel:
-    """A model that sightline runs. `huggingface` and `modelscope` are its repositories there.
-
-    `size_bytes` is what its weights take as they are published, None where nobody looked.
-    """
+    """A model that sightline runs. `huggingface` and `modelscope` are its repositories there."""
 
     name: str
     huggingface: str
     modelscope: str
     licence: str
-    size_bytes: int | None = None
     aliases: tuple[str, ...] = ()
 
     @property
@@ -32,38 +28,35 @@ class KnownModel:
         return (*spelled, *(name.rpartition("/")[2] for name in spelled))
 
 
-def _glm(name: str, num_parameters: int, *aliases: str) -> KnownModel:
+def _glm(name: str, *aliases: str) -> KnownModel:
     return KnownModel(
         name=name,
         huggingface=f"zai-org/{name}",
         modelscope=f"ZhipuAI/{name}",
         licence="GLM-4 licence: register for commercial use",
-        size_bytes=2 * num_parameters,
         aliases=(*aliases, f"THUDM/{name}"),
     )
 
 
-def _qwen(repository: str, num_parameters: int, licence: str) -> KnownModel:
+def _qwen(repository: str, licence: str) -> KnownModel:
     return KnownModel(
         name=repository.lower().removesuffix("-instruct"),
         huggingface=f"Qwen/{repository}",
         modelscope=f"Qwen/{repository}",
         licence=licence,
-        size_bytes=2 * num_parameters,
     )
 
 
 _TONGYI = "Tongyi Qianwen licence: ask for leave above 100 million users"
-# All of them are published in bfloat16.
 KNOWN_MODELS = (
-    _glm("glm-4v-9b", 13_906_320_896, "glm-4v"),
-    _glm("glm-4-9b-chat", 9_399_951_360),
-    _glm("glm-4-9b-chat-1m", 9_483_857_920),
-    _qwen("Qwen-VL-Chat", 9_656_935_168, _TONGYI),
-    _qwen("Qwen2-VL-2B-Instruct", 2_208_985_600, "Apache-2.0"),
-    _qwen("Qwen2-VL-7B-Instruct", 8_291_375_616, "Apache-2.0"),
-    _qwen("Qwen2.5-VL-3B-Instruct", 3_754_622_976, "Qwen research licence: not for commercial use"),
-    _qwen("Qwen2.5-VL-7B-Instruct", 8_292_166_656, "Apache-2.0"),
+    _glm("glm-4v-9b", "glm-4v"),
+    _glm("glm-4-9b-chat"),
+    _glm("glm-4-9b-chat-1m"),
+    _qwen("Qwen-VL-Chat", _TONGYI),
+    _qwen("Qwen2-VL-2B-Instruct", "Apache-2.0"),
+    _qwen("Qwen2-VL-7B-Instruct", "Apache-2.0"),
+    _qwen("Qwen2.5-VL-3B-Instruct", "Qwen research licence: not for commercial use"),
+    _qwen("Qwen2.5-VL-7B-Instruct", "Apache-2.0"),
 )
 
 

@@ -1,11 +1,11 @@
 """Findings for people, and for programs."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from sightline import __version__
 from sightline.cli import catalogue
+from sightline.cli.columns import width
 from sightline.cli.doctor.findings import Finding
 from sightline.cli.terminal import printable
 
@@ -32,7 +32,5 @@ def as_object(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _padded(text: str, width: int) -> str:
-    """Pad to columns of a terminal; a Chinese character takes two."""
-    taken = sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-    return text + " " * max(1, width - taken)
+def _padded(text: str, columns: int) -> str:
+    return text + " " * max(1, columns - width(text))

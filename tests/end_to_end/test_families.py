@@ -14,6 +14,8 @@ from tests.conftest import CommandLine
 from tiny_families import QWEN2, QWEN25, qwen2_files, qwen_vl_files
 from tiny_model import glm_files
 
+from sightline.cli.main import build
+
 pytestmark = pytest.mark.live
 
 
@@ -56,39 +58,70 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "files", "tokens"), FAMILIES)
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., str]:
+    """Runs a command in this process, as if at home in `tmp_path`; returns all that it says."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def command(*arguments: str) -> str:
+        build()(args=list(arguments), standalone_mode=False)
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    return command
+
+
+@pytest.mark.parametrize(("name", "files", "tokens"), FAMILIES, ids=[row[0] for row in FAMILIES])
 def test_a_model_of_each_family_is_pulled_served_and_asked(
-    tmp_path: Path, name: str, files: Callable[[], dict[str, bytes]], tokens: int | None
+    run: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    files: Callable[[], dict[str, bytes]],
+    tokens: int | None,
 ) -> None:
-    command = CommandLine(tmp_path)
     Image.new("RGB", (150, 90), "teal").save(tmp_path / "teal.png")
     with stand_in_hub(files()) as hub:
-        pulled = command("pull", name, HF_ENDPOINT=hub.url, MODELSCOPE_ENDPOINT=hub.url)
-    assert pulled.status == 0, pulled.err
-    assert f"sightline serve {name}" in pulled.out
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
+        assert f"sightline serve {name}" in run("pull", name)
     pictures = [] if tokens is None else ["teal.png"]
     with serving(tmp_path, name) as served:
-        told = command("ask", *pictures, "Compare.", "--url", served.url, "--max-tokens", "5", "-v")
-        assert told.status == 0, told.err
-        assert f"image tokens {tokens or 0} " in told.err
-        if tokens is None:
-            return
+        told = run("ask", *pictures, "Compare.", "--url", served.url, "--max-tokens", "5", "-v")
+        assert f"image tokens {tokens or 0} " in told
         text = {"type": "text", "text": "Compare."}
-        assert usage(served, text)["image_tokens"] == 0
+        if tokens is not None:
+            assert usage(served, text)["image_tokens"] == 0
         if name.startswith("qwen"):
             # 30 x 300 becomes 28 x 308: 1 x 11 rows.
-            second = tokens if name == "qwen-vl-chat" else 11
+            second = 256 if name == "qwen-vl-chat" else 11
             two = usage(served, picture(150, 90), picture(30, 300), text)
-            assert two["image_tokens"] == tokens + second
+            assert two["image_tokens"] == (tokens or 0) + second
 
 
 def test_a_model_that_is_not_here_is_downloaded_by_serve(tmp_path: Path) -> None:
     with stand_in_hub(glm_files()) as hub:
         mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
-        with serving(tmp_path, "THUDM/glm-4v-9b", **mirrors) as served:
+        with serving(tmp_path, "THUDM/glm-4v-9b", "--force", **mirrors) as served:
             log = "".join(served.log)
             assert "glm-4v-9b is not on this machine yet" in log
             assert "Licence: GLM-4 licence" in log
             assert served_name(served) == "glm-4v-9b"
-    with serving(tmp_path, "glm-4v", "--offline") as served:
-        assert served_name(served) == "glm-4v-9b"
+
+
+def test_what_cannot_fit_is_refused_before_a_byte_comes(tmp_path: Path) -> None:
+    with stand_in_hub({}) as hub:
+        told = CommandLine(tmp_path)(
+            "serve",
+            "glm-4-9b-chat-1m",
+            *("--port", "0", "--device", "cpu", "--kv-cache-memory", "9000GiB"),
+            HF_ENDPOINT=hub.url,
+            MODELSCOPE_ENDPOINT=hub.url,
+        )
+    assert told.status == 2
+    assert "--force loads it all the same" in told.err
+    assert not hub.asked

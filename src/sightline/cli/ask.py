@@ -14,6 +14,7 @@ OPTIONS = (
     "model",
     "model_dir",
     "offline",
+    "force",
     "engine",
     "device",
     "dtype",

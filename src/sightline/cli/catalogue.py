@@ -511,6 +511,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "  目录：{folder}（该磁盘剩余 {free}）",
     ),
     "pull.licence": ("  Licence: {licence}", "  许可：{licence}"),
+    "pull.fits": (
+        "  Memory: it fits, {needed} of {available} on {device} as {format}",
+        "  内存：放得下，以 {format} 运行需 {needed}，{device} 可用 {available}",
+    ),
     "pull.resumed": ("  {here} of it are here from before.", "  此前已下载 {here}，继续下载。"),
     "pull.kept": (
         "Stopped. What has come is kept; the same command goes on from here.",

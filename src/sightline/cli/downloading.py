@@ -61,11 +61,29 @@ def download(
 
 
 def fetch_missing(model: KnownModel, settings: Settings) -> None:
-    """Download a model that somebody wants to run. Raises StartupError if it cannot be had."""
+    """Download a model that somebody wants to run here, if it fits. Raises StartupError if not."""
     offline = settings.model.offline or hubs_are_offline()
     if not offline:
+        verdict = fit_line(settings)
         note(catalogue.text("pull.automatic", model=model.name))
-    download(model, offline=offline)
+    download(model, offline=offline, before=lambda coming: note(verdict) if verdict else None)
+
+
+def fit_line(settings: Settings) -> str | None:
+    """Say how the model fits, None where nobody knows. Raises StartupError when it does not."""
+    from sightline.cli.columns import size as exact_size
+    from sightline.cli.fitting import device_name, format_of, require_fit
+
+    fit = require_fit(settings)
+    if fit is None or fit.verdict == "does not fit":
+        return None
+    return catalogue.text(
+        "pull.fits",
+        format=format_of(fit),
+        needed=exact_size(min(fit.needed, fit.available)),
+        available=exact_size(fit.available),
+        device=device_name(fit.device),
+    )
 
 
 def models_dir() -> Path:

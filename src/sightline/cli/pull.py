@@ -2,12 +2,17 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sightline.cli import catalogue
-from sightline.cli.terminal import ends_cleanly, fail
+from sightline.cli.terminal import ends_cleanly, fail, note
+from sightline.core.errors import StartupError
+from sightline.settings import resolve
+
+if TYPE_CHECKING:
+    from sightline.hub.pull import Download
 
 
 def register(app: typer.Typer) -> None:
@@ -25,11 +30,23 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--quiet", "-q", help=catalogue.text("pull.quiet"))
         ] = False,
     ) -> None:
-        from sightline.cli.downloading import download, size
+        from sightline.cli.downloading import download, fit_line, size
         from sightline.hub.names import find_model
 
         known = find_model(model)
-        pulled = download(known, hub=hub, into=into, offline=offline, quiet=quiet)
+
+        def say_whether_it_fits(_: "Download") -> None:
+            # Here it is only said: the model may be for another machine.
+            try:
+                line = fit_line(resolve({"model": model}))
+            except StartupError as error:
+                line = "  " + catalogue.error(error.code, error.message, dict(error.values))
+            if line and not quiet:
+                note(line)
+
+        pulled = download(
+            known, hub=hub, into=into, offline=offline, quiet=quiet, before=say_whether_it_fits
+        )
         if quiet:
             return
         if pulled.hub is None:

@@ -6,6 +6,8 @@ wants it on a bad line (ADR 0023). They are imported when they are needed: they 
 listing models needs neither.
 """
 
+import logging
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -87,6 +89,7 @@ class HuggingFace:
         with _asking(self.name, repository):
             from huggingface_hub import HfApi
 
+            logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
             api = HfApi(endpoint=self._endpoint)
             info = api.model_info(repository, files_metadata=True, timeout=LIST_TIMEOUT_S)
             return Listing(
@@ -174,6 +177,7 @@ class ModelScope:
     def _api(self) -> Any:
         from modelscope_hub import HubApi
 
+        logging.getLogger("modelscope_hub").setLevel(logging.CRITICAL)  # failures are told by us
         return HubApi(endpoint=self._endpoint)
 
 
@@ -231,8 +235,12 @@ def _failed(hub: HubName, repository: str, error: Exception) -> HubFailed:
         return HubFailed(f"{subject} is not there (404).", is_missing=True)
     if status is not None:
         return HubFailed(f"{subject}: the hub answers {status}.", is_passing=status in _PASSING)
+    # Libraries wrap the system's own words in many of theirs.
+    found = _SYSTEM_ERROR.search(str(error))
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
-    return HubFailed(f"{subject}: {shorten(lines[0], 160)}", is_passing=True)
+    reason = found[1].strip() if found else shorten(lines[0], 160).rstrip(".")
+    return HubFailed(f"{subject} cannot be reached: {reason}.", is_passing=True)
 
 
+_SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{3,80})")
 _PASSING = (408, 416, 429, 500, 502, 503, 504)

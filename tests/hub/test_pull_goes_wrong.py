@@ -98,7 +98,7 @@ def test_what_a_hub_answers_instead_is_said_in_one_line(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda *_: None)
+    monkeypatch.setattr("modelscope_hub._legacy_api.REPO_TREE_PAGE_MAX_ATTEMPTS", 1)
     hub.faults["list"] = status
     with pytest.raises(StartupError, match=message) as caught:
         download(hub, tmp_path, hubs=[name])

@@ -27,12 +27,14 @@ def books(gate: Admission) -> tuple[int, int]:
 class Visitor:
     """Someone who takes a permit, holds it until told to go, and notes the order of entry."""
 
-    def __init__(self, gate: Admission, name: object = None, entered: list | None = None) -> None:
+    def __init__(
+        self, gate: Admission, name: object = None, entered: list | None = None, tenant: str = ""
+    ) -> None:
         self.go = asyncio.Event()
-        self.task = asyncio.create_task(self._visit(gate, name, entered))
+        self.task = asyncio.create_task(self._visit(gate, name, entered, tenant))
 
-    async def _visit(self, gate, name, entered) -> None:
-        async with gate.permit():
+    async def _visit(self, gate, name, entered, tenant) -> None:
+        async with gate.permit(tenant):
             if entered is not None:
                 entered.append(name)
             await self.go.wait()
@@ -258,3 +260,42 @@ def test_retry_after_is_spread_by_a_quarter(kit) -> None:
 
     assert asyncio.run(scenario(min)) == 9
     assert asyncio.run(scenario(max)) == 15
+
+
+def test_one_of_another_key_is_next_however_many_one_key_has_waiting(kit) -> None:
+    async def scenario() -> None:
+        gate, entered = make(max_running=1, max_waiting=600), []
+        many = [Visitor(gate, i, entered, "many") for i in range(500)]
+        await kit.settle()
+        one = Visitor(gate, "one", entered, "other")
+        for visitor in (*many, one):
+            visitor.go.set()
+        await asyncio.gather(*(visitor.task for visitor in (*many, one)))
+        # One was running, and one of "many" was in front when "other" came.
+        assert entered.index("one") <= 2
+        assert [i for i in entered if i != "one"] == list(range(500))
+        assert books(gate) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_a_key_that_fills_the_queue_gives_up_its_newest_place_to_another(kit) -> None:
+    async def scenario() -> None:
+        gate, entered = make(max_running=1, max_waiting=4), []
+        many = [Visitor(gate, i, entered, "many") for i in range(5)]
+        await kit.settle()
+        other = [Visitor(gate, f"other {i}", entered, "other") for i in range(3)]
+        await kit.settle()
+        assert books(gate) == (1, 4)
+        # Two places each; the newest of "many" and the third of "other" were turned away.
+        for refused in (many[4], many[3], other[2]):
+            with pytest.raises(Overloaded):
+                await refused.task
+        served = [*many[:3], *other[:2]]
+        for visitor in served:
+            visitor.go.set()
+        await asyncio.gather(*(visitor.task for visitor in served))
+        assert entered == [0, 1, "other 0", 2, "other 1"]
+        assert books(gate) == (0, 0)
+
+    asyncio.run(scenario())

@@ -24,6 +24,8 @@ from sightline.server.lifecycle import Lifecycle
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
+# So many blocks may go out in one turn of the event loop.
+BLOCKS_PER_TURN = 8
 EVENTS = b"text/event-stream; charset=utf-8"
 
 logger = logging.getLogger("sightline.server")
@@ -95,23 +97,24 @@ class EventStream(Response):
         comments = asyncio.ensure_future(writer.fill_silences(self._keep_alive_s))
         try:
             async with aclosing(self._blocks):
+                num_blocks = 0
                 async for data in self._blocks:
                     await writer.write(data)
+                    num_blocks += 1
                     # Neither a quick engine nor a dead client makes a write wait, so without
                     # this a stream could shut out all others, and its own cancellation.
-                    await asyncio.sleep(0)
+                    if num_blocks % BLOCKS_PER_TURN == 0:
+                        await asyncio.sleep(0)
         finally:
             comments.cancel()
-        await writer.write(self._form.end)
-        await writer.end()
+        await writer.write(self._form.end, is_last=True)
 
     async def _end_with(self, error: SightlineError, writer: "_Writer", scope: Scope) -> None:
         if not writer.has_started:
             raise error
         context = context_of(scope)
         context.log["error"] = error.code
-        await writer.write(self._form.error(error, context.request_id))
-        await writer.end()
+        await writer.write(self._form.error(error, context.request_id), is_last=True)
 
 
 class _Writer:
@@ -121,27 +124,24 @@ class _Writer:
         self._send = send
         self._form = form
         self._lock = asyncio.Lock()
-        self._last_write = asyncio.get_running_loop().time()
+        self._clock = asyncio.get_running_loop()
+        self._last_write = self._clock.time()
         self.has_started = False
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes, *, is_last: bool = False) -> None:
         async with self._lock:
             if not self.has_started:
                 self.has_started = True
                 await self._send(_start(self._form.media_type))
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            self._last_write = asyncio.get_running_loop().time()
-
-    async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+            self._last_write = self._clock.time()
 
     async def fill_silences(self, after_s: float) -> None:
         """Write a comment whenever nothing was written for `after_s`. Ends by being cancelled."""
         if self._form.keep_alive is None:
             return
-        clock = asyncio.get_running_loop()
         while True:
-            wait_s = self._last_write + after_s - clock.time()
+            wait_s = self._last_write + after_s - self._clock.time()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             else:

@@ -33,6 +33,7 @@ class StrictConnection(h11.Connection):
         super().__init__(h11.SERVER, head_bytes + 4 * KIB)
         self._limits = limits
         self._num_chunks = 0
+        self._head = b""
         self.refusal: SightlineError | None = None
         self.is_head_request = False
         self.has_partial_head = False
@@ -53,7 +54,18 @@ class StrictConnection(h11.Connection):
         return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
-        """Frame an event. A piece of a chunked answer needs no state machine, for each token."""
+        """Frame an event. A piece of a chunked answer needs no state machine, for each token.
+
+        The head goes out together with what follows it at once: in one packet.
+        """
+        if type(event) is h11.Response:
+            self._head = super().send(event) or b""
+            return b""
+        head, self._head = self._head, b""
+        data = self._frame(event)
+        return head + data if head and data is not None else data
+
+    def _frame(self, event: h11.Event) -> bytes | None:
         if (
             type(event) is h11.Data
             and type(self._writer) is ChunkedWriter

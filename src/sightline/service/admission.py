@@ -1,7 +1,8 @@
 """The gate: how many requests are worked on, how many wait, and who is turned away.
 
-A permit is taken before any work and covers the request until its answer has ended. Order is
-first come, first served. The books: `num_running` permits are out, `num_waiting` callers wait,
+A permit is taken before any work and covers the request until its answer has ended. Tenants, which
+are the API keys, take turns, whoever has many waiting; those of one tenant are served in the order
+of arrival. The books: `num_running` permits are out, `num_waiting` callers wait,
 `num_tokens_in_line` prompt tokens are on their way to a first token; all are exactly zero when the
 server is idle.
 """
@@ -10,7 +11,7 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
@@ -45,7 +46,9 @@ class Admission:
         self._clock = clock
         self._uniform = uniform
         self._num_running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._num_waiting = 0
+        # By tenant, the one whose turn is next in front; nobody is there with nothing waiting.
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._mean_held_s = 0.0
         self._draining = False
         self.num_tokens_in_line = 0
@@ -58,21 +61,21 @@ class Admission:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return self._num_waiting
 
     @property
     def is_draining(self) -> bool:
         return self._draining
 
     @asynccontextmanager
-    async def permit(self) -> AsyncIterator[None]:
+    async def permit(self, tenant: str = "") -> AsyncIterator[None]:
         """Hold a permit for the length of the block, after waiting for it if need be.
 
-        Raises `Overloaded` (`queue_full`) at once when the queue is full, `Unavailable`
-        (`draining`) at once during a drain, `Unavailable` (`overloaded`) when the wait was too
-        long.
+        Raises `Overloaded` (`queue_full`) when the queue is full: at once, or later when `tenant`
+        has the most waiting and another needs the place. Raises `Unavailable` (`draining`) at once
+        during a drain, `Unavailable` (`overloaded`) when the wait was too long.
         """
-        await self._acquire()
+        await self._acquire(tenant)
         since = self._clock()
         try:
             yield
@@ -109,7 +112,7 @@ class Admission:
         """Return once nothing runs and nothing waits."""
         await self._idle.wait()
 
-    async def _acquire(self) -> None:
+    async def _acquire(self, tenant: str) -> None:
         if self._draining:
             raise Unavailable(
                 "The server is shutting down; retry elsewhere or later.",
@@ -120,26 +123,40 @@ class Admission:
             self._num_running += 1
             self._idle.clear()
             return
-        if len(self._waiting) >= self._max_waiting:
-            retry_after_s = self._retry_after_s()
-            raise Overloaded(
-                f"Queue is full: {len(self._waiting)} waiting, limit {self._max_waiting}; "
-                f"retry in {retry_after_s} s.",
-                retry_after_s=retry_after_s,
-            )
-        await self._wait_for_turn()
+        if self._num_waiting >= self._max_waiting:
+            self._make_room(tenant)
+        await self._wait_for_turn(tenant)
 
-    async def _wait_for_turn(self) -> None:
+    def _make_room(self, tenant: str) -> None:
+        """Turn away the newest of the tenant that has the most waiting; that may be `tenant`."""
+        most = max(self._waiting, key=lambda name: len(self._waiting[name]), default=tenant)
+        own = len(self._waiting.get(tenant, ()))
+        if most == tenant or len(self._waiting[most]) <= own + 1:
+            raise self._full()
+        turn = self._waiting[most][-1]
+        self._forget(most, turn)
+        turn.set_exception(self._full())
+
+    def _full(self) -> Overloaded:
+        retry_after_s = self._retry_after_s()
+        return Overloaded(
+            f"Queue is full: {self._max_waiting} waiting, limit {self._max_waiting}; "
+            f"retry in {retry_after_s} s.",
+            retry_after_s=retry_after_s,
+        )
+
+    async def _wait_for_turn(self, tenant: str) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.setdefault(tenant, deque()).append(turn)
+        self._num_waiting += 1
         try:
             async with asyncio.timeout(self._queue_timeout_s):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._release()  # the turn came in the very moment the caller gave up
-            elif turn in self._waiting:
-                self._waiting.remove(turn)
+            elif turn in self._waiting.get(tenant, ()):
+                self._forget(tenant, turn)
             if not isinstance(error, TimeoutError):
                 raise
             retry_after_s = self._retry_after_s()
@@ -150,10 +167,19 @@ class Admission:
                 retry_after_s=retry_after_s,
             ) from None
 
+    def _forget(self, tenant: str, turn: asyncio.Future[None]) -> None:
+        self._waiting[tenant].remove(turn)
+        self._num_waiting -= 1
+        if not self._waiting[tenant]:
+            del self._waiting[tenant]
+
     def _release(self) -> None:
-        """Pass a permit on to the first in the queue, or take it back."""
+        """Pass a permit on to the tenant whose turn it is, or take it back."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            tenant, turns = next(iter(self._waiting.items()))
+            turn = turns[0]
+            self._waiting.move_to_end(tenant)
+            self._forget(tenant, turn)
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -163,7 +189,7 @@ class Admission:
 
     def _retry_after_s(self) -> int:
         """Return how long the queue of now needs to drain, in whole seconds, spread a little."""
-        drain_s = self._mean_held_s * (len(self._waiting) + 1) / self._max_running
+        drain_s = self._mean_held_s * (self._num_waiting + 1) / self._max_running
         spread_s = drain_s * self._uniform(1 - JITTER, 1 + JITTER)
         return min(max(math.ceil(spread_s), MIN_RETRY_S), MAX_RETRY_S)
 

@@ -67,6 +67,7 @@ class AnswerText:
         self._stops = StopStrings(stop)
         self._stop_token_ids = frozenset(stop_token_ids)
         self._likelihoods = ShownTokens()
+        self._tells_likelihoods = False
         self.num_tokens = 0
         self.num_reasoning_tokens = 0
         self.num_calls = 0
@@ -94,6 +95,7 @@ class AnswerText:
             if token_id in self._stop_token_ids:
                 continue
             if likelihoods:
+                self._tells_likelihoods = True
                 self._likelihoods.add(likelihoods[position])
             gained = self._read(token_id)
             if gained.reasoning:
@@ -127,13 +129,17 @@ class AnswerText:
                     shown.reasoning += text
                 case Called():
                     shown.tool_calls += (self._call(event),)
+        if self._tells_likelihoods:
+            shown.logprobs = self._likelihoods_of(num_said, num_shown=len(shown.text))
+        return shown
+
+    def _likelihoods_of(self, num_said: int, *, num_shown: int) -> tuple[TokenLikelihood, ...]:
         if num_said:
             self._likelihoods.say(num_said)
         elif not self._parser.is_holding and not self._detokenizer.is_holding:
             self._likelihoods.drop()
-        self._likelihoods.show(len(shown.text))
-        shown.logprobs = self._likelihoods.take()
-        return shown
+        self._likelihoods.show(num_shown)
+        return self._likelihoods.take()
 
     def _call(self, event: Called) -> ToolCallDelta:
         if event.name is None:

@@ -226,7 +226,7 @@ class ChatService:
         """
         measure = await self.measure(request)
         current_caller.get().require_images(len(measure.layout.images))
-        async with self.admission.permit():
+        async with self.admission.permit(current_caller.get().name):
             with measured_media() as times:
                 images = await self._load_images(
                     measure.layout, measure.model, request.cache_salt, None
@@ -259,7 +259,7 @@ class ChatService:
         log.model(model.id)
         model.require_name(request.model)
         current_caller.get().require_model(request.model)
-        await resources.enter_async_context(self.admission.permit())
+        await resources.enter_async_context(self.admission.permit(current_caller.get().name))
         log.lap("queue_s")
 
         placement = self._place(request, model)

@@ -21,19 +21,21 @@ from sightline.service.request_log import RequestLog
 MAX_WAITING = 4
 
 
-async def read_choices(
+def read_choices(
     engine: Engine, prompt: Prompt, generation: Generation, log: RequestLog
 ) -> AsyncGenerator[ChatDelta, None]:
     """Generate, and yield every choice's text as it becomes certain.
 
-    Closing this generator aborts what is still being generated. The last delta has the usage of
+    Closing the generator aborts what is still being generated. The last delta has the usage of
     all choices together.
     """
-    if generation.request.n == 1:
-        async with aclosing(read_choice(engine, prompt, generation, log)) as deltas:
-            async for delta in deltas:
-                yield delta
-        return
+    read = read_choice if generation.request.n == 1 else _read_several
+    return read(engine, prompt, generation, log)
+
+
+async def _read_several(
+    engine: Engine, prompt: Prompt, generation: Generation, log: RequestLog
+) -> AsyncGenerator[ChatDelta, None]:
     usages: list[Usage] = []
     async with aclosing(_interleave(engine, prompt, generation, log)) as deltas:
         async for delta in deltas:

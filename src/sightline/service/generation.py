@@ -109,6 +109,8 @@ class Generation:
 
     def likelihoods(self, delta: TokenDelta) -> tuple[TokenLikelihood, ...]:
         """Return the likelihoods that came with `delta`, with the texts of their tokens."""
+        if not delta.logprobs:
+            return ()
         return tuple(
             TokenLikelihood(
                 token_id=token_id,

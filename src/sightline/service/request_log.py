@@ -18,6 +18,9 @@ from sightline.service.metrics import Metrics
 from sightline.service.transcript import current_transcript
 
 DIGEST_PREFIX_BYTES = 4
+# So many tokens, or so long, may go by before metrics and budgets hear of them.
+MAX_UNCOUNTED = 32
+MAX_UNCOUNTED_S = 1.0
 
 Facts = MutableMapping[str, str | int | float | None]
 
@@ -57,6 +60,9 @@ class RequestLog:
         self._started = self._last = time.monotonic()
         self._queue_s = self._media_s = 0.0
         self._first_token = self._last_token = 0.0  # 0: there was none yet
+        self._num_uncounted = 0
+        self._gaps_s: list[float] = []
+        self._last_count = 0.0
         self._transcript = current_transcript.get()
         metrics.used_by(caller.name, requests=1)
 
@@ -105,15 +111,20 @@ class RequestLog:
 
     def tokens(self, delta: TokenDelta) -> None:
         """Count the tokens of a step; with the first ones come an engine's timings."""
-        num_tokens = len(delta.token_ids)
-        self._caller.charge(tokens=num_tokens)
-        metrics, now = self._metrics, time.monotonic()
-        metrics.generation_tokens.inc(num_tokens)
-        metrics.used_by(self._caller.name, generated_tokens=num_tokens)
+        now = time.monotonic()
+        self._num_uncounted += len(delta.token_ids)
         if self._first_token:
-            metrics.inter_token_latency.observe(now - self._last_token)
+            self._gaps_s.append(now - self._last_token)
             self._last_token = now
+            if (
+                self._num_uncounted >= MAX_UNCOUNTED
+                or now - self._last_count >= MAX_UNCOUNTED_S
+                or delta.finish_reason is not None
+            ):
+                self._count(now)
             return
+        self._count(now)
+        metrics = self._metrics
         self._first_token = self._last_token = now
         self._note_time("ttft_s", now - self._started)
         metrics.time_to_first_token.observe(now - self._started)
@@ -126,8 +137,20 @@ class RequestLog:
             if (value := getattr(delta, name)) is not None:
                 self._note_time(f"engine_{name}", value)
 
+    def _count(self, now: float) -> None:
+        """Tell metrics and budgets of the tokens since the last call."""
+        num_tokens, self._num_uncounted = self._num_uncounted, 0
+        gaps_s, self._gaps_s = self._gaps_s, []
+        self._last_count = now
+        self._caller.charge(tokens=num_tokens)
+        self._metrics.generation_tokens.inc(num_tokens)
+        self._metrics.used_by(self._caller.name, generated_tokens=num_tokens)
+        for gap_s in gaps_s:
+            self._metrics.inter_token_latency.observe(gap_s)
+
     def finish(self, finish_reason: FinishReason, usage: Usage) -> None:
         now, metrics = time.monotonic(), self._metrics
+        self._count(now)
         metrics.finished(finish_reason)
         metrics.e2e_latency.observe(now - self._started)
         if self._first_token:
@@ -147,12 +170,14 @@ class RequestLog:
 
         What else went wrong is raised to the caller, who can name it; a refusal is no answer.
         """
+        self._count(time.monotonic())
         if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.abandon()
         elif not isinstance(error, RequestError | Overloaded):
             self._metrics.finished("error")
 
     def abandon(self) -> None:
+        self._count(time.monotonic())
         self._facts["abandoned"] = True
         self._metrics.finished("abort")
 

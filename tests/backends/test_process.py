@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -170,7 +171,7 @@ def test_a_step_that_fails_for_one_request_fails_only_that_one(
 
 
 def test_a_hung_engine_is_noticed_explained_and_replaced(
-    tiny_folder: Path, capfd: pytest.CaptureFixture[str]
+    tiny_folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         async with engine_for(tiny_folder, hang_timeout_s=2.0) as engine:
@@ -181,6 +182,28 @@ def test_a_hung_engine_is_noticed_explained_and_replaced(
 
     asyncio.run(main())
     assert "faults.py" in capfd.readouterr().err  # the stack of the hanging thread
+    silences = re.findall(r"has been silent for ([0-9.]+) s", caplog.text)
+    assert len(silences) == 2
+    assert all(2.0 <= float(silence) < 3.0 for silence in silences)
+
+
+def test_a_hang_is_noticed_when_everybody_has_left(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder, hang_timeout_s=2.0) as engine:
+            asking = asyncio.ensure_future(collect(engine, prompt("hang", HANG)))
+
+            async def is_on_device() -> bool:
+                return engine._child is not None and bool(engine._child.on_device())
+
+            async def is_replaced() -> bool:
+                return (await engine.stats()).num_restarts == 1 and engine.is_ready
+
+            await until(is_on_device)
+            asking.cancel()
+            await until(is_replaced)
+            assert len(await collect(engine, prompt("hello"))) == 12
+
+    asyncio.run(main())
 
 
 def test_an_engine_that_works_slowly_is_left_alone(tiny_folder: Path) -> None:

@@ -83,6 +83,18 @@ def test_a_long_prompt_is_computed_in_chunks_while_others_go_on() -> None:
     ]
 
 
+def test_a_prompt_of_16000_tokens_holds_nobody_up_for_more_than_a_chunk() -> None:
+    book = desk(num_blocks=1_100, block_size=16, budget=512)
+    answering = [book.add(text(name, 5, max_tokens=60)) for name in "abcd"]
+    book.step()
+    long = book.add(sequence(range(1, 16_001), max_tokens=1))
+    while long.request_id in book.live:
+        plan = book.step()
+        assert plan.num_slots <= 512
+        assert {*answering} <= {c.sequence for c in plan.chunks if c.samples}
+    assert book.num_steps <= 35  # and it gets all that the others leave
+
+
 def test_a_step_keeps_to_its_budget_and_fills_it() -> None:
     book = desk(budget=16)
     for name in "abcd":

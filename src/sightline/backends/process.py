@@ -78,6 +78,7 @@ class ProcessEngine:
         self._watch = Watch(hang_timeout_s)
         self._is_up = False
         self._has_answered = False
+        self._has_abort_ahead = False
         self._stats = EngineStats()
 
     async def start(self) -> None:
@@ -116,6 +117,7 @@ class ProcessEngine:
             self._ledger.close(wire_id)
             if request.is_sent and not request.stream.is_finished and self._child is not None:
                 self._child.send(Abort(request_id=wire_id))
+                self._has_abort_ahead = True
             self._try_next_suspect()
 
     async def stats(self) -> EngineStats:
@@ -139,6 +141,12 @@ class ProcessEngine:
         await asyncio.gather(self._supervisor, return_exceptions=True)
         if self._loaded is not None:
             self._loaded.cancel()  # a `start` that still waits
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether the engine has work: somebody waits for it, or it has not let go of who left."""
+        held = self._stats.num_running + self._stats.num_waiting
+        return bool(self._ledger.live or held or self._has_abort_ahead)
 
     def _submit(self, request: LiveRequest) -> None:
         """Send `request`, or keep it until there is an engine, or until it is alone."""
@@ -210,7 +218,7 @@ class ProcessEngine:
     ) -> str:
         """Run one process to its end and say what it did. Raises `StartupError`."""
         self._watch, self._stats = Watch(self._hang_timeout_s), EngineStats()
-        self._is_up, self._has_answered = False, False
+        self._is_up, self._has_answered, self._has_abort_ahead = False, False, False
         self._started_at = time.monotonic()
         try:
             child = EngineProcess(context, folder, self._num_restarts, self._options)
@@ -246,7 +254,8 @@ class ProcessEngine:
             self._take(await child.receive(), loaded)
 
     def _take(self, report: Report, loaded: "asyncio.Future[None]") -> None:
-        self._watch.heard(time.monotonic(), is_busy=bool(self._ledger.live))
+        self._watch.heard(time.monotonic(), is_busy=self._is_busy)
+        self._has_abort_ahead = False
         match report:
             case Loading():
                 self._on_loading(report.done, report.total)
@@ -280,7 +289,7 @@ class ProcessEngine:
         """Return when the process hangs, after it has written its stacks to the log."""
         while True:
             await asyncio.sleep(WATCH_S)
-            self._watch.tick(WATCH_S, is_busy=bool(self._ledger.live))
+            self._watch.tick(WATCH_S, is_busy=self._is_busy)
             if self._is_up and self._watch.is_hung:
                 await child.dump_stacks()
                 return f"has been silent for {self._watch.silent_s:.1f} s"

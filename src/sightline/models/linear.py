@@ -174,6 +174,26 @@ class GatedLinear(Linear):
         self.register_parameter("weight", None)
 
 
+class TiedLinear(Linear):
+    """Scores by a table of embeddings, whose weight it shares and has no parameter for.
+
+    The table cannot be packed, it is looked up in: `pack` makes a copy in oneDNN's layout.
+    """
+
+    def __init__(self, table: nn.Embedding) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = table.embedding_dim, table.num_embeddings
+        self.register_parameter("bias", None)
+        self._tables = (table,)  # no child: its weight is its own
+
+    @property
+    def weight(self) -> Tensor | None:  # type: ignore[override]
+        return None if self._packed is not None else self._tables[0].weight
+
+    def pack(self) -> None:
+        self._packed = _packed(self._tables[0].weight)
+
+
 def saturated(x: Tensor) -> Tensor:
     """Bound float16 numbers, in place; leave other formats alone.
 

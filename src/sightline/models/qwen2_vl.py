@@ -11,13 +11,12 @@ Shapes: T tokens, D model width, H query heads, G KV groups, Dh head width.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear
+from sightline.models.linear import Linear, TiedLinear
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
@@ -104,7 +103,7 @@ class Decoder(nn.Module):
 class Qwen2VL(PagedModel):
     """The model behind `contract.VisionLanguageModel`; see there for what the methods promise."""
 
-    lm_head: Linear | None
+    lm_head: Linear
 
     def __init__(self, config: Qwen2VLConfig) -> None:
         super().__init__()
@@ -112,7 +111,7 @@ class Qwen2VL(PagedModel):
         self.visual = Qwen2VisionTower(config.vision)
         self.model = Decoder(config)
         self.lm_head = (
-            None
+            TiedLinear(self.model.embed_tokens)
             if config.ties_embeddings
             else Linear(config.hidden_size, config.vocab_size, bias=False)
         )
@@ -165,6 +164,4 @@ class Qwen2VL(PagedModel):
         return self.model(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        if self.lm_head is None:
-            return F.linear(hidden, self.model.embed_tokens.weight)
         return self.lm_head(hidden)

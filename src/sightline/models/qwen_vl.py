@@ -241,8 +241,13 @@ class VisionTower(nn.Module):
         grid_size = self.config.grid_size
         patches = self.conv1(values).flatten(2).transpose(1, 2)
         patches = patches + resized_table(self.positional_embedding, grid_size)
-        rows = self.attn_pool(self.transformer(self.ln_pre(patches)), grid_size)
-        return self.ln_post(rows) @ self.proj
+        patches = self.transformer(self.ln_pre(patches))
+        # One picture at a time: these products are not packed (see `linear`), so their last bits
+        # depend on the number of rows.
+        rows = [
+            self.ln_post(self.attn_pool(one, grid_size)) @ self.proj for one in patches.split(1)
+        ]
+        return torch.cat(rows)
 
 
 def resized_table(table: Tensor, side: int) -> Tensor:

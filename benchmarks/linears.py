@@ -10,32 +10,50 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 
-from sightline.models.linear import Linear, can_pack
+from sightline.models.packed_weight import (
+    HalfWeight,
+    OneDnnWeight,
+    PackedWeight,
+    can_pack,
+    can_pack_half,
+)
 
 SHAPES = ((1152, 896), (896, 896), (4864, 896), (4864, 896), (896, 4864))
 ROUNDS = 7
 
 
-def layers(count: int, dtype: torch.dtype, *, packed: bool) -> list[Linear]:
-    made = [Linear(i, o, bias=False, dtype=dtype) for o, i in SHAPES * count]
-    for layer in made:
-        layer.requires_grad_(requires_grad=False)
-        if packed:
-            layer.pack()
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+def layers(count: int, dtype: torch.dtype, kind: str) -> list[tuple[int, Call]]:
+    """Return the layers' widths and products."""
+    made: list[tuple[int, Call]] = []
+    for num_outputs, num_inputs in SHAPES * count:
+        weight = torch.randn(num_outputs, num_inputs).to(torch.bfloat16).to(dtype)
+        packed: PackedWeight | None = None
+        if kind == "oneDNN":
+            packed = OneDnnWeight(weight)
+        elif kind == "two bytes":
+            packed = HalfWeight.fit(weight)
+        if packed is None:
+            made.append((num_inputs, partial(F.linear, weight=weight)))
+        else:
+            made.append((num_inputs, partial(packed.apply, bias=None)))
     return made
 
 
-def run(made: list[Linear], inputs: dict[int, torch.Tensor]) -> None:
-    for layer in made:
-        layer(inputs[layer.in_features])
+def run(made: list[tuple[int, Call]], inputs: dict[int, torch.Tensor]) -> None:
+    for width, call in made:
+        call(inputs[width])
 
 
-def interleave(variants: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+def interleave(variants: Mapping[str, Callable[[], None]]) -> dict[str, list[float]]:
     """Return the milliseconds of every round but the first, which warms up."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(ROUNDS + 1):
@@ -56,13 +74,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     kinds = {
-        f"{str(dtype)[6:]} {'packed' if packed else 'plain'}": (
-            dtype,
-            layers(arguments.layers, dtype, packed=packed),
-        )
+        f"{str(dtype)[6:]} {kind}": (dtype, layers(arguments.layers, dtype, kind))
         for dtype in (torch.bfloat16, torch.float32)
-        for packed in (False, True)
-        if not packed or can_pack(dtype)
+        for kind in ("plain", "oneDNN", "two bytes")
+        if kind == "plain" or {"oneDNN": can_pack, "two bytes": can_pack_half}[kind](dtype)
     }
     for rows in map(int, arguments.rows.split(",")):
         variants = {

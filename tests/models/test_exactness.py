@@ -12,8 +12,16 @@ from schedules import make_prompt, run_alone, run_in_company
 from torch import Tensor, nn
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
-from sightline.models.linear import Linear, can_pack, pack_linears, round_up_rows
+from sightline.models.linear import Linear, pack_linears, round_up_rows
 from sightline.models.loading import load_model
+from sightline.models.packed_weight import (
+    HalfWeight,
+    OneDnnWeight,
+    PackedWeight,
+    can_pack,
+    can_pack_half,
+    pack_weight,
+)
 
 pytestmark = pytest.mark.engine
 
@@ -152,23 +160,81 @@ LAYERS: list[Callable[[Linear, Tensor, Tensor], Tensor]] = [
 ]
 
 
-@pytest.mark.skipif(not can_pack(torch.float32), reason="no packed kernel on this processor")
+def one_dnn(weight: Tensor) -> PackedWeight:
+    if not can_pack(weight.dtype):
+        pytest.skip("no oneDNN kernel on this processor")
+    return OneDnnWeight(weight)
+
+
+def half(weight: Tensor) -> PackedWeight:
+    if not can_pack_half(weight.dtype):
+        pytest.skip("no kernel for weights of two bytes on this processor")
+    packed = HalfWeight.fit(weight)
+    assert packed is not None
+    return packed
+
+
+@pytest.mark.parametrize("pack", [one_dnn, half])
+@pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("call", LAYERS, ids=["alone", "silu", "gelu", "times", "plus"])
 def test_a_packed_layer_computes_what_its_twin_does(
     call: Callable[[Linear, Tensor, Tensor], Tensor],
+    pack: Callable[[Tensor], PackedWeight],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_bias: bool,
 ) -> None:
+    monkeypatch.setattr("sightline.models.linear.pack_weight", pack)
     torch.manual_seed(0)
-    layer = Linear(40, 24)
+    layer = Linear(40, 24, bias=has_bias)
+    layer.weight.copy_(layer.weight.bfloat16())
     x, other = torch.randn(3, 5, 40), torch.randn(3, 5, 24)
     expected = call(layer, x, other)
-    layer.pack()
+    assert layer.pack()
     torch.testing.assert_close(call(layer, x, other), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("pack", [one_dnn, half])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("inputs", "outputs"), [(320, 1000), (896, 4864), (33, 7)])
+def test_a_packed_layer_gives_a_row_the_same_bits_in_any_company(
+    pack: Callable[[Tensor], PackedWeight], dtype: torch.dtype, inputs: int, outputs: int
+) -> None:
+    torch.manual_seed(0)
+    packed = pack(torch.randn(outputs, inputs).bfloat16().to(dtype))
+    x, other = torch.randn(300, inputs).to(dtype), torch.randn(300, outputs).to(dtype)
+    everyone = [packed.apply(x, None, "swish"), packed.apply(x, None, "gelu"),
+                packed.times(x, None, other), packed.plus(x, None, other)]  # fmt: skip
+    for start, end in ((0, 1), (17, 18), (3, 5), (100, 107), (0, 150), (129, 300)):
+        rows, beside = x[start:end], other[start:end]
+        found = [packed.apply(rows, None, "swish"), packed.apply(rows, None, "gelu"),
+                 packed.times(rows, None, beside), packed.plus(rows, None, beside)]  # fmt: skip
+        for few, all_ in zip(found, everyone, strict=True):
+            assert torch.equal(few, all_[start:end])
+
+
+def test_two_bytes_are_taken_only_for_weights_that_fit_them() -> None:
+    if not can_pack_half(torch.float32):
+        pytest.skip("no kernel for weights of two bytes on this processor")
+    from_a_checkpoint = (torch.randn(64, 256) * 0.02).bfloat16().float()
+    assert isinstance(pack_weight(from_a_checkpoint), HalfWeight)
+    assert not isinstance(pack_weight(torch.randn(64, 256)), HalfWeight)
+    assert HalfWeight.fit(torch.tensor([[1.0, 2.0**-30 * 1.171875]])) is not None
+    for odd in (torch.zeros(4, 4), torch.tensor([[1.0, torch.inf]]), torch.tensor([[torch.nan]])):
+        assert HalfWeight.fit(odd) is None
+
+
+def test_weights_of_two_bytes_lose_nothing_of_a_checkpoint() -> None:
+    weight = (torch.randn(64, 256) * 0.02).bfloat16().float()
+    rows = torch.eye(256)
+    torch.testing.assert_close(half(weight).apply(rows, None), weight.T, atol=0, rtol=0)
 
 
 def test_tiles_stand_in_where_the_packed_kernel_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sightline.models.linear.can_pack", lambda dtype: False)
+    monkeypatch.setattr("sightline.models.linear.pack_weight", lambda weight: None)
     model = packed("glm4v-a", "float32")
     assert isinstance(model.transformer.output_layer.weight, nn.Parameter)
     assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))

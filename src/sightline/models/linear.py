@@ -1,37 +1,29 @@
 """Linear layers that give a row the same bits alone and in any company, and stream weights fast.
 
 On a CPU the library behind `F.linear` picks its kernel by the number of rows, and kernels add up
-in different orders: a row's last bits depend on how many others stand beside it. oneDNN's packed
-kernel keeps one order from two rows on, and is faster, so `pack_linears` hands it every weight, in
-its own layout and instead of the original; a lone row is computed twice. What follows a linear
-layer (an activation, a product, a residual) is fused behind it. Where the packed kernel is missing
-or fails its check, fp32 is computed in tiles of a fixed number of rows.
-
-The operators are private to torch, hence the check. `F.linear` stays as the twin that training,
-GPUs and other processors use.
+in different orders: a row's last bits depend on how many others stand beside it. `pack_linears`
+hands every weight to a kernel that keeps one order (see `packed_weight`), instead of the original.
+Where there is none, fp32 is computed in tiles of a fixed number of rows. `F.linear` stays as the
+twin that training, GPUs and other processors use.
 
 Shapes: I inputs, O outputs.
 """
 
-import logging
 from collections.abc import Callable
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-logger = logging.getLogger(__name__)
+from sightline.models.packed_weight import PackedWeight, pack_weight
 
 TILE = 16
 # A little below the largest float16, so that sums of rounded numbers stay finite.
 LARGEST_HALF = 65504.0 - 1000.0
-PACKED_DTYPES = (torch.float32, torch.bfloat16)
 _STEPS = ((4, 2), (8, 4), (64, 8), (256, 16))  # (up to so many rows, in steps of)
 _LAST_STEP = 32
-_ROWS_CHECKED = (1, 2, 17, 131)
-_SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
 
 
 class Norm(nn.Module):
@@ -67,7 +59,7 @@ class Linear(nn.Linear):
     """`x W^T + b` for `[..., I]`, alone or with what stands before and behind it."""
 
     few: FewRowsKernel | None = None
-    _packed: Tensor | None = None
+    _packed: PackedWeight | None = None
     _is_tiled = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,7 +67,7 @@ class Linear(nn.Linear):
             return self.few(x)
         if self._packed is None:
             return self._plain(x)
-        return _pointwise(x, self._packed, self.bias, "none")
+        return self._packed.apply(x, self.bias)
 
     def normed(self, x: Tensor, norm: Norm) -> Tensor:
         """Return the outputs for the rows that `norm` makes of `x`."""
@@ -87,18 +79,18 @@ class Linear(nn.Linear):
     def silu(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return F.silu(self._plain(x))
-        return _pointwise(x, self._packed, self.bias, "swish")
+        return self._packed.apply(x, self.bias, "swish")
 
     def gelu(self, x: Tensor) -> Tensor:
         if self._packed is None:
             return F.gelu(self._plain(x))
-        return _pointwise(x, self._packed, self.bias, "gelu")
+        return self._packed.apply(x, self.bias, "gelu")
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return the product of the outputs with `factor` `[..., O]`."""
         if self._packed is None:
             return saturated(self._plain(x) * factor)
-        return _binary(x, factor, self._packed, self.bias, "mul")
+        return self._packed.times(x, self.bias, factor)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         """Return the sum of the outputs and `residual` `[..., O]`."""
@@ -108,12 +100,15 @@ class Linear(nn.Linear):
             return saturated(torch.addmm(residual, x, self.weight.t()))
         if self._packed is None:
             return saturated(residual + self._plain(x))
-        return _binary(x, residual, self._packed, self.bias, "add")
+        return self._packed.plus(x, self.bias, residual)
 
-    def pack(self) -> None:
-        """Put the weight into oneDNN's layout; `weight` is gone afterwards."""
-        self._packed = _packed(self.weight.flatten(1))
+    def pack(self) -> bool:
+        """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it."""
+        self._packed = pack_weight(self.weight.flatten(1))
+        if self._packed is None:
+            return False
         self.register_parameter("weight", None)
+        return True
 
     def tile(self) -> None:
         """Compute in tiles of `TILE` rows from now on."""
@@ -151,7 +146,7 @@ class GatedLinear(Linear):
     """Two layers in one weight: silu of the first half of the outputs times the second half."""
 
     kernel: Callable[[Tensor], Tensor] | None = None
-    _packed_up: Tensor | None = None
+    _packed_up: PackedWeight | None = None
 
     def __init__(self, in_features: int, inner_features: int) -> None:
         super().__init__(in_features, 2 * inner_features, bias=False)
@@ -166,12 +161,15 @@ class GatedLinear(Linear):
             return self.few(x)
         if self._packed is None or self._packed_up is None:
             return saturated((self.kernel or self.activate)(self._plain(x)))
-        return _binary(x, _pointwise(x, self._packed, None, "swish"), self._packed_up, None, "mul")
+        return self._packed_up.times(x, None, self._packed.apply(x, None, "swish"))
 
-    def pack(self) -> None:
-        gate, up = self.weight.chunk(2)
-        self._packed, self._packed_up = _packed(gate), _packed(up)
+    def pack(self) -> bool:
+        gate, up = (pack_weight(half) for half in self.weight.chunk(2))
+        if gate is None or up is None:
+            return False
+        self._packed, self._packed_up = gate, up
         self.register_parameter("weight", None)
+        return True
 
 
 class TiedLinear(Linear):
@@ -212,15 +210,23 @@ def pack_linears(model: object) -> None:
     changes nothing.
     """
     modules = model.modules() if isinstance(model, nn.Module) else ()
-    for module in modules:
-        if not isinstance(module, Linear) or module.weight is None:
-            continue
-        if module.weight.device.type != "cpu":
-            continue
-        if can_pack(module.weight.dtype):
-            module.pack()
-        elif module.weight.dtype == torch.float32:
-            module.tile()
+    layers = [
+        module
+        for module in modules
+        if isinstance(module, Linear)
+        and module.weight is not None
+        and module.weight.device.type == "cpu"
+    ]
+    # Packing is the longest part of a start, and each kernel packs on one core.
+    with ThreadPoolExecutor(torch.get_num_threads(), "packing") as pool:
+        for _ in pool.map(_settle, layers):
+            pass
+
+
+@torch.inference_mode()
+def _settle(layer: Linear) -> None:
+    if not layer.pack() and layer.weight.dtype == torch.float32:
+        layer.tile()
 
 
 def pad_rows(rows: Tensor) -> Tensor:
@@ -240,60 +246,3 @@ def round_up_rows(num_rows: int) -> int:
         if num_rows <= limit:
             return -(-num_rows // step) * step
     return -(-num_rows // _LAST_STEP) * _LAST_STEP
-
-
-@lru_cache
-@torch.inference_mode()
-def can_pack(dtype: torch.dtype) -> bool:
-    """Whether this torch on this processor has the packed kernel, and it keeps its promise."""
-    if dtype not in PACKED_DTYPES or not torch._C._has_mkldnn:
-        return False
-    try:
-        works = _keeps_its_promise(*_SHAPE_CHECKED, dtype)
-    except (RuntimeError, AttributeError, NotImplementedError):
-        works = False
-    if not works:
-        logger.warning("oneDNN's packed linear layers are not usable here; steps will be slower")
-    return works
-
-
-def _keeps_its_promise(num_outputs: int, num_inputs: int, dtype: torch.dtype) -> bool:
-    random = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=random).to(dtype)
-
-    layer = Linear(num_inputs, num_outputs, dtype=dtype)
-    layer.weight.copy_(draw(num_outputs, num_inputs) / num_inputs**0.5)
-    x, other = draw(max(_ROWS_CHECKED), num_inputs), draw(max(_ROWS_CHECKED), num_outputs)
-
-    def results(rows: int) -> list[Tensor]:
-        few, beside = x[:rows], other[:rows]
-        return [layer(few), layer.silu(few), layer.times(few, beside), layer.plus(few, beside)]
-
-    plain = results(len(x))
-    layer.pack()
-    packed = results(len(x))
-    tolerance = 1e-4 if dtype == torch.float32 else 0.1
-    return all(
-        torch.allclose(a.float(), b.float(), atol=tolerance, rtol=tolerance)
-        for a, b in zip(plain, packed, strict=True)
-    ) and all(torch.equal(layer(x[:rows]), packed[0][:rows]) for rows in _ROWS_CHECKED)
-
-
-def _packed(weight: Tensor) -> Tensor:
-    # The number of rows is a hint that changes nothing: one packing serves any number.
-    return torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), TILE)
-
-
-def _pointwise(x: Tensor, packed: Tensor, bias: Tensor | None, then: str) -> Tensor:
-    if len(x) == 1 and x.dim() == 2:
-        return _pointwise(x.repeat(2, 1), packed, bias, then)[:1]
-    algorithm = "none" if then == "gelu" else ""
-    return torch.ops.mkldnn._linear_pointwise.default(x, packed, bias, then, [], algorithm)
-
-
-def _binary(x: Tensor, other: Tensor, packed: Tensor, bias: Tensor | None, then: str) -> Tensor:
-    if len(x) == 1 and x.dim() == 2:
-        return _binary(x.repeat(2, 1), other.repeat(2, 1), packed, bias, then)[:1]
-    return torch.ops.mkldnn._linear_pointwise.binary(x, other, packed, bias, then)

@@ -1,0 +1,210 @@
+"""Weights in the layouts of the CPU libraries that stream them fast and keep every row's bits.
+
+A kernel is used only if a row's result is the same for every number of rows; `keeps_its_promise`
+tries that at start, in milliseconds. Two do:
+
+- oneDNN's packed layers keep one order of addition from two rows on, so a lone row is computed
+  twice. Activation, product and residual are fused behind it.
+- FBGEMM's layers for weights of two bytes multiply fp32 rows with fp16 weights and add up in fp32,
+  in one order for every number of rows. They read half the memory of fp32 weights, and where the
+  processor has no bfloat16 arithmetic they are the fastest for few rows. A weight that came from a
+  bfloat16 or fp16 checkpoint fits exactly, times a power of two.
+
+The operators are private to torch or old, hence the check.
+
+Shapes: I inputs, O outputs; x `[..., I]`.
+"""
+
+import logging
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.models.device_memory import cpu_has_bfloat16
+
+logger = logging.getLogger(__name__)
+
+Activation = Literal["none", "swish", "gelu"]
+
+ONE_DNN_DTYPES = (torch.float32, torch.bfloat16)
+ROWS_HINT = 16
+HALF_LARGEST = 2.0**15  # half of what fp16 holds
+# A weight's own rounding must stay below what fp32 sums lose anyway.
+HALF_TOLERANCE = 2.0**-32
+SLAB = 32  # rows whose passes over the same values stay within a core's cache
+_ROWS_CHECKED = (1, 2, 17, 131)
+_SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
+
+
+class PackedWeight(Protocol):
+    """One weight `[O, I]`; `bias` `[O]`. Results have the dtype of `x`."""
+
+    def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor: ...
+
+    def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
+        """Return the product of the outputs with `factor` `[..., O]`."""
+        ...
+
+    def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
+        """Return the sum of the outputs and `residual` `[..., O]`."""
+        ...
+
+
+def pack_weight(weight: Tensor) -> PackedWeight | None:
+    """Return `weight` for the fastest kernel that keeps its promise here; None if none does."""
+    if _is_better_as_half(weight.dtype) and (half := HalfWeight.fit(weight)):
+        return half
+    return OneDnnWeight(weight) if can_pack(weight.dtype) else None
+
+
+class OneDnnWeight:
+    def __init__(self, weight: Tensor) -> None:
+        # The number of rows is a hint that changes nothing: one packing serves any number.
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(
+            weight.detach().contiguous(), ROWS_HINT
+        )
+
+    def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
+        if len(x) == 1 and x.dim() == 2:
+            return self.apply(x.repeat(2, 1), bias, then)[:1]
+        algorithm = "none" if then == "gelu" else ""
+        return torch.ops.mkldnn._linear_pointwise.default(
+            x, self._packed, bias, then, [], algorithm
+        )
+
+    def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
+        return self._binary(x, bias, factor, "mul")
+
+    def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
+        return self._binary(x, bias, residual, "add")
+
+    def _binary(self, x: Tensor, bias: Tensor | None, other: Tensor, what: str) -> Tensor:
+        if len(x) == 1 and x.dim() == 2:
+            return self._binary(x.repeat(2, 1), bias, other.repeat(2, 1), what)[:1]
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, self._packed, bias, what)
+
+
+class HalfWeight:
+    """fp16 weights, times a power of two."""
+
+    def __init__(self, scaled: Tensor, scale: float) -> None:
+        self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, None)
+        self._unscale = 1.0 / scale
+
+    @classmethod
+    def fit(cls, weight: Tensor) -> "HalfWeight | None":
+        """Pack `weight` if fp16 holds all of it, times some power of two."""
+        scaled = weight.detach().float()
+        largest = _largest(scaled)
+        if not 0 < largest < math.inf:
+            return None
+        scale = 2.0 ** math.floor(math.log2(HALF_LARGEST / largest))
+        scaled = scaled * scale
+        if _largest(scaled - scaled.half()) > HALF_LARGEST * HALF_TOLERANCE:
+            return None
+        return cls(scaled, scale)
+
+    def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
+        return _activate(self._outputs(x, bias), then).to(x.dtype)
+
+    def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
+        return self._outputs(x, bias).mul_(factor).to(x.dtype)
+
+    def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
+        if bias is None:
+            return torch.add(residual, self._scaled(x), alpha=self._unscale).to(x.dtype)
+        return self._outputs(x, bias).add_(residual).to(x.dtype)
+
+    def _outputs(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        outputs = self._scaled(x)
+        if bias is None:
+            return outputs.mul_(self._unscale)
+        return torch.add(bias, outputs, alpha=self._unscale)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return torch.ops.quantized.linear_dynamic_fp16.default(x.float(), self._packed)
+
+
+def _largest(values: Tensor) -> float:
+    lowest, highest = torch.aminmax(values)
+    return max(-float(lowest), float(highest))
+
+
+def _activate(y: Tensor, then: Activation) -> Tensor:
+    """Apply an activation in place.
+
+    torch's own silu and gelu compute what is left behind the last whole vector with another
+    function, so a value's bits would depend on where it stands; `exp` and `erf` do not.
+    """
+    if then == "none":
+        return y
+    for part in torch.split(y.view(-1, y.shape[-1]), SLAB):
+        if then == "swish":
+            part.div_(part.neg().exp_().add_(1.0))
+        else:
+            part.mul_(part.mul(math.sqrt(0.5)).erf_().add_(1.0).mul_(0.5))
+    return y
+
+
+@lru_cache
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch on this processor has oneDNN's packed kernel, and it keeps its promise."""
+    if dtype not in ONE_DNN_DTYPES or not torch._C._has_mkldnn:
+        return False
+    works = _keeps_its_promise(OneDnnWeight, dtype)
+    if not works:
+        logger.warning("oneDNN's packed linear layers are not usable here; steps will be slower")
+    return works
+
+
+@lru_cache
+def can_pack_half(dtype: torch.dtype) -> bool:
+    """The same of FBGEMM's kernel for weights of two bytes, which only x86 has."""
+    return dtype in ONE_DNN_DTYPES and _keeps_its_promise(HalfWeight.fit, dtype)
+
+
+@lru_cache
+def _is_better_as_half(dtype: torch.dtype) -> bool:
+    return can_pack_half(dtype) and (dtype == torch.float32 or not cpu_has_bfloat16())
+
+
+@torch.inference_mode()
+def _keeps_its_promise(pack: Callable[[Tensor], PackedWeight | None], dtype: torch.dtype) -> bool:
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        # Numbers that every format holds.
+        return (torch.randn(shape, generator=random) * 16).round().div(16).to(dtype)
+
+    num_outputs, num_inputs = _SHAPE_CHECKED
+    weight, bias = draw(num_outputs, num_inputs) / 32, draw(num_outputs)
+    x, other = draw(max(_ROWS_CHECKED), num_inputs), draw(max(_ROWS_CHECKED), num_outputs)
+    plain = F.linear(x, weight, bias)
+    expected = [plain, F.silu(plain), F.gelu(plain), plain * other, plain + other]
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    try:
+        packed = pack(weight)
+        if packed is None:
+            return False
+
+        def results(rows: int) -> list[Tensor]:
+            few, beside = x[:rows], other[:rows]
+            activated = [packed.apply(few, bias, then) for then in ("none", "swish", "gelu")]
+            return [*activated, packed.times(few, bias, beside), packed.plus(few, bias, beside)]
+
+        found = results(len(x))
+        return all(
+            torch.allclose(a.float(), b.float(), atol=tolerance, rtol=tolerance)
+            for a, b in zip(found, expected, strict=True)
+        ) and all(
+            torch.equal(few, all_[:rows])
+            for rows in _ROWS_CHECKED
+            for few, all_ in zip(results(rows), found, strict=True)
+        )
+    except (RuntimeError, AttributeError, NotImplementedError):
+        return False

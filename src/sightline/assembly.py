@@ -400,6 +400,7 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         max_num_batched_tokens=chosen.max_num_batched_tokens,
         block_size=chosen.block_size,
         kv_cache_memory=chosen.kv_cache_memory,
+        gpu_memory_utilization=chosen.gpu_memory_utilization,
         prefix_caching=chosen.prefix_caching,
         overlap_steps=chosen.overlap_steps,
         attention_backend=chosen.attention_backend,

@@ -69,3 +69,42 @@ def test_what_cannot_be_judged_is_refused(arguments, told, sightline):
     outcome = sightline("fit", *arguments)
     assert (outcome.status, outcome.out) == (2, "")
     assert told in outcome.err
+
+
+@pytest.fixture
+def giant(sightline):
+    """A folder of a model that no machine of these years holds; its weights are not there."""
+    from sightline.hub.known import known_folder
+    from sightline.hub.names import find_model
+
+    config = json.loads((known_folder(find_model("glm-4v-9b")) / "config.json").read_text())
+    config |= {"hidden_size": 65536, "ffn_hidden_size": 1048576, "num_layers": 1000}
+    folder = sightline.folder / "giant"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "command", [("serve", "./giant", "--port", "0"), ("ask", "--model", "./giant", "Hello?")]
+)
+def test_what_cannot_fit_is_refused_before_it_is_loaded(command, giant, sightline):
+    outcome = sightline(*command)
+    assert outcome.status == 2, outcome.err
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("sightline: giant in bfloat16 needs ")
+    assert "What fits: another model" in last or "Nothing that is known fits" in last
+    assert "--force loads it all the same" in last
+
+
+def test_force_overrules(giant, sightline):
+    outcome = sightline("serve", "./giant", "--port", "0", "--force")
+    assert outcome.status == 2
+    assert "loaded all the same (--force)" in outcome.err
+    assert "no model.safetensors" in outcome.err
+
+
+def test_the_refusal_is_in_chinese_where_that_is_spoken(giant, sightline):
+    outcome = sightline("--lang", "zh", "serve", "./giant", "--port", "0")
+    assert outcome.status == 2
+    assert "--force 强制加载" in outcome.err

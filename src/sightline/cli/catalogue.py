@@ -129,6 +129,14 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "已就绪，用时 {seconds:.1f} 秒：{model}（{details}），地址 {url}",
     ),
     "serve.parameters": ("{number} parameters", "{number} 参数"),
+    "serve.memory": (
+        "Memory: weights {weights}, keys and values {kv} for {tokens} tokens; held in all {held}",
+        "内存：权重 {weights}，键值缓存 {kv}（{tokens} 个 token）；引擎共占用 {held}",
+    ),
+    "serve.estimated": (
+        " (estimated: weights {weights}, at most {all})",
+        "（估计：权重 {weights}，最多 {all}）",
+    ),
     "serve.names": ("Answers to: {names}", "可用模型名：{names}"),
     "serve.ask": ("Ask it, for example:", "提问示例："),
     "serve.greeting": ("Hello!", "你好！"),

@@ -8,6 +8,7 @@ import typer
 
 from sightline import __version__
 from sightline.cli import catalogue
+from sightline.cli.columns import size
 from sightline.cli.options import names_of, takes_settings
 from sightline.cli.terminal import ProgressBar, ends_cleanly, note
 from sightline.settings import Settings, rows
@@ -15,6 +16,7 @@ from sightline.settings import Settings, rows
 if TYPE_CHECKING:
     from sightline.assembly import Plan
     from sightline.core.engine import EngineInfo
+    from sightline.engine.fit import Fit
 
 # A red circle on white, 64 pixels wide.
 EXAMPLE_PICTURE = (
@@ -48,6 +50,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(0))
     from sightline import assembly
+    from sightline.cli.fitting import require_fit
 
     if missing := assembly.missing_model(settings):
         from sightline.cli.downloading import fetch_missing
@@ -56,6 +59,7 @@ def run(settings: Settings) -> None:
         with assembly.listen(settings):
             pass
         fetch_missing(missing, settings)
+    estimate = require_fit(settings)
     with assembly.listen(settings) as listener:
         plan = assembly.plan(settings, listener)
         if plan.new_api_key is not None:
@@ -67,6 +71,8 @@ def run(settings: Settings) -> None:
         def show_ready(info: "EngineInfo", names: tuple[str, ...]) -> None:
             bar.clear()
             print("\n".join(banner(plan, info, names, time.monotonic() - began)), flush=True)
+            if info.weight_bytes:
+                note(memory_line(info, estimate))
 
         def show_stopping() -> None:
             note(catalogue.text("serve.stopping"))
@@ -87,8 +93,8 @@ def banner(plan: "Plan", info: "EngineInfo", names: tuple[str, ...], seconds: fl
     """Say what is served where, and how to ask it: a command to paste that works as it is."""
     details = f"{info.dtype}, {info.device}"
     if info.num_parameters:
-        size = catalogue.text("serve.parameters", number=_count(info.num_parameters))
-        details = f"{size}, {details}"
+        number = catalogue.text("serve.parameters", number=_count(info.num_parameters))
+        details = f"{number}, {details}"
     body = {"model": names[0], "messages": [{"role": "user", "content": _example_content(info)}]}
     url = plan.listener.url
     key = "  -H 'Authorization: Bearer KEY' \\" if plan.wants_key else None
@@ -105,6 +111,24 @@ def banner(plan: "Plan", info: "EngineInfo", names: tuple[str, ...], seconds: fl
     ]
 
 
+def memory_line(info: "EngineInfo", estimate: "Fit | None") -> str:
+    """Say what was measured, and beside it what was told before anything was loaded."""
+    measured = catalogue.text(
+        "serve.memory",
+        weights=size(info.weight_bytes),
+        kv=size(info.kv_bytes),
+        tokens=f"{info.kv_slots:,}",
+        held=size(info.held_bytes),
+    )
+    if estimate is None:
+        return measured
+    return measured + catalogue.text(
+        "serve.estimated",
+        weights=size(estimate.footprint.weight_bytes),
+        all=size(estimate.fixed_bytes + estimate.kv_planned),
+    )
+
+
 def _example_content(info: "EngineInfo") -> Any:
     if info.image_policy is None:
         return catalogue.text("serve.greeting")
@@ -115,7 +139,7 @@ def _example_content(info: "EngineInfo") -> Any:
 
 
 def _count(number: int) -> str:
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
-        if number >= size:
-            return f"{number / size:.1f} {letter}"
+    for unit, letter in ((10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if number >= unit:
+            return f"{number / unit:.1f} {letter}"
     return str(number)

@@ -18,7 +18,8 @@ class EngineInfo:
 
     `max_model_len` counts KV slots: prompt, images and answer together. `prompt_format` names a
     file of `service/formats/`; `tokenizer_file` is the path the front loads its tokenizer from.
-    `device`, `dtype`, `num_parameters` are for display.
+    `device`, `dtype`, `num_parameters` are for display, and so is memory in bytes: of the weights,
+    of keys and values (for `kv_slots` tokens), and all that the engine holds on its device.
     """
 
     model_id: str
@@ -34,6 +35,10 @@ class EngineInfo:
     device: str = "cpu"
     dtype: str = "bfloat16"
     num_parameters: int = 0
+    weight_bytes: int = 0
+    kv_bytes: int = 0
+    kv_slots: int = 0
+    held_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

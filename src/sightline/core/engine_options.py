@@ -25,7 +25,8 @@ class EngineOptions:
 
     `model` is a folder in hub layout. None means: the model's own value, or what suits the
     machine. `kv_cache_memory` is in bytes; it and `max_model_len` both bound the context, so that
-    whatever is admitted can be finished. A step computes at most `max_num_batched_tokens` tokens
+    whatever is admitted can be finished; where it is unset, a GPU is filled up to
+    `gpu_memory_utilization`. A step computes at most `max_num_batched_tokens` tokens
     of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is
     computed; `debug_engine` logs a line for every step. `attention_backend` and `cuda_graphs` only
     mean something on a GPU.
@@ -42,6 +43,7 @@ class EngineOptions:
     max_num_batched_tokens: int | None = None
     block_size: int = 16
     kv_cache_memory: int | None = None
+    gpu_memory_utilization: float = 0.9
     embedding_cache_bytes: int = 128 * MIB
     prefix_caching: bool = True
     overlap_steps: bool | None = None

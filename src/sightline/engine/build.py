@@ -1,7 +1,6 @@
 """From options to an engine that has made its first step: threads, weights, memory budget."""
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,7 +15,9 @@ from sightline.engine.cpus import count_cpus
 from sightline.engine.faults import FaultyRunner
 from sightline.engine.gpu_setup import choose_kernels, record_decodes
 from sightline.engine.grammar import Grammars
+from sightline.engine.kv_budget import CPU_TOKENS, GPU_TOKENS, MIN_SLOTS
 from sightline.engine.loop import EngineLoop
+from sightline.engine.memory import held_bytes, kv_budget, weight_bytes
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
 from sightline.engine.runner import ModelRunner
@@ -30,16 +31,9 @@ from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
 
-GIB = 1024**3
 # Splitting the products of so small a model over threads costs more than it brings.
 ONE_THREAD_PARAMETERS = 50_000_000
 TURN_ENDS = ("<|im_end|>", "<|endoftext|>")
-# A context shorter than this answers nothing.
-MANY_CONTEXTS = 32
-MIN_SLOTS = 64
-# Tokens of one step: enough to keep the cores busy, few enough that a chunk of somebody's long
-# prompt does not hold up the answers of the others for long.
-CPU_TOKENS, GPU_TOKENS = 512, 4096
 
 MAX_MASK_THREADS = 4
 
@@ -88,6 +82,7 @@ def assemble_engine(
     """
     if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
+    num_weight_bytes = weight_bytes(loaded.model)
     pack_linears(loaded.model)
     description, is_gpu = loaded.description, loaded.device.type != "cpu"
     choose_kernels(options, loaded)
@@ -120,6 +115,10 @@ def assemble_engine(
         device=str(loaded.device),
         dtype=str(loaded.dtype).removeprefix("torch."),
         num_parameters=loaded.num_parameters,
+        weight_bytes=num_weight_bytes,
+        kv_bytes=pool.size_bytes,
+        kv_slots=num_slots,
+        held_bytes=held_bytes(loaded.device),
     )
     row_bytes = _row_bytes(loaded)
     largest = 0 if description.image_policy is None else description.image_policy.most_tokens
@@ -149,19 +148,14 @@ def assemble_engine(
 def _count_blocks(options: EngineOptions, loaded: LoadedModel) -> int:
     """Return how many KV blocks the memory budget holds.
 
-    Without a budget of the operator's: on a GPU four fifths of what the weights left free. On a
-    CPU as many full contexts as fit 1 GiB, at least one and at most `MANY_CONTEXTS` (a small
-    model's memory is small), but never over a quarter of the machine.
+    That is the operator's, or what `memory.kv_budget` measures.
     """
     block_bytes = loaded.model.allocate_pool(1, options.block_size).size_bytes
     budget = options.kv_cache_memory
-    if budget is None and loaded.device.type == "cuda":
-        budget = torch.cuda.mem_get_info(loaded.device)[0] * 4 // 5
-    elif budget is None:
-        context = options.max_model_len or loaded.description.max_model_len
-        context_bytes = -(-context // options.block_size) * block_bytes
-        machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        budget = min(max(GIB, context_bytes), MANY_CONTEXTS * context_bytes, machine_bytes // 4)
+    if budget is None:
+        is_gpu = loaded.device.type != "cpu"
+        step_tokens = options.max_num_batched_tokens or (GPU_TOKENS if is_gpu else CPU_TOKENS)
+        budget = kv_budget(options, loaded, block_bytes, step_tokens)
     num_blocks = budget // block_bytes
     least = -(-MIN_SLOTS // options.block_size)
     if num_blocks < least:

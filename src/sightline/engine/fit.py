@@ -9,7 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sightline.core.limits import MIB
-from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes, left_of
+from sightline.engine.kv_budget import (
+    CPU_TOKENS,
+    GPU_TOKENS,
+    cpu_kv_bytes,
+    gpu_kv_bytes,
+    left_of,
+)
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import Dtype, ModelFacts
 from sightline.models.footprint import Footprint
@@ -23,7 +29,6 @@ Choice = Literal["this way", "shorter context", "fewer at once", "other format",
 # Measured: the engine's process with torch, and the front with its decode workers, before any
 # weight. On a GPU torch's context and libraries are assumed to take as much on the device.
 CPU_PROGRAM, GPU_PROGRAM = 450 * MIB, 700 * MIB
-CPU_TOKENS, GPU_TOKENS = 512, 4096
 # Room for a question and its answer, besides the largest picture.
 LEAST_WORDS = 512
 # In which a model is looked at when it does not fit as asked, best first: (language, vision).
@@ -201,14 +206,8 @@ def advise(
         return Judgement(fit=asked, ways=ways)
     best = (
         _with_less(asked, facts, device)
-        or next(
-            (
-                Alternative(fit=way, choice="other format")
-                for way in ways
-                if _is_smaller(way, asked) and way.verdict != "does not fit"
-            ),
-            None,
-        )
+        or _other_format(asked, ways, "fits")
+        or _other_format(asked, ways, "shorter context")
         or _other_model(asked, device, wish, others)
     )
     return Judgement(fit=asked, ways=ways, best=best)
@@ -223,6 +222,15 @@ def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternati
     if fewer:
         wish = replace(asked.wish, concurrency=fewer)
         return Alternative(fit=judge(facts, device, wish), choice="fewer at once")
+    return None
+
+
+def _other_format(asked: Fit, ways: Iterable[Fit], verdict: Verdict) -> Alternative | None:
+    """The first smaller way of that verdict."""
+    for way in ways:
+        is_smaller = way.footprint.weight_bytes < asked.footprint.weight_bytes
+        if is_smaller and way.verdict == verdict:
+            return Alternative(fit=way, choice="other format")
     return None
 
 
@@ -270,10 +278,6 @@ def _auto_dtype(facts: ModelFacts, quantization: Quantization, device: DeviceMem
         free_bytes=device.free,
     )
     return "float32" if is_float32 else facts.dtype
-
-
-def _is_smaller(way: Fit, asked: Fit) -> bool:
-    return way.footprint.weight_bytes < asked.footprint.weight_bytes
 
 
 def _rounded(context: int) -> int:

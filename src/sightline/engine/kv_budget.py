@@ -7,16 +7,22 @@ MANY_CONTEXTS = 32
 CPU_SHARE = 4
 # Of what is free, this much is left to others on a CPU: the page cache, the front, the shell.
 LEFT_PERCENT = 5
+# A context shorter than this answers nothing.
 MIN_SLOTS = 64
+# Tokens of one step: enough to keep the cores busy, few enough that a chunk of somebody's long
+# prompt does not hold up the answers of the others for long.
+CPU_TOKENS, GPU_TOKENS = 512, 4096
 
 
-def cpu_kv_bytes(*, context_bytes: int, machine_bytes: int, free_bytes: int | None) -> int:
+def cpu_kv_bytes(*, context_bytes: int, machine_bytes: int | None, free_bytes: int | None) -> int:
     """Return the budget on a CPU, where nobody names one.
 
     As many full contexts as fit 1 GiB, at least one and at most `MANY_CONTEXTS`, never over a
-    quarter of the machine, nor over what is free (None: nobody can tell).
+    quarter of the machine, nor over what is free. None: nobody can tell.
     """
-    budget = min(max(GIB, context_bytes), MANY_CONTEXTS * context_bytes, machine_bytes // CPU_SHARE)
+    budget = min(max(GIB, context_bytes), MANY_CONTEXTS * context_bytes)
+    if machine_bytes is not None:
+        budget = min(budget, machine_bytes // CPU_SHARE)
     return budget if free_bytes is None else min(budget, left_of(free_bytes))
 
 

@@ -86,6 +86,11 @@ def free_cpu_memory(root: Path = Path("/")) -> int:
     return max(0, min([available, *(left for left, _, _ in _group_limits(root))]))
 
 
+def process_bytes(root: Path = Path("/")) -> int:
+    """Return what this process holds that goes free when it ends; 0 where nobody can tell."""
+    return _own_bytes(_text(root / "proc/self/status"))
+
+
 def cpu_name(root: Path = Path("/")) -> str:
     found = re.search(r"^model name\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
     return found[1].strip() if found else os.uname().machine
@@ -200,12 +205,16 @@ def _biggest_processes(root: Path) -> tuple[Holder, ...]:
     found = []
     for folder in (root / "proc").glob("[0-9]*"):
         status = _text(folder / "status")
-        own = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", status, re.MULTILINE)
         name = re.search(r"^Name:\s+(.+)$", status, re.MULTILINE)
-        held = sum(map(int, own)) * 1024
+        held = _own_bytes(status)
         if name is not None and held >= LEAST_HELD and int(folder.name) != os.getpid():
             found.append(Holder(int(folder.name), name[1], held))
     return tuple(sorted(found, key=lambda holder: -holder.num_bytes)[:NUM_HOLDERS])
+
+
+def _own_bytes(status: str) -> int:
+    own = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB$", status, re.MULTILINE)
+    return 1024 * sum(map(int, own))
 
 
 def nvidia_smi(query: str, num_columns: int, run: Run | None = None) -> list[list[str]]:

@@ -1,0 +1,120 @@
+"""Memory as it is measured once the weights are there: what a step takes, what is left for keys."""
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from sightline.core.engine_options import EngineOptions
+from sightline.core.errors import StartupError
+from sightline.core.image_policy import ImagePolicy
+from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes
+from sightline.models.contract import VisionLanguageModel
+from sightline.models.device_memory import cpu_memory, process_bytes
+from sightline.models.footprint import largest_size
+from sightline.models.loading import LoadedModel
+
+
+class PeakMeter(Protocol):
+    """Tells how much more memory was held at the height of some work than before it."""
+
+    def start(self) -> None: ...
+
+    def peak(self) -> int: ...
+
+
+class CudaPeak:
+    """What torch's allocator held on a GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._before = 0
+
+    def start(self) -> None:
+        torch.cuda.synchronize(self._device)
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self._device)
+        self._before = torch.cuda.memory_allocated(self._device)
+
+    def peak(self) -> int:
+        torch.cuda.synchronize(self._device)
+        peak = torch.cuda.max_memory_allocated(self._device) - self._before
+        torch.cuda.empty_cache()
+        return peak
+
+
+def kv_budget(
+    options: EngineOptions, loaded: LoadedModel, block_bytes: int, step_tokens: int
+) -> int:
+    """Return the bytes for keys and values, where the options name none.
+
+    On a GPU what is free beside the weights and a step of `step_tokens` that was tried; on a CPU
+    what `cpu_kv_bytes` says.
+    """
+    device = loaded.device
+    if device.type == "cuda":
+        step = measure_step(
+            loaded.model, device, CudaPeak(device), step_tokens, options.max_num_seqs
+        )
+        free, total = torch.cuda.mem_get_info(device)
+        return gpu_kv_bytes(
+            total_bytes=total,
+            free_bytes=free,
+            utilization=options.gpu_memory_utilization,
+            step_bytes=step + options.embedding_cache_bytes,
+        )
+    context = options.max_model_len or loaded.description.max_model_len
+    memory = cpu_memory()
+    return cpu_kv_bytes(
+        context_bytes=-(-context // options.block_size) * block_bytes,
+        machine_bytes=None if memory is None else memory.total,
+        free_bytes=None if memory is None else memory.free,
+    )
+
+
+@torch.inference_mode()
+def measure_step(
+    model: VisionLanguageModel,
+    device: torch.device,
+    meter: PeakMeter,
+    num_tokens: int,
+    num_sampled: int,
+) -> int:
+    """Return what the largest picture, a step of that many tokens, and sampling take, in bytes.
+
+    Raises StartupError when the device has not enough even for them.
+    """
+    policy = model.description.image_policy
+    num_tokens = min(num_tokens, model.description.max_model_len)
+    try:
+        meter.start()
+        if policy is not None:
+            model.encode_images(_picture(policy, device))
+        ids = torch.zeros(num_tokens, dtype=torch.int64, device=device)
+        positions = model.positions(num_tokens, ()).to(device)
+        hidden = model.forward(model.embed(ids), positions)
+        scores = model.logits(hidden[:num_sampled]).float()
+        scores.softmax(-1).sort(-1, descending=True)
+        return meter.peak()
+    except torch.OutOfMemoryError:
+        raise StartupError(
+            f"{device} has not enough memory beside the weights for a step of {num_tokens} tokens "
+            "and the largest picture; lower --max-num-batched-tokens, or quantise the weights."
+        ) from None
+
+
+def weight_bytes(model: object) -> int:
+    """Return the bytes of all parameters; once they are packed they cannot be counted any more."""
+    return sum(w.nbytes for w in model.parameters()) if isinstance(model, nn.Module) else 0
+
+
+def held_bytes(device: torch.device) -> int:
+    """Return what this process holds: on a GPU by torch's allocator, else of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.memory_reserved(device)
+    return process_bytes()
+
+
+def _picture(policy: ImagePolicy, device: torch.device) -> torch.Tensor:
+    width, height = largest_size(policy)
+    return torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)

@@ -1,0 +1,86 @@
+"""What the engine measures: a step tried for its memory, budgets, what it says of itself."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.core.engine_options import EngineOptions
+from sightline.core.errors import StartupError
+from sightline.demo import MODEL_DIR
+from sightline.engine.build import build_engine
+from sightline.engine.memory import measure_step, weight_bytes
+from sightline.models.facts import read_facts
+from sightline.models.footprint import Footprint
+from sightline.models.loading import LoadedModel, load_model
+
+pytestmark = pytest.mark.engine
+CPU = torch.device("cpu")
+
+
+class Meter:
+    """Notes the shapes that passed by instead of memory."""
+
+    def __init__(self) -> None:
+        self.has_started = False
+
+    def start(self) -> None:
+        self.has_started = True
+
+    def peak(self) -> int:
+        assert self.has_started
+        return 12345
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModel:
+    return load_model(MODEL_DIR, device="cpu", dtype="float32")
+
+
+def test_a_step_is_tried_with_the_largest_picture(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    encode, logits = loaded.model.encode_images, loaded.model.logits
+
+    def note_pixels(pixels: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(pixels.shape))
+        return encode(pixels)
+
+    def note_rows(hidden: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(hidden.shape))
+        return logits(hidden)
+
+    monkeypatch.setattr(loaded.model, "encode_images", note_pixels)
+    monkeypatch.setattr(loaded.model, "logits", note_rows)
+    assert measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8) == 12345
+    side = read_facts(MODEL_DIR).image_policy
+    assert side is not None
+    width, height = side.target_size(1, 1)
+    assert shapes == [(1, height, width, 3), (8, read_facts(MODEL_DIR).blueprint.hidden_size)]
+
+
+def test_a_device_that_has_not_enough_for_a_step_is_said_so(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(loaded.model, "encode_images", fail)
+    with pytest.raises(StartupError, match="not enough memory beside the weights"):
+        measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8)
+
+
+def test_an_engine_says_what_it_took_and_that_is_what_was_told_before(tmp_path: Path) -> None:
+    options = EngineOptions(model=str(MODEL_DIR), dtype="float32", device="cpu", max_model_len=256)
+    info = build_engine(options, lambda done, total: None).info
+    told = Footprint(facts=read_facts(MODEL_DIR), dtype="float32")
+    assert info.weight_bytes == told.weight_bytes
+    assert info.kv_bytes == told.kv_token_bytes * info.kv_slots
+    assert info.kv_slots == 32 * 256  # as many contexts as a small model gets
+    assert info.held_bytes > info.weight_bytes
+
+
+def test_weights_are_counted_before_they_are_packed(loaded: LoadedModel) -> None:
+    assert weight_bytes(loaded.model) == 4 * loaded.num_parameters
+    assert weight_bytes(object()) == 0

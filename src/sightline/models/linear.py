@@ -188,8 +188,9 @@ class TiedLinear(Linear):
     def weight(self) -> Tensor | None:  # type: ignore[override]
         return None if self._packed is not None else self._tables[0].weight
 
-    def pack(self) -> None:
-        self._packed = _packed(self._tables[0].weight)
+    def pack(self) -> bool:
+        self._packed = pack_weight(self._tables[0].weight)
+        return self._packed is not None
 
 
 def saturated(x: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ from sightline.cli.main import build
 pytestmark = pytest.mark.live
 
 
-def picture(width: int, height: int) -> dict[str, object]:
+def picture(width: int, height: int, **bounds: int) -> dict[str, object]:
     file = io.BytesIO()
     Image.new("RGB", (width, height), "teal").save(file, "PNG")
     url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": url}}
+    return {"type": "image_url", "image_url": {"url": url, **bounds}}
 
 
 def usage(served: Served, *content: object) -> dict[str, int]:
@@ -101,6 +101,9 @@ def test_a_model_of_each_family_is_pulled_served_and_asked(
             second = 256 if name == "qwen-vl-chat" else 11
             two = usage(served, picture(150, 90), picture(30, 300), text)
             assert two["image_tokens"] == (tokens or 0) + second
+        if name.startswith("qwen2"):
+            # Within six squares of 28 pixels, 150 x 90 becomes 84 x 28: 3 x 1.
+            assert usage(served, picture(150, 90, max_pixels=6 * 784), text)["image_tokens"] == 3
 
 
 def test_a_model_that_is_not_here_is_downloaded_by_serve(tmp_path: Path) -> None:

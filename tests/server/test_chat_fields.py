@@ -220,6 +220,19 @@ def test_the_row_tool_choice_binds_the_answer_to_a_call(front: Front, choice: ob
     assert '"weather\\n"' in grammar
 
 
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_the_row_tool_choice_allowed_tools_offers_only_those(front: Front, mode: str) -> None:
+    other = {"type": "function", "function": {"name": "clock", "parameters": {}}}
+    allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    body = tell(front, CALL, (OBSERVATION,), tools=[other, WEATHER], tool_choice=choice)
+    assert body["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    assert b"## clock" not in bytes(t for t in _prompt(front) if t < 256)
+    grammar = params(front).grammar
+    assert (grammar is None) == (mode == "auto")
+    assert "clock" not in (grammar or "")
+
+
 def test_the_row_tool_choice_auto_binds_nothing(front: Front) -> None:
     body = tell(front, "\nNo idea.", tools=[WEATHER])
     assert params(front).grammar is None

@@ -295,3 +295,14 @@ def test_calls_and_thoughts_are_told() -> None:
     }
     assert (told["prompt_eval_duration"], told["eval_duration"]) == (500_000_000, 1_000_000_000)
     assert told["done_reason"] == "stop"
+
+
+@pytest.mark.parametrize("content_type", ["", "application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_is_json_whatever_its_type_says_as_curl_sends_it(
+    front: Front, content_type: str
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    body = json.dumps(asks("hello", stream=False)).encode()
+    answer = front.request("POST", CHAT, content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert front.request("POST", CHAT, content=b"nonsense", headers=headers).status_code == 400

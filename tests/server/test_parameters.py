@@ -113,6 +113,25 @@ REFUSED = {
         "invalid_value",
         "tool_choice",
     ),
+    "an allowed tool that is not there": (
+        {
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+            "tool_choice": {
+                "type": "allowed_tools",
+                "allowed_tools": {
+                    "mode": "auto",
+                    "tools": [{"type": "function", "function": {"name": "g"}}],
+                },
+            },
+        },
+        "invalid_value",
+        "tool_choice.allowed_tools.tools[0]",
+    ),
+    "a budget upside down": (
+        {"mm_processor_kwargs": {"min_pixels": 9, "max_pixels": 8}},
+        "invalid_value",
+        "mm_processor_kwargs.min_pixels",
+    ),
     "an unknown tool choice": ({"tool_choice": "any"}, "invalid_value", "tool_choice"),
     "S02 a tool without name": (
         {"tools": [{"type": "function", "function": {}}]},
@@ -287,8 +306,8 @@ IGNORED = {
     "store": ({"store": True}, "store=nothing-is-kept"),
     "service_tier": ({"service_tier": "auto"}, "service_tier=not-supported"),
     "image budget": (
-        {"mm_processor_kwargs": {"max_pixels": 5}},
-        "mm_processor_kwargs=fixed-image-size",
+        {**chat("x", PICTURE), "mm_processor_kwargs": {"max_pixels": 5}},
+        "mm_processor_kwargs.max_pixels=fixed-image-size",
     ),
 }
 

@@ -18,6 +18,18 @@ class TextPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PixelBounds:
+    """How many pixels of a picture the model shall see; None: as many as it is made for.
+
+    `param` is the path of the object in the request that says so.
+    """
+
+    param: str
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
     """A picture by reference: an http(s) URL, a data URI or bare base64, as the client sent it.
 
@@ -28,6 +40,7 @@ class ImagePart:
     source: str = field(repr=False)
     param: str
     detail: str | None = None
+    bounds: PixelBounds | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +100,18 @@ class Tool:
 class ToolChoice:
     """`auto`: the model decides; `none`: no call; `required`: at least one call.
 
-    With `name` the call must be of that tool; the mode is then `required`.
+    With `name` the call must be of that tool; the mode is then `required`. With `allowed` only
+    those tools are offered.
     """
 
     mode: Literal["auto", "none", "required"] = "auto"
     name: str | None = None
+    allowed: frozenset[str] | None = None
+
+    def allows(self, name: str) -> bool:
+        if self.mode == "none" or self.name not in (None, name):
+            return False
+        return self.allowed is None or name in self.allowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ Resampling is bicubic.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 
 class ImagePolicy(ABC):
@@ -39,6 +39,10 @@ class ImagePolicy(ABC):
     @abstractmethod
     def count_tokens(self, width: int, height: int) -> int | None:
         """Return the slots of a picture that has a target size; None for any other size."""
+
+    def within(self, min_pixels: int | None, max_pixels: int | None) -> Self:
+        """Return the policy for a picture whose sender wants so many pixels, as far as it can."""
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +117,16 @@ class PatchGridImagePolicy(ImagePolicy):
             new_width = math.ceil(width * grow / factor) * factor
             new_height = math.ceil(height * grow / factor) * factor
         return new_width, new_height
+
+    def within(self, min_pixels: int | None, max_pixels: int | None) -> Self:
+        """Bounds outside of the model's own are moved to them."""
+        most = self._clamp(max_pixels or self.max_pixels)
+        return replace(
+            self, min_pixels=min(self._clamp(min_pixels or self.min_pixels), most), max_pixels=most
+        )
+
+    def _clamp(self, num_pixels: int) -> int:
+        return min(max(num_pixels, self.min_pixels), self.max_pixels)
 
     def count_tokens(self, width: int, height: int) -> int | None:
         if width < 1 or height < 1 or width % self.factor or height % self.factor:

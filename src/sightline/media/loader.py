@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from blake3 import blake3
 
-from sightline.core.chat import ImagePart
+from sightline.core.chat import ImagePart, PixelBounds
 from sightline.core.errors import RequestError
 from sightline.core.held_bytes import HeldBytes
 from sightline.core.image_policy import ImagePolicy
@@ -33,6 +33,7 @@ NUM_THREADS = 2
 LARGE_BYTES = 64 * KIB  # what is larger is not decoded or hashed on the event loop
 PREPROCESSING_VERSION = 1  # to be raised whenever the same file gives other pixels than before
 
+Name = tuple[str | int, PixelBounds | None]
 K = TypeVar("K")
 T = TypeVar("T")
 
@@ -197,6 +198,8 @@ class MediaLoader:
         self, part: ImagePart, source: Source, policy: ImagePolicy, request: "_Request"
     ) -> Image:
         try:
+            if part.bounds is not None:
+                policy = policy.within(part.bounds.min_pixels, part.bounds.max_pixels)
             num_bytes, read = await self._reader(source, part, request)
             data, key = await self._compute(
                 num_bytes, self._identified, read, policy, request.cache_salt
@@ -289,7 +292,7 @@ class MediaLoader:
 class Fetched:
     """Encoded pictures by name, and what their headers say: (width, height) of every part."""
 
-    data: Mapping[str | int, bytes] = field(repr=False)
+    data: Mapping[Name, bytes] = field(repr=False)
     sizes: tuple[tuple[int, int], ...]
 
 
@@ -323,20 +326,20 @@ def _cache_key(data: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
     return blake3(head + len(data).to_bytes(8, "big")).update(data).digest()
 
 
-def _by_name(parts: Sequence[ImagePart]) -> dict[str | int, ImagePart]:
+def _by_name(parts: Sequence[ImagePart]) -> dict[Name, ImagePart]:
     """Return the first part of each name."""
-    firsts: dict[str | int, ImagePart] = {}
+    firsts: dict[Name, ImagePart] = {}
     for part in parts:
         firsts.setdefault(_name(part), part)
     return firsts
 
 
-def _name(part: ImagePart) -> str | int:
+def _name(part: ImagePart) -> Name:
     """Return what is equal for equal addresses; for data, what is this very string's alone.
 
     To compare megabytes by their hash takes as long as decoding them.
     """
-    return part.source if len(part.source) <= LARGE_BYTES else id(part.source)
+    return (part.source if len(part.source) <= LARGE_BYTES else id(part.source)), part.bounds
 
 
 def _blame(error: RequestError, part: ImagePart) -> RequestError:

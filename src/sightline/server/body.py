@@ -25,11 +25,15 @@ _JSON_TYPE = re.compile(
 
 
 def check_media_type(scope: Scope) -> None:
-    """Raise `RequestError` (`unsupported_media_type`) unless the body is plain UTF-8 JSON."""
+    """Raise `RequestError` (`unsupported_media_type`) unless the body is said to be UTF-8 JSON."""
     types = header_values(scope, b"content-type")
     match = _JSON_TYPE.fullmatch(types[0].decode("latin-1")) if len(types) == 1 else None
     if match is None or (match["charset"] or "utf-8").lower() not in ("utf-8", "utf8"):
         raise RequestError("Send application/json.", code="unsupported_media_type")
+
+
+def check_encoding(scope: Scope) -> None:
+    """Raise `RequestError` (`unsupported_media_type`) unless the body comes as it is."""
     encodings = header_values(scope, b"content-encoding")
     if any(encoding.strip().lower() != b"identity" for encoding in encodings):
         name = shorten(encodings[0].decode("latin-1"))
@@ -39,15 +43,19 @@ def check_media_type(scope: Scope) -> None:
         )
 
 
-async def read_body(scope: Scope, receive: Receive, limits: Limits) -> bytes:
-    """Return the whole body, without a byte-order mark.
+async def read_body(
+    scope: Scope, receive: Receive, limits: Limits, *, any_type: bool = False
+) -> bytes:
+    """Return the whole body, without a byte-order mark; `any_type`: whatever it is said to be.
 
     Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`),
     `Overloaded` when all requests together hold too much, and `ClientGone`. A body that declares
     too much is refused before any of it is read. Every body has `limits.body_timeout_s`, and a
     second more for each KiB that has arrived.
     """
-    check_media_type(scope)
+    if not any_type:
+        check_media_type(scope)
+    check_encoding(scope)
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)

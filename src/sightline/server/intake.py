@@ -29,15 +29,22 @@ class Terms:
 
 
 async def read_call(
-    request: Request, options: ServerOptions, understand: Callable[[bytes, Terms], T]
+    request: Request,
+    options: ServerOptions,
+    understand: Callable[[bytes, Terms], T],
+    *,
+    any_type: bool = False,
 ) -> T:
-    """Read the body and return what `understand` makes of it; large ones in a thread."""
+    """Read the body and return what `understand` makes of it; large ones in a thread.
+
+    `any_type`: it is JSON whatever its headers say, as some dialects have it.
+    """
     terms = Terms(
         strict=options.strict or _asks_strict(request.scope),
         limits=options.limits,
         cache_salt=context_of(request.scope).cache_salt,
     )
-    body = await read_body(request.scope, request.receive, options.limits)
+    body = await read_body(request.scope, request.receive, options.limits, any_type=any_type)
     if len(body) <= MAX_INLINE_BYTES:
         return understand(body, terms)
     return await asyncio.to_thread(understand, body, terms)

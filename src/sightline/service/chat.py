@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
@@ -37,6 +37,7 @@ from sightline.service.generation import (
 from sightline.service.grammar_check import GrammarCheck
 from sightline.service.media_times import MediaTimes, measured_media
 from sightline.service.metrics import Metrics
+from sightline.service.pixel_bounds import bounds_notices, policy_of
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
@@ -329,12 +330,14 @@ class ChatService:
 
     def _place(self, request: ChatRequest, model: ServedModel) -> Placement:
         policy = model.info.image_policy
-        return place_images(
+        placement = place_images(
             request.messages,
             max_images=min(policy.max_images, self.limits.max_images) if policy else 0,
             extra_images=self.options.extra_images,
             model_id=model.id,
         )
+        notices = bounds_notices(_images_of(placement), policy)
+        return replace(placement, notices=(*placement.notices, *notices))
 
     async def _lay_out(
         self,
@@ -362,7 +365,7 @@ class ChatService:
         if raw is None:
             layout = await maker.layout(
                 placement.messages,
-                tokens_per_image=_tokens_per_image(policy, fetched),
+                tokens_per_image=_tokens_per_image(policy, _images_of(placement), fetched),
                 tools=tools_in_use(request).tools,
                 thinking=request.thinking,
             )
@@ -412,12 +415,15 @@ def _images_of(placement: Placement) -> list[ImagePart]:
     return [part for message in placement.messages for part in message.images]
 
 
-def _tokens_per_image(policy: ImagePolicy | None, fetched: FetchedImages | None) -> TokensPerImage:
+def _tokens_per_image(
+    policy: ImagePolicy | None, parts: Sequence[ImagePart], fetched: FetchedImages | None
+) -> TokensPerImage:
     if policy is None or fetched is None:
         return (policy and policy.tokens_per_image) or 0
+    wanted = [policy_of(part, policy) for part in parts]
     return [
-        policy.count_tokens(*policy.target_size(*size)) or policy.most_tokens
-        for size in fetched.sizes
+        own.count_tokens(*own.target_size(*size)) or own.most_tokens
+        for own, size in zip(wanted, fetched.sizes, strict=True)
     ]
 
 

@@ -25,9 +25,8 @@ SEED_MASK = 2**64 - 1
 def tools_in_use(request: ChatRequest) -> ToolUse:
     """Return the tools that the answer may call."""
     choice = request.tool_choice
-    offered = () if choice.mode == "none" else request.tools
     return ToolUse(
-        tools=tuple(tool for tool in offered if choice.name in (None, tool.name)),
+        tools=tuple(tool for tool in request.tools if choice.allows(tool.name)),
         parallel=request.parallel_tool_calls and choice.name is None,
         stream_arguments=request.stream_tool_arguments,
     )

@@ -67,7 +67,7 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
             return parse_body(OllamaShowBody, body, terms)
 
         model = chat.model
-        body = await read_call(request, options, understand)
+        body = await read_call(request, options, understand, any_type=True)
         name = body.name if body.model is None else body.model
         if name is None:
             raise missing_parameter("model")
@@ -87,7 +87,7 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
         lifecycle.refuse_when_draining()
         known = chat.model.names
         asked = await read_call(
-            request, options, lambda body, terms: understand(body, terms, known)
+            request, options, lambda body, terms: understand(body, terms, known), any_type=True
         )
         context.notices.extend(asked.notices)
         writer = OllamaWriter(model=asked.model, kind=kind)

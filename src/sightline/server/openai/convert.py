@@ -15,6 +15,7 @@ from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
 from sightline.core.limits import Limits
 from sightline.server.openai.fields import invalid_value, judge_unused_fields
 from sightline.server.openai.messages import DETAILS, note_unknown, to_messages
+from sightline.server.openai.pixels import default_bounds
 from sightline.server.openai.sampling import sampling_fields
 from sightline.server.openai.schema import ChatBody, missing_parameter
 from sightline.server.openai.tools import is_legacy, thinking_fields, tool_fields
@@ -52,7 +53,8 @@ def to_chat_call(
     include_usage = _include_usage(body, notices)
     if body.sightline is not None:
         note_unknown(body.sightline, "sightline", notices)
-    messages = to_messages(body.messages, limits, notices)
+    bounds = default_bounds(body.mm_processor_kwargs)
+    messages = to_messages(body.messages, limits, notices, bounds)
     tools = tool_fields(body, limits, notices)
     if strict:
         refuse_warnings(notices)

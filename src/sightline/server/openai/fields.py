@@ -10,8 +10,6 @@ with a `warn`.
 
     field                                        passes              otherwise
     best_of                                      1                   refused
-    mm_processor_kwargs                          {}                  warn for min_pixels and
-                                                                     max_pixels, others refused
     user, safety_identifier, metadata,           -                   info; over 64 KiB refused
       prompt_cache_key; store                    store false         info; store true warn
     service_tier, prompt_cache_options,          -                   warn
@@ -133,20 +131,6 @@ def _boolean(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     return None
 
 
-def _keys_of(known: frozenset[str], reason: str, *, info: bool = False) -> Rule:
-    """Ignore an object of known keys and refuse any other key by its path."""
-
-    def rule(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
-        if not isinstance(value, dict):
-            raise wrong_type(name, "object", value)
-        for key in value:
-            if key not in known:
-                raise unsupported(f"{name}.{key}")
-        return _ignore(reason, info=info)(name, value, fields) if value else None
-
-    return rule
-
-
 def _store(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     _boolean(name, value, fields)
     return Notice(field=name, reason="nothing-is-kept", severity="warn" if value else "info")
@@ -168,11 +152,9 @@ def quoted(value: Any) -> str:
 
 
 _CALLER_DATA = frozenset({"user", "safety_identifier", "metadata", "prompt_cache_key"})
-_PIXEL_KEYS = frozenset({"min_pixels", "max_pixels"})
 
 RULES: dict[str, Rule] = {
     "best_of": _best_of,
-    "mm_processor_kwargs": _keys_of(_PIXEL_KEYS, "fixed-image-size"),
     "store": _store,
     "modalities": _only(["text"]),
     "use_beam_search": _only(False),

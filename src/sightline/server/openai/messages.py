@@ -4,10 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sightline.core.chat import ImagePart, Message, Notice, Role, TextPart, ToolCall
+from sightline.core.chat import (
+    ImagePart,
+    Message,
+    Notice,
+    PixelBounds,
+    Role,
+    TextPart,
+    ToolCall,
+)
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.openai.fields import check_number, invalid_value, unsupported
+from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.pixels import bounds_of, with_bounds
 from sightline.server.openai.schema import (
     Body,
     ImagePartBody,
@@ -30,19 +39,24 @@ _ROLES: dict[str, Role] = {
 }
 _MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
 DETAILS = ("auto", "low", "high", "original")
-_MANY_TOKENS = 2**31 - 1
 _INFO_PART_KEYS = frozenset({"uuid", "content_hash"})
 
 
 def to_messages(
-    bodies: Sequence[MessageBody], limits: Limits, notices: list[Notice]
+    bodies: Sequence[MessageBody],
+    limits: Limits,
+    notices: list[Notice],
+    bounds: PixelBounds | None = None,
 ) -> tuple[Message, ...]:
-    """Convert a conversation. Raises `RequestError` with the exact path of what is wrong."""
+    """Convert a conversation. Raises `RequestError` with the exact path of what is wrong.
+
+    `bounds` are those of pictures that have none of their own.
+    """
     known_calls: set[str] = set()
     messages = []
     for index, body in enumerate(bodies):
         path = f"messages[{index}]"
-        message = _message(body, path, limits, notices)
+        message = with_bounds(_message(body, path, limits, notices), bounds)
         known_calls.update(call.id for call in message.tool_calls)
         call_id = message.tool_call_id
         if call_id is not None and call_id not in known_calls:
@@ -173,17 +187,20 @@ def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImageP
     part = parse_part(ImagePartBody, value, path)
     param = f"{path}.image_url"
     note_unknown(part, path, notices)
+    bounds: PixelBounds | None = None
     match part.image_url:
         case str() as url:
             detail, detail_path = part.detail, f"{path}.detail"
         case dict() as address:
             image_url = parse_part(ImageUrlBody, address, param)
             note_unknown(image_url, param, notices)
-            _note_pixels(image_url, param, notices)
+            bounds = bounds_of(address, param)
             url, detail, detail_path = image_url.url, image_url.detail, f"{param}.detail"
         case other:
             raise wrong_type(param, "string or object", other)
-    return ImagePart(source=url, param=param, detail=_detail(detail, detail_path, notices))
+    return ImagePart(
+        source=url, param=param, detail=_detail(detail, detail_path, notices), bounds=bounds
+    )
 
 
 def _detail(detail: Any, path: str, notices: list[Notice]) -> str | None:
@@ -195,14 +212,6 @@ def _detail(detail: Any, path: str, notices: list[Notice]) -> str | None:
     if detail != "auto":
         notices.append(Notice(field=path, reason="no-effect", severity="info"))
     return str(detail)
-
-
-def _note_pixels(image_url: ImageUrlBody, path: str, notices: list[Notice]) -> None:
-    for name in ("min_pixels", "max_pixels"):
-        value = getattr(image_url, name)
-        if value is not None:
-            check_number(f"{path}.{name}", value, 1, _MANY_TOKENS, whole=True)
-            notices.append(Notice(field=f"{path}.{name}", reason="fixed-image-size"))
 
 
 def note_unknown(body: Body, path: str, notices: list[Notice]) -> None:

@@ -101,6 +101,7 @@ class ChatBody(Body):
     enable_thinking: bool | None = None
     thinking: Any = None
     chat_template_kwargs: Any = None
+    mm_processor_kwargs: Any = None
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
     sightline: SightlineBody | None = None

@@ -165,6 +165,8 @@ def _tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
             return _named("tool_choice", name, tools)
         case {"type": "function"}:
             raise invalid_value("tool_choice", "names no function.")
+        case {"type": "allowed_tools"}:
+            return _allowed(value.get("allowed_tools", value), tools)
         case {"type": str() as kind}:
             raise invalid_value("tool_choice.type", f"'{shorten(kind)}' is not function.")
         case dict():
@@ -173,6 +175,36 @@ def _tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
             raise invalid_value(
                 "tool_choice", f"{quoted(value)} is not one of none, auto, required."
             )
+
+
+def _allowed(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
+    """Read a choice among some of the tools; the others stay known and are not offered."""
+    path = "tool_choice.allowed_tools"
+    if not isinstance(value, dict):
+        raise wrong_type(path, "object", value)
+    mode, listed = value.get("mode", "auto"), value.get("tools")
+    if mode not in ("auto", "required"):
+        raise invalid_value(f"{path}.mode", f"{quoted(mode)} is not one of auto, required.")
+    if not isinstance(listed, list):
+        raise wrong_type(f"{path}.tools", "array", listed)
+    names = [_allowed_name(entry) for entry in listed]
+    for index, name in enumerate(names):
+        if name is None:
+            raise invalid_value(f"{path}.tools[{index}]", "names no function.")
+        _named(f"{path}.tools[{index}]", name, tools)
+    if mode == "required" and not names:
+        raise invalid_value(path, "no tools are given to choose from.")
+    return ToolChoice(mode=mode, allowed=frozenset(name for name in names if name is not None))
+
+
+def _allowed_name(entry: Any) -> str | None:
+    match entry:
+        case {"type": "function", "function": {"name": str() as name}}:
+            return name
+        case {"type": "function", "name": str() as name}:  # as in Responses
+            return name
+        case _:
+            return None
 
 
 def _function_call(value: Any, functions: tuple[Tool, ...]) -> ToolChoice:

@@ -129,9 +129,22 @@ def _requests(limits: Limits) -> dict[str, Schema]:
                     "type function",
                     {"type": const("function"), "function": thing("name", {"name": STRING})},
                 ),
+                thing(
+                    "type allowed_tools",
+                    {
+                        "type": const("allowed_tools"),
+                        "allowed_tools": thing(
+                            "mode tools",
+                            {"mode": enum("auto", "required"), "tools": array(OBJECT)},
+                        ),
+                    },
+                ),
             )
         ),
         "parallel_tool_calls": nullable(BOOLEAN),
+        "mm_processor_kwargs": nullable(
+            thing("", {"min_pixels": nullable(whole(1)), "max_pixels": nullable(whole(1))})
+        ),
         "functions": nullable(told(array(ref("Function"), maxItems=128), "The legacy form.")),
         "function_call": nullable(one_of(enum("none", "auto"), thing("name", {"name": STRING}))),
         "reasoning_effort": nullable(STRING),

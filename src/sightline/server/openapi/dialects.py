@@ -113,6 +113,14 @@ def _responses() -> dict[str, Schema]:
                     one_of(
                         enum("none", "auto", "required"),
                         thing("type name", {"type": const("function"), "name": STRING}),
+                        thing(
+                            "type mode tools",
+                            {
+                                "type": const("allowed_tools"),
+                                "mode": enum("auto", "required"),
+                                "tools": array(OBJECT),
+                            },
+                        ),
                     )
                 ),
                 "parallel_tool_calls": nullable(BOOLEAN),

@@ -310,6 +310,9 @@ class _Chat:
             return choice
         if not isinstance(choice, dict):
             raise wrong_type("tool_choice", "string or object", choice)
+        if choice.get("type") == "allowed_tools":
+            self.renames.add("tool_choice.allowed_tools", "tool_choice")
+            return {"type": "allowed_tools", "allowed_tools": choice}
         if choice.get("type") != "function":
             raise unsupported("tool_choice", "tool_choice: only functions can be chosen.")
         if "name" not in choice:

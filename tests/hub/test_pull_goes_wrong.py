@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -225,10 +226,15 @@ def test_files_that_a_new_revision_changed_come_anew(hub: type[StandIn], tmp_pat
 # The command, as a process of its own.
 
 
-def start(sightline: CommandLine, hub: type[StandIn], **options: Any) -> "subprocess.Popen[str]":
+def start(
+    sightline: CommandLine,
+    hub: type[StandIn],
+    *arguments: str,
+    **options: Any,
+) -> "subprocess.Popen[str]":
     mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
     return subprocess.Popen(
-        sightline.command("pull", "glm-4v-9b"),
+        sightline.command(*(arguments or ("pull", "glm-4v-9b"))),
         cwd=sightline.folder,
         env=sightline.environ | mirrors,
         stdout=subprocess.PIPE,
@@ -277,6 +283,66 @@ def test_a_process_that_is_killed_in_the_middle_leaves_no_model_and_loses_little
     hub.ranges.clear()
     require_whole(pulled_by(sightline, hub))
     assert starts(hub) == [3 * MIB]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_stopped_while_it_downloads_ends_well(
+    hub: type[StandIn], sightline: CommandLine, number: signal.Signals
+) -> None:
+    hub.holds[WEIGHTS] = MIB
+    with start(sightline, hub, "serve", "glm-4v-9b", "--port", "0", "--force") as process:
+        wait_for_part(sightline, MIB)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert told.splitlines()[-1].startswith("Stopped. What has come is kept")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", BOTH)
+def test_after_fifty_kills_the_model_is_whole_and_little_came_twice(
+    hub: type[StandIn], sightline: CommandLine, name: HubName
+) -> None:
+    chance = random.Random(7)
+    weights = chance.randbytes(80 * MIB)
+    hub.files[WEIGHTS] = weights
+    came = 0
+    for _ in range(50):
+        hub.is_held.clear()
+        hub.may_go_on.clear()
+        hub.holds[WEIGHTS] = chance.randrange(3 * MIB // 2)
+        with start(sightline, hub, "pull", "glm-4v-9b", "--from", name, "-q") as process:
+            assert hub.is_held.wait(60)
+            time.sleep(chance.random() * 0.02)  # before, while or after it is written
+            process.kill()
+            process.communicate()
+        came += hub.holds[WEIGHTS]
+        hub.may_go_on.set()
+        assert not (models(sightline) / "glm-4v-9b").exists()
+    hub.holds.clear()
+    hub.ranges.clear()
+    assert (pulled_by(sightline, hub) / WEIGHTS).read_bytes() == weights
+    came += len(weights) - starts(hub)[0]
+    assert starts(hub)[0] > 5 * MIB
+    assert came - len(weights) <= 50 * 2 * MIB
+
+
+@pytest.mark.live
+def test_a_model_that_is_being_downloaded_is_not_removed(
+    hub: type[StandIn], sightline: CommandLine
+) -> None:
+    hub.holds[WEIGHTS] = MIB
+    with start(sightline, hub) as process:
+        wait_for_part(sightline, MIB)
+        removed = sightline("rm", "glm-4v-9b")
+        process.kill()
+        process.communicate()
+    assert removed.status == 2
+    assert "being downloaded by another process" in removed.err
+    assert sightline("rm", "glm-4v-9b").status == 0
+    assert not list(models(sightline).iterdir())
 
 
 @pytest.mark.live

@@ -534,8 +534,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "pull.left": ("{time} left", "剩余 {time}"),
     "pull.done": (
-        "{model} is here ({size}, from {hub}): sightline serve {model}",
-        "{model} 已下载（{size}，来自 {hub}）：sightline serve {model}",
+        "{model} is here ({size}, from {hub}): {command}",
+        "{model} 已下载（{size}，来自 {hub}）：{command}",
     ),
     "pull.there": ("{model} was here already: {folder}", "{model} 已在本机：{folder}"),
     "rm.help": (

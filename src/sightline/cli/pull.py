@@ -1,6 +1,5 @@
 """Downloading a model, and removing it."""
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,8 +51,16 @@ def register(app: typer.Typer) -> None:
         if pulled.hub is None:
             print(catalogue.text("pull.there", model=known.name, folder=pulled.folder))
         else:
-            shown = size(pulled.size_bytes)
-            print(catalogue.text("pull.done", model=known.name, size=shown, hub=pulled.hub))
+            name = known.name if into is None else f"{known.name} --model-dir {into}"
+            print(
+                catalogue.text(
+                    "pull.done",
+                    model=known.name,
+                    size=size(pulled.size_bytes),
+                    hub=pulled.hub,
+                    command=f"sightline serve {name}",
+                )
+            )
 
     @app.command(help=catalogue.text("rm.help"))
     @ends_cleanly
@@ -62,13 +69,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from sightline.cli.downloading import models_dir, size
         from sightline.hub.names import find_model
+        from sightline.hub.pull import remove
 
-        name = find_model(model).name
-        folders = [models_dir() / name, models_dir() / f".partial-{name}"]
-        there = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
-        if not there:
-            fail(catalogue.text("rm.nothing", model=name, folder=models_dir()))
-        for folder in there:
-            weight = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            shutil.rmtree(folder)
+        known = find_model(model)
+        removed = remove(known, models_dir())
+        if not removed:
+            fail(catalogue.text("rm.nothing", model=known.name, folder=models_dir()))
+        for folder, weight in removed:
             print(catalogue.text("rm.done", folder=folder, size=size(weight)))

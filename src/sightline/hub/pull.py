@@ -133,6 +133,25 @@ def pull(
         return Pulled(folder=folder, hub=hub.name, size_bytes=sum(file.size for file in files))
 
 
+def remove(model: KnownModel, into: Path) -> list[tuple[Path, int]]:
+    """Remove a model and what is left of its download; return the folders and their bytes.
+
+    Raises StartupError while it is being downloaded.
+    """
+    folders = [into / model.name, into / f".partial-{model.name}"]
+    there = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    if not there:
+        return []
+    with _locked(into, model.name):
+        removed = []
+        for folder in there:
+            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+            shutil.rmtree(folder)
+            removed.append((folder, size))
+    (into / f".lock-{model.name}").unlink(missing_ok=True)
+    return removed
+
+
 def choose_hub(
     model: KnownModel, hubs: Sequence[HubName], endpoints: Mapping[HubName, str]
 ) -> tuple[Hub, Listing]:

@@ -112,7 +112,7 @@ def test_a_file_that_cannot_be_had_ends_it_and_keeps_the_rest(
     hub: type[StandIn], tmp_path: Path, name: HubName
 ) -> None:
     hub.faults[WEIGHTS] = 404
-    with pytest.raises(StartupError, match="not there"):
+    with pytest.raises(StartupError, match=f"/{WEIGHTS} is not there"):
         download(hub, tmp_path, hubs=[name])
     assert not (tmp_path / GLM.name).exists()
     hub.faults.clear()

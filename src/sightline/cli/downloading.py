@@ -105,7 +105,7 @@ def announcement(coming: Download) -> list[str]:
         catalogue.text("pull.to", folder=coming.folder, free=size(coming.free_bytes)),
         catalogue.text("pull.licence", licence=coming.model.licence),
     ]
-    if any(file.name.endswith(".part") for file in coming.gathered.iterdir()):
+    if coming.weights_have_begun:
         lines.append(catalogue.text("pull.resumed", here=size(coming.here_bytes)))
     return lines
 

@@ -75,6 +75,11 @@ class Download:
     def size_bytes(self) -> int:
         return sum(file.size for file in self.files)
 
+    @property
+    def weights_have_begun(self) -> bool:
+        """Whether more is here than the small files, which always come first."""
+        return self.here_bytes > sum(file.size for file in self.files if file.name in SMALL_FILES)
+
 
 def pull(
     model: KnownModel,

@@ -118,7 +118,7 @@ class HuggingFace:
             http_stream_backoff,
         )
 
-        repository = listing.repository
+        repository, subject = listing.repository, f"{listing.repository}/{file.name}"
         url = hf_hub_url(repository, file.name, revision=listing.revision, endpoint=self._endpoint)
         asked = http_stream_backoff(
             "GET",
@@ -131,11 +131,11 @@ class HuggingFace:
             follow_redirects=True,
         )
         with ExitStack() as opened:
-            with _asking(self.name, repository):
+            with _asking(self.name, subject):
                 response = opened.enter_context(asked)
                 hf_raise_for_status(response)
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(start, _read(self.name, repository, response.iter_bytes(CHUNK_BYTES)))
+            yield Stream(start, _read(self.name, subject, response.iter_bytes(CHUNK_BYTES)))
 
 
 class ModelScope:
@@ -165,14 +165,14 @@ class ModelScope:
 
     @contextmanager
     def open(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Stream]:
-        repository = listing.repository
-        with _asking(self.name, repository):
+        repository, subject = listing.repository, f"{listing.repository}/{file.name}"
+        with _asking(self.name, subject):
             response = self._api().legacy.download_stream(
                 repository, "model", file.name, listing.revision, headers=_range(offset)
             )
         with response:
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(start, _read(self.name, repository, response.iter_content(CHUNK_BYTES)))
+            yield Stream(start, _read(self.name, subject, response.iter_content(CHUNK_BYTES)))
 
     def _api(self) -> Any:
         from modelscope_hub import HubApi
@@ -206,24 +206,23 @@ def _git_sha1(blob_id: str | None) -> str | None:
     return blob_id if is_hash else None
 
 
-def _read(hub: HubName, repository: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    with _asking(hub, repository):
+def _read(hub: HubName, subject: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    with _asking(hub, subject):
         yield from chunks
 
 
 @contextmanager
-def _asking(hub: HubName, repository: str) -> Iterator[None]:
+def _asking(hub: HubName, subject: str) -> Iterator[None]:
     """Whatever a client library raises inside becomes one line that names the hub."""
     try:
         yield
     except (StartupError, KeyboardInterrupt, GeneratorExit):
         raise
     except Exception as error:
-        raise _failed(hub, repository, error) from None
+        raise _failed(hub, f"{hub}: {shorten(subject, 120)}", error) from None
 
 
-def _failed(hub: HubName, repository: str, error: Exception) -> HubFailed:
-    subject = f"{hub}: {shorten(repository)}"
+def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
     status = getattr(getattr(error, "response", None), "status_code", None)
     status = status or getattr(error, "status_code", None)
     if status in (401, 403):

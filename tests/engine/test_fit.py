@@ -75,6 +75,13 @@ def test_loading_on_a_cpu_needs_one_tensor_more_than_the_weights() -> None:
     assert fit.loading_bytes - fit.footprint.weight_bytes == 151936 * 1536 * 2
 
 
+def test_a_table_that_is_the_head_too_is_kept_twice_on_a_cpu() -> None:
+    tied, own = KNOWN["qwen2-vl-2b"], KNOWN["qwen2-vl-7b"]
+    assert judge(tied, cpu(64 * GB), Wish()).table_copy_bytes == 151936 * 1536 * 2
+    assert judge(tied, gpu(40), Wish()).table_copy_bytes == 0
+    assert judge(own, cpu(64 * GB), Wish()).table_copy_bytes == 0
+
+
 def test_a_model_with_a_long_context_runs_with_a_shorter_one() -> None:
     million = KNOWN["glm-4-9b-chat-1m"]
     fit = judge(million, gpu(40), Wish())

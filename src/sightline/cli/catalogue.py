@@ -353,6 +353,7 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "fit.title": ("{model} in {format} on {device}", "{model}，{format}，设备 {device}"),
     "fit.weights": ("Weights", "权重"),
     "fit.parameters": ("{number} parameters", "{number} 个参数"),
+    "fit.table_copy": ("Embeddings as output head", "词嵌入兼作输出头的副本"),
     "fit.kv": ("Keys and values", "键值缓存"),
     "fit.kv_sum": (
         "{context} tokens x {number} at once x {token}",
@@ -393,10 +394,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "原因：仅 {format} 的权重就要 {weights}，而空闲只有 {free}。",
     ),
     "fit.cpu_without_bfloat16": (
-        "This processor does not compute in bfloat16: steps convert every weight and are slower "
-        "than in float32, which takes twice the memory.",
-        "该处理器不支持 bfloat16 运算：每一步都要转换权重，比 float32 慢；"
-        "但 float32 占用两倍内存。",
+        "This processor has no bfloat16 arithmetic; float32 is faster, for twice the memory.",
+        "该处理器不支持 bfloat16 运算；float32 更快，但占用两倍内存。",
     ),
     "fit.gpu_without_bfloat16": (
         "This GPU does not compute in bfloat16; use --dtype float16.",

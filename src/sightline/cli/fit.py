@@ -113,6 +113,8 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         what = catalogue.text("fit.parameters", number=f"{part.num_parameters:,}")
         label = "  " + catalogue.text(f"inspect.part.{part.part}")
         rows.append((label, size(part.num_bytes), what))
+    if fit.table_copy_bytes:
+        rows.append((catalogue.text("fit.table_copy"), size(fit.table_copy_bytes), ""))
     token = size(print_.kv_token_bytes)
     rows.append(
         (
@@ -273,6 +275,7 @@ def _numbers(fit: "Fit") -> dict[str, Any]:
         "step": fit.step_bytes,
         "encode": fit.encode_bytes,
         "image_cache": fit.cache_bytes,
+        "table_copy": fit.table_copy_bytes,
         "program": fit.program_bytes,
         "loading": fit.loading_bytes,
     }

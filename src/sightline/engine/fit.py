@@ -82,7 +82,15 @@ class Fit:
     def fixed_bytes(self) -> int:
         """Everything but keys and values."""
         work = max(self.step_bytes, self.encode_bytes)
-        return self.footprint.weight_bytes + work + self.cache_bytes + self.program_bytes
+        rest = work + self.cache_bytes + self.program_bytes
+        return self.footprint.weight_bytes + self.table_copy_bytes + rest
+
+    @property
+    def table_copy_bytes(self) -> int:
+        """A CPU keeps a table of embeddings that is the output head as well in two layouts."""
+        if self.device.is_gpu or any(part.part == "head" for part in self.footprint.parts):
+            return 0
+        return next(p.num_bytes for p in self.footprint.parts if p.part == "embeddings")
 
     @property
     def loading_bytes(self) -> int:

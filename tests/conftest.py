@@ -58,6 +58,15 @@ class CommandLine:
         return Outcome(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+
+
 @pytest.fixture(autouse=True)
 def no_keys_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests must not find the keys of the person who runs them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_kernels import attention_backend
 from torch import Tensor, nn
 
 from sightline.models.contract import VisionLanguageModel
@@ -17,6 +18,7 @@ from sightline.models.hub_files import read_config
 from sightline.models.kv_pool import Segment
 from sightline.models.linear import Linear, PatchLinear, pack_linears
 from sightline.models.loading import load_model
+from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import is_matrix
 from sightline.models.registry import build_model, find_family
 
@@ -144,6 +146,24 @@ def test_chunks_and_company_do_not_change_an_answer(model: VisionLanguageModel, 
         assert torch.isfinite(logits).all()
 
 
+@pytest.mark.timeout(300)  # an interpreter takes its time
+@pytest.mark.parametrize("name", ["sdpa", "triton"])
+def test_a_gpus_ways_of_attention_change_no_answer(model: VisionLanguageModel, name: str) -> None:
+    """Turning by tables included; with decodes, first and later chunks in one batch."""
+    assert isinstance(model, PagedModel)
+    prompts = [
+        prompt(model, seed, num_text, with_image=False) for seed, num_text in ((1, 18), (2, 26))
+    ]
+    expected = [model.forward(one.embeds, one.positions) for one in prompts]
+    model.attention = attention_backend(name)
+    try:
+        together = run(model, prompts, 17)
+    finally:
+        model.attention = None
+    for found, alone in zip(together, expected, strict=True):
+        torch.testing.assert_close(found, alone, atol=1e-4, rtol=0)
+
+
 def test_what_the_front_is_told_is_what_the_tower_does(model: VisionLanguageModel) -> None:
     policy = model.description.image_policy
     if policy is None:
@@ -166,6 +186,18 @@ def test_packed_weights_give_one_row_the_same_bits_in_any_company(
         alone = run(packed, [mine], 1)[0]
         together = run(packed, [mine, *others], 1)[0]
         assert torch.equal(alone, together), source
+        scores = packed.logits(together)
+        assert torch.equal(packed.logits(alone[:1]), scores[:1]), source
+
+
+def test_a_tied_head_is_packed_beside_the_table_of_tokens(golden: Path) -> None:
+    plain, packed = (make(QWEN2, golden) for _ in range(2))
+    pack_linears(packed)
+    ids = torch.arange(12)
+    assert torch.equal(plain.embed(ids), packed.embed(ids))
+    hidden = torch.randn(12, 64)
+    assert packed.lm_head.weight is None  # type: ignore[attr-defined]
+    torch.testing.assert_close(packed.logits(hidden), plain.logits(hidden), atol=1e-5, rtol=0)
 
 
 def test_names_and_shapes_tell_which_weights_are_of_linear_layers(golden: Path) -> None:

@@ -1,42 +1,29 @@
 """Every way of paged attention on a GPU, against the exact one of the CPU.
 
-Triton's kernels run in its interpreter where there is no GPU; the same tests run on a GPU with
-`pytest -m gpu`.
+Triton's kernels run in its interpreter where there is no GPU.
 """
 
-import importlib.util
-import os
+import logging
 from random import Random
 
 import pytest
 import torch
+from gpu_kernels import DEVICES, attention_backend, needs_triton
 from torch import Tensor
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
-
+from sightline.core.errors import StartupError
 from sightline.models.attention import PagedAttention
+from sightline.models.gpu import choice
 from sightline.models.gpu.backend import AttentionBackend
-from sightline.models.gpu.gather_attention import GatherBackend
+from sightline.models.gpu.choice import choose_attention
+from sightline.models.gpu.gather_attention import GatherAttention, GatherBackend
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.paged_batch import PagedBatch
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None
-
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # an interpreter takes its time
 
 
-def backend_of(name: str) -> AttentionBackend:
-    if name == "sdpa":
-        return GatherBackend()
-    if not HAS_TRITON:
-        pytest.skip("Triton is not installed")
-    from sightline.models.gpu.triton_attention import TritonBackend
-
-    return TritonBackend()
-
-
-def pool_of(num_groups: int, head_dim: int, block_size: int) -> KVPool:
+def pool_of(num_groups: int, head_dim: int, block_size: int, device: str = "cpu") -> KVPool:
     """A pool full of NaN: whoever looks at a slot that nobody wrote will show it."""
     pool = KVPool.allocate(
         num_layers=1,
@@ -45,7 +32,7 @@ def pool_of(num_groups: int, head_dim: int, block_size: int) -> KVPool:
         num_groups=num_groups,
         head_dim=head_dim,
         dtype=torch.float32,
-        device="cpu",
+        device=device,
     )
     pool.keys.fill_(torch.nan)
     pool.values.fill_(torch.nan)
@@ -57,19 +44,18 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 CASES = {
-    "one decode": [(1, 0)],
-    "decodes of many lengths": [(1, 0), (1, 70), (1, 15), (1, 16), (1, 129)],
+    "decodes of many lengths": [(1, 0), (1, 70), (1, 15), (1, 129)],
     "a prompt": [(37, 0)],
-    "a later chunk": [(33, 20)],
     "everything together": [(1, 40), (1, 3), (20, 0), (5, 64), (1, 9)],
 }
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["sdpa", "triton"])
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("num_heads", "num_groups", "head_dim"), [(4, 2, 16), (3, 3, 24)])
 def test_all_backends_agree_with_the_exact_one(
-    name: str, case: str, num_heads: int, num_groups: int, head_dim: int
+    device: str, name: str, case: str, num_heads: int, num_groups: int, head_dim: int
 ) -> None:
     dice = Random(0)
     block_size = 16
@@ -87,19 +73,59 @@ def test_all_backends_agree_with_the_exact_one(
             for kind, (one, other) in enumerate(
                 ((exact.keys, pool.keys), (exact.values, pool.values))
             ):
-                one[0, *place] = other[0, *place] = drawn(
-                    1000 * index + 2 * slot + kind, num_groups, head_dim
-                )
+                one[0, *place] = drawn(1000 * index + 2 * slot + kind, num_groups, head_dim)
+                other[0, *place] = one[0, *place].to(device)
     num_rows = sum(segment.num_new for segment in segments)
     query = drawn(1, num_rows, num_heads, head_dim)
     key, value = drawn(2, num_rows, num_groups, head_dim), drawn(3, num_rows, num_groups, head_dim)
 
     expected = PagedAttention(exact, segments, num_rows)(0, query, key, value)
     batch = PagedBatch.of(pool, segments, num_rows)
-    found = backend_of(name).over(pool, batch)(0, query, key, value)
+    attend = attention_backend(name).over(pool, batch)
+    found = attend(0, query.to(device), key.to(device), value.to(device))
 
-    torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(found.cpu(), expected, atol=2e-5, rtol=1e-4)
     for segment in segments:
         slots = exact.slots(segment)
         for one, other in ((exact.keys, pool.keys), (exact.values, pool.values)):
-            assert torch.equal(one[0].flatten(0, 1)[slots], other[0].flatten(0, 1)[slots])
+            assert torch.equal(one[0].flatten(0, 1)[slots], other[0].flatten(0, 1)[slots].cpu())
+
+
+SHAPE = {"num_heads": 4, "num_groups": 2, "head_dim": 16, "dtype": torch.float32}
+CPU = torch.device("cpu")
+
+
+class Broken(GatherBackend):
+    """Runs, but computes something else."""
+
+    name = "triton"
+
+    def over(self, pool: KVPool, batch: PagedBatch) -> GatherAttention:
+        return Wrong(pool, batch)
+
+
+class Wrong(GatherAttention):
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return super().__call__(layer, query, key, value) * 1.5
+
+
+def absent() -> AttentionBackend:
+    raise ImportError("there is no such kernel")
+
+
+def test_what_computes_wrongly_or_not_at_all_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    candidates = {"triton": Broken, "varlen": absent, "sdpa": GatherBackend}
+    monkeypatch.setattr(choice, "_CANDIDATES", candidates)
+    with caplog.at_level(logging.INFO):
+        assert choose_attention("auto", **SHAPE, device=CPU).name == "sdpa"  # type: ignore[arg-type]
+    assert "attention by triton is passed over (WrongResult: off by" in caplog.text
+    assert "attention by varlen is passed over (ImportError: there is no such kernel" in caplog.text
+    with pytest.raises(StartupError, match="'varlen' does not work here"):
+        choose_attention("varlen", **SHAPE, device=CPU)  # type: ignore[arg-type]
+
+
+def test_our_own_kernels_pass_the_check_that_they_get_at_start() -> None:
+    needs_triton()
+    assert choose_attention("triton", **SHAPE, device=CPU).name == "triton"  # type: ignore[arg-type]

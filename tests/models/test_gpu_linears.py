@@ -1,43 +1,39 @@
 """The kernels around linear layers, in Triton's interpreter where there is no GPU."""
 
-import importlib.util
-import os
-
 import pytest
 import torch
 import torch.nn.functional as F
+from gpu_kernels import HAS_TRITON
 from torch import Tensor
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # read when the kernels are imported
-
-if importlib.util.find_spec("triton") is None:
+if not HAS_TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
 from sightline.models.gpu.fast_linears import FewRows, Tiles, rms_norm, silu_times
 from sightline.models.linear import LARGEST_HALF, GatedLinear, Linear, Norm
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # an interpreter takes its time
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-5
 # Neither the inputs nor the outputs fill these whole.
 TILES = Tiles(outputs=16, inputs=32, num_warps=4, num_stages=2)
 
 
 def drawn(seed: int, *shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
 def layer_of(kind: type[Linear], inputs: int, outputs: int, *, bias: bool = False) -> Linear:
     layer = GatedLinear(inputs, outputs) if kind is GatedLinear else Linear(inputs, outputs, bias)
     for seed, parameter in enumerate(layer.parameters()):
         parameter.data.copy_(drawn(seed, *parameter.shape) / inputs**0.5)
-    return layer
+    return layer.to(DEVICE)
 
 
 @pytest.fixture
 def norm() -> Norm:
-    made = Norm(48, EPS)
+    made = Norm(48, EPS).to(DEVICE)
     made.weight.data.copy_(drawn(9, 48))
     return made
 

@@ -74,7 +74,7 @@ class CudaRecorder:
 class _Row:
     """What stands in a row of the tables: `count` blocks of the sequence with these positions."""
 
-    positions: Tensor
+    positions: np.ndarray
     generation: int
     count: int
 
@@ -160,24 +160,27 @@ class DecodeGraphs:
             return False
         return self._recording(*self._key(chunks)) is not None
 
-    def run(self, chunks: Sequence[Chunk], positions: Sequence[Tensor]) -> Outputs:
+    def run(self, chunks: Sequence[Chunk], positions: Sequence[np.ndarray]) -> Outputs:
         """Queue the step; return scores and flags of the chunks' rows, valid until the next one.
 
-        `positions` `[..., S]` are those of all slots of each chunk's sequence, on the CPU.
+        `positions` `[..., S]` are those of all slots of each chunk's sequence, the same array in
+        every step.
         """
         size, bound = self._key(chunks)
         recording = self._recording(size, bound)
         assert recording is not None, "only what can be run is run"
+        number, block_size = len(chunks), self._pool.block_size
+        slots = [chunk.start for chunk in chunks]
         numbers = self._host.numpy()
-        block_size = self._pool.block_size
-        for index, (chunk, own) in enumerate(zip(chunks, positions, strict=True)):
-            slot = chunk.start
-            numbers[_ID, index] = chunk.sequence.token(slot)
-            numbers[_LENGTH, index] = slot + 1
-            block = chunk.blocks[slot // block_size]
-            numbers[_SLOT, index] = block * block_size + slot % block_size
-            numbers[_POSITION:, index] = own.numpy()[..., slot]
-        self._fill_up(len(chunks), size)
+        numbers[_ID, :number] = [chunk.sequence.token(chunk.start) for chunk in chunks]
+        numbers[_LENGTH, :number] = [slot + 1 for slot in slots]
+        numbers[_SLOT, :number] = [
+            chunk.blocks[slot // block_size] * block_size + slot % block_size
+            for chunk, slot in zip(chunks, slots, strict=True)
+        ]
+        places = [own[..., slot] for own, slot in zip(positions, slots, strict=True)]
+        numbers[_POSITION:, :number] = np.stack(places, axis=-1)
+        self._fill_up(number, size)
         self._numbers.copy_(self._host, non_blocking=True)
         self._follow(chunks, positions)
         replay, (logits, is_finite) = recording
@@ -204,7 +207,7 @@ class DecodeGraphs:
         numbers[_LENGTH, first:size] = 1
         numbers[_SLOT, first:size] = self._nobodys_block * self._pool.block_size
 
-    def _follow(self, chunks: Sequence[Chunk], positions: Sequence[Tensor]) -> None:
+    def _follow(self, chunks: Sequence[Chunk], positions: Sequence[np.ndarray]) -> None:
         """Bring the tables up to date, sending nothing but what has changed."""
         width = self._tables.shape[1]
         places: list[np.ndarray] = []

@@ -7,6 +7,7 @@ Legend: T rows of the batch, V vocabulary, D model width, S slots of a sequence.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +30,7 @@ class _Kept:
     """What is kept of one sequence from step to step: the positions [..., S] of all its slots."""
 
     positions: Tensor
+    numbers: np.ndarray  # the same positions, in the same memory
     sampling: SamplingRow
 
 
@@ -58,6 +60,8 @@ class ModelRunner:
 
     @torch.inference_mode()
     def compute(self, plan: Plan) -> StepResult:
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # a thread's own setting, and kernels go by it
         self._pictures.drop(plan.evicted)
         for chunk in plan.chunks:
             if chunk.samples and chunk.sequence.grammar is not None:
@@ -94,10 +98,9 @@ class ModelRunner:
 
     def _forward(self, plan: Plan, kept: list[_Kept]) -> tuple[Tensor, Tensor]:
         """Return the scores of the rows that sample, and for each row [T] whether it is finite."""
-        positions = [own.positions for own in kept]
         if self._graphs is not None and self._graphs.can_run(plan):
-            return self._graphs.run(plan.chunks, positions)
-        inputs = flatten(plan.chunks, positions, self._device)
+            return self._graphs.run(plan.chunks, [own.numbers for own in kept])
+        inputs = flatten(plan.chunks, [own.positions for own in kept], self._device)
         embeds = self._model.embed(inputs.ids)
         overlay_images(embeds, plan.chunks, self._pictures.rows)
         hidden = self._model.forward_batch(embeds, inputs.positions, self._pool, inputs.segments)
@@ -113,13 +116,15 @@ class ModelRunner:
         kept = self._kept.get(sequence)
         if kept is None:
             spans = [(span.start, span.length) for span in sequence.images]
+            positions = self._model.positions(
+                sequence.max_slots,
+                spans,
+                num_prompt=len(sequence.prompt),
+                image_sizes=[(s.image.height, s.image.width) for s in sequence.images],
+            )
             kept = self._kept[sequence] = _Kept(
-                positions=self._model.positions(
-                    sequence.max_slots,
-                    spans,
-                    num_prompt=len(sequence.prompt),
-                    image_sizes=[(s.image.height, s.image.width) for s in sequence.images],
-                ),
+                positions=positions,
+                numbers=positions.numpy(),
                 sampling=SamplingRow(
                     params=sequence.params,
                     seed=sequence.seed,

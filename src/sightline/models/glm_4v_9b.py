@@ -20,7 +20,7 @@ from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, pad_rows
+from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, pad_rows, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import DecodeProduct, PagedModel
 from sightline.models.positions import compressed_positions, next_position
@@ -184,8 +184,8 @@ class VisionLayer(nn.Module):
         self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.input_layernorm(self.attention(x))
-        return x + self.post_attention_layernorm(self.mlp(x))
+        x = saturated(x + self.input_layernorm(self.attention(x)))
+        return saturated(x + self.post_attention_layernorm(self.mlp(x)))
 
 
 class VisionTransformer(nn.Module):

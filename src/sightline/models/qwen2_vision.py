@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.linear import Linear
+from sightline.models.linear import Linear, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 
 ROPE_BASE = 10_000.0
@@ -127,7 +127,7 @@ class GatedMlp(nn.Module):
         self.down_proj = Linear(mlp_width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(saturated(F.silu(self.gate_proj(x)) * self.up_proj(x)))
 
 
 class VisionBlock(nn.Module):
@@ -143,8 +143,8 @@ class VisionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
-        x = x + self.attn(self.norm1(x), sight, in_windows=self.in_windows)
-        return x + self.mlp(self.norm2(x))
+        x = saturated(x + self.attn(self.norm1(x), sight, in_windows=self.in_windows))
+        return saturated(x + self.mlp(self.norm2(x)))
 
 
 class PatchEmbed(nn.Module):

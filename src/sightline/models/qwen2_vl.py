@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, TiedLinear
+from sightline.models.linear import Linear, TiedLinear, pad_rows, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
@@ -83,8 +83,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(config.hidden_size, config.mlp_width, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotate, attend)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = saturated(x + self.self_attn(self.input_layernorm(x), rotate, attend))
+        return saturated(x + self.mlp(self.post_attention_layernorm(x)))
 
 
 class Decoder(nn.Module):
@@ -164,4 +164,6 @@ class Qwen2VL(PagedModel):
         return self.model(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.lm_head(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        logits = self.lm_head(pad_rows(rows))[: len(rows)]
+        return logits.view(*hidden.shape[:-1], -1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear
+from sightline.models.linear import Linear, pad_rows, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.qwen_vl_blueprint import (
@@ -118,7 +118,7 @@ class GatedMlp(nn.Module):
         self.c_proj = Linear(config.mlp_width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.w1(x) * F.silu(self.w2(x)))
+        return self.c_proj(saturated(self.w1(x) * F.silu(self.w2(x))))
 
 
 class DecoderLayer(nn.Module):
@@ -130,8 +130,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(config)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = x + self.attn(self.ln_1(x), rotate, attend)
-        return x + self.mlp(self.ln_2(x))
+        x = saturated(x + self.attn(self.ln_1(x), rotate, attend))
+        return saturated(x + self.mlp(self.ln_2(x)))
 
 
 class TowerAttention(nn.Module):
@@ -168,8 +168,8 @@ class TowerBlock(nn.Module):
         self.mlp = TowerMlp(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+        x = saturated(x + self.attn(self.ln_1(x)))
+        return saturated(x + self.mlp(self.ln_2(x)))
 
 
 class TowerBlocks(nn.Module):
@@ -341,4 +341,6 @@ class QwenVL(PagedModel):
         return self.transformer(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        return self.lm_head(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        logits = self.lm_head(pad_rows(rows))[: len(rows)]
+        return logits.view(*hidden.shape[:-1], -1)

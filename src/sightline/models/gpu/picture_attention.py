@@ -5,14 +5,14 @@ would take gigabytes and most of the time, so torch's plain path is never allowe
 inside a context that only knows the kernel that was checked, and was the fastest, at start.
 """
 
+import inspect
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.core.errors import StartupError
@@ -39,14 +39,14 @@ class TowerShape(NamedTuple):
 
 
 class PictureAttention:
-    """The kernel that was chosen; `allowed` is the context to encode pictures in."""
+    """The kernels that work, the fastest first; `allowed` is the context to encode pictures in."""
 
-    def __init__(self, kernel: SDPBackend) -> None:
-        self.kernel = kernel
+    def __init__(self, kernels: list[SDPBackend]) -> None:
+        self.kernels = kernels
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        with sdpa_kernel([self.kernel]):
+        with _only(self.kernels):
             yield
 
 
@@ -69,22 +69,31 @@ def choose_picture_attention(
             "No fused attention kernel of torch works for this model's vision tower on this GPU "
             f"({'; '.join(reasons)})."
         )
-    best = min(times, key=times.__getitem__)
     found = ", ".join(f"{kernel.name} {1000 * t:.2f} ms" for kernel, t in times.items())
-    logger.info("pictures are attended to by %s (a layer: %s)", best.name, found)
+    best = sorted(times, key=times.__getitem__)
+    logger.info("pictures are attended to by %s (a layer: %s)", best[0].name, found)
     for reason in reasons:
         logger.info("passed over: %s", reason)
     return PictureAttention(best)
 
 
+def _only(kernels: list[SDPBackend]) -> AbstractContextManager[None]:
+    """Allow these kernels alone, in this order where torch can be told one."""
+    if "set_priority" in inspect.signature(sdpa_kernel).parameters:
+        return sdpa_kernel(kernels, set_priority=True)
+    return sdpa_kernel(kernels[:1])
+
+
 def _check(kernel: SDPBackend, shape: TowerShape, dtype: torch.dtype, device: torch.device) -> None:
     random = torch.Generator().manual_seed(0)
-    rows = (1, shape.num_heads, min(shape.num_rows, ROWS_CHECKED), shape.head_dim)
-    query, key, value = (torch.randn(rows, generator=random) for _ in range(3))
+    num_rows = min(shape.num_rows, ROWS_CHECKED)
+    rows = torch.randn(1, num_rows, 3, shape.num_heads, shape.head_dim, generator=random)
+    query, key, value = rows.transpose(1, 3).unbind(2)
     scores = (query @ key.transpose(-1, -2)) * shape.head_dim**-0.5
     expected = scores.softmax(-1) @ value
-    query, key, value = (x.to(device=device, dtype=dtype) for x in (query, key, value))
-    with sdpa_kernel([kernel]):
+    # As they lie in memory behind one projection.
+    query, key, value = rows.to(device=device, dtype=dtype).transpose(1, 3).unbind(2)
+    with _only([kernel]):
         found = F.scaled_dot_product_attention(query, key, value).float().cpu()
     if not torch.allclose(found, expected, atol=TOLERANCE, rtol=TOLERANCE):
         raise RuntimeError("its result is wrong")
@@ -94,12 +103,14 @@ def _seconds(
     kernel: SDPBackend, shape: TowerShape, dtype: torch.dtype, device: torch.device
 ) -> float:
     """Return the time of one layer's attention at full size, the best of a few."""
-    rows = (1, shape.num_rows, shape.num_heads, shape.head_dim)
-    heads: Tensor = torch.randn(rows, dtype=dtype, device=device).transpose(1, 2)
+    rows = torch.randn(
+        1, shape.num_rows, 3, shape.num_heads, shape.head_dim, dtype=dtype, device=device
+    )
+    query, key, value = rows.transpose(1, 3).unbind(2)
     best = float("inf")
-    with sdpa_kernel([kernel]):
+    with _only([kernel]):
         for _ in range(ROUNDS):
             clock = DeviceClock()
-            F.scaled_dot_product_attention(heads, heads, heads)
+            F.scaled_dot_product_attention(query, key, value)
             best = min(best, clock.wait())
     return best

@@ -1,0 +1,42 @@
+"""What tests of the GPU's kernels share: where they run, and Triton without a GPU.
+
+Kernels run in Triton's interpreter where there is no GPU. Import this before them: they look at
+the environment when they are imported.
+"""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+
+from sightline.models.gpu.backend import AttentionBackend
+from sightline.models.gpu.gather_attention import GatherBackend
+
+HAS_GPU = torch.cuda.is_available()
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+if not HAS_GPU:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+def needs_triton() -> None:
+    if not HAS_TRITON:
+        pytest.skip("Triton is not installed")
+
+
+def attention_backend(name: str) -> AttentionBackend:
+    if name == "sdpa":
+        return GatherBackend()
+    if name == "varlen":
+        from sightline.models.gpu.varlen_attention import VarlenBackend
+
+        try:
+            return VarlenBackend()
+        except (RuntimeError, ImportError) as error:
+            pytest.skip(str(error))
+    needs_triton()
+    from sightline.models.gpu.triton_attention import TritonBackend
+
+    return TritonBackend()

@@ -34,6 +34,8 @@ from sightline.server.routes_site import Site, site_router
 from sightline.server.routes_status import status_router
 from sightline.server.tokens.routes import tokens_router
 
+_OTHER_MODELS = {"embeddings": "embeddings", "rerank": "ranking", "transcriptions": "audio"}
+
 
 def create_app(
     chat: Chat,
@@ -106,9 +108,9 @@ async def _routing_error(request: Request, error: Exception) -> Response:
             f"{method} is not allowed on {path}; allowed: {allowed}.", code="method_not_allowed"
         )
     else:
-        refusal = RequestError(
-            f"Unknown request URL: {method} {path}. Try /v1/chat/completions.", code="unknown_url"
-        )
+        kind = _OTHER_MODELS.get(request.scope["path"].rpartition("/")[2])
+        hint = f"No model for {kind} is loaded." if kind else "Try /v1/chat/completions."
+        refusal = RequestError(f"Unknown request URL: {method} {path}. {hint}", code="unknown_url")
     context.log["error"] = refusal.code
     response = error_response(refusal, context.request_id, request.scope["path"])
     if allowed:

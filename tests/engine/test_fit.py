@@ -144,6 +144,15 @@ def test_a_processor_without_bfloat16_takes_float32_where_there_is_plenty() -> N
     assert judge(small, cpu(64 * GB), Wish()).footprint.dtype == "bfloat16"
 
 
+def test_float32_that_nobody_asked_for_is_given_up_where_it_does_not_fit() -> None:
+    small = KNOWN["qwen2-vl-2b"]
+    fit = judge(small, cpu(18 * GB, has_bfloat16=False), Wish())
+    assert (fit.footprint.dtype, fit.verdict) == ("bfloat16", "fits")
+    assert fit.wish.dtype == "bfloat16"  # whoever loads it must ask for it by name
+    asked = judge(small, cpu(18 * GB, has_bfloat16=False), Wish(dtype="float32"))
+    assert (asked.footprint.dtype, asked.verdict) == ("float32", "does not fit")
+
+
 def kv(context: int, free: int | None = None) -> int:
     return cpu_kv_bytes(context_bytes=context, machine_bytes=64 * GIB, free_bytes=free)
 

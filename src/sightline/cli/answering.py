@@ -121,13 +121,13 @@ def _model_names(client: Client) -> list[str]:
 @contextmanager
 def _own_server(settings: Settings) -> Iterator[Answerer]:
     from sightline.assembly import missing_model, server_in_thread
-    from sightline.cli.fitting import require_fit
+    from sightline.cli.fitting import as_estimated, require_fit
 
     if missing := missing_model(settings):
         from sightline.cli.downloading import fetch_missing
 
         fetch_missing(missing, settings)
-    require_fit(settings)
+    settings = as_estimated(settings, require_fit(settings))
     bar = ProgressBar(catalogue.text("serve.loading", model=settings.model.model or "sightline"))
     try:
         with server_in_thread(settings, on_progress=bar.update) as server:

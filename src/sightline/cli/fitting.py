@@ -1,5 +1,6 @@
 """From settings to a judgement whether a model fits, for `fit` and for what loads models."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sightline.cli import catalogue
@@ -62,6 +63,13 @@ def require_fit(settings: Settings) -> "Fit | None":
         code="does_not_fit",
         values=values,
     )
+
+
+def as_estimated(settings: Settings, estimate: "Fit | None") -> Settings:
+    """Return the settings with the number format that was found to fit, where `auto` would not."""
+    if estimate is None or settings.model.dtype != "auto" or estimate.wish.dtype is None:
+        return settings
+    return replace(settings, model=replace(settings.model, dtype=estimate.wish.dtype))
 
 
 def judge_named(named: "NamedFacts", device: "DeviceMemory", wish: "Wish") -> "Judgement":
@@ -156,6 +164,8 @@ def command(name: str, fit: "Fit") -> str:
         else:
             words += ["--quantization", chosen.language or "none"]
             words += ["--quantization-vision", chosen.vision or "none"]
+    if fit.wish.dtype is not None:
+        words += ["--dtype", fit.wish.dtype]
     if fit.wish.context is not None:
         words += ["--max-model-len", str(fit.context)]
     if fit.wish.concurrency is not None:

@@ -50,7 +50,7 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(0))
     from sightline import assembly
-    from sightline.cli.fitting import require_fit
+    from sightline.cli.fitting import as_estimated, require_fit
 
     if missing := assembly.missing_model(settings):
         from sightline.cli.downloading import fetch_missing
@@ -60,6 +60,7 @@ def run(settings: Settings) -> None:
             pass
         fetch_missing(missing, settings)
     estimate = require_fit(settings)
+    settings = as_estimated(settings, estimate)
     with assembly.listen(settings) as listener:
         plan = assembly.plan(settings, listener)
         if plan.new_api_key is not None:

@@ -145,7 +145,18 @@ class Fit:
 
 
 def judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
-    """Work out what `wish` needs of the model and whether the device has it."""
+    """Work out what `wish` needs of the model and whether the device has it.
+
+    float32 that nobody asked for, because it is faster on a CPU, is given up if it does not fit:
+    then the result's wish names the checkpoint's own format.
+    """
+    fit = _judge(facts, device, wish)
+    if fit.verdict == "fits" or wish.dtype is not None or fit.footprint.dtype == facts.dtype:
+        return fit
+    return _judge(facts, device, replace(wish, dtype=facts.dtype))
+
+
+def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     quantization = facts.stored if facts.stored is not None else wish.quantization
     footprint = Footprint(
         facts=facts,

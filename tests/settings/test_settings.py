@@ -5,7 +5,7 @@ import pytest
 
 from sightline.core.errors import StartupError
 from sightline.core.limits import Limits
-from sightline.settings import Settings, language, resolve, rows
+from sightline.settings import Settings, language, parse_size, resolve, rows, visible_gpus
 
 
 def settings_from(
@@ -130,3 +130,23 @@ def test_names_are_unique_over_the_tree():
     groups = [getattr(Settings(), section) for section in ("server", "model", "media", "client")]
     fields = [field.name for group in (*groups, Limits()) for field in dataclasses.fields(group)]
     assert len(fields) == len(set(fields))
+
+
+@pytest.mark.parametrize(
+    ("text", "num_bytes"),
+    [("24GB", 24 * 2**30), ("512 MiB", 2**29), ("64k", 65536), ("1000", 1000), ("much", None)],
+)
+def test_sizes_are_written_as_people_write_them(text, num_bytes):
+    assert parse_size(text) == num_bytes
+
+
+def test_hiding_every_gpu_is_not_the_same_as_hiding_none():
+    assert visible_gpus({}) is None
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": ""}) == ""
+
+
+def test_a_share_of_a_gpu_is_at_most_the_whole(tmp_path):
+    settings = settings_from("[model]\ngpu_memory_utilization = 0.5\n", tmp_path)
+    assert settings.model.gpu_memory_utilization == 0.5
+    with pytest.raises(StartupError, match="out of range"):
+        settings_from(None, tmp_path, gpu_memory_utilization="1.5")

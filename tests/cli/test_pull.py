@@ -1,5 +1,10 @@
 """`pull`, `rm`, and the download that `serve` and `ask` begin with."""
 
+import os
+import pty
+import re
+import subprocess
+
 import pytest
 from stand_in_hub import stand_in_hub
 
@@ -60,6 +65,42 @@ def test_a_log_has_lines_instead_of_bars():
         "   25%  7.00 of 28.00 GB  50.0 MB/s  7 min 00 s left"
     )
     assert progress_line(0, 28_000_000_000, 0) == "    0%  0.00 of 28.00 GB"
+
+
+@pytest.mark.live
+def test_a_terminal_gets_bars_for_the_whole_and_for_each_file(sightline):
+    files = {
+        "config.json": b'{"model_type": "chatglm"}',
+        "tokenizer.model": b"IQ== 0\n",
+        "model.safetensors": bytes(3_000_000),
+    }
+    with stand_in_hub(files) as hub:
+        hub.holds["model.safetensors"] = 2_500_000
+        mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url, "TERM": "xterm"}
+        ours, theirs = pty.openpty()
+        command = sightline.command("pull", "glm-4v-9b")
+        environ = sightline.environ | mirrors | {"COLUMNS": "100"}
+        with subprocess.Popen(command, env=environ, stdout=theirs, stderr=theirs) as process:
+            os.close(theirs)
+            seen = ""
+            while piece := _read(ours):
+                seen += piece
+                if "model.safetensors" in seen:
+                    hub.may_go_on.set()
+        os.close(ours)
+    assert process.returncode == 0
+    assert "Licence: GLM-4 licence" in seen
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen)
+    assert re.search(r"  model\.safetensors .* \d\.\d/3\.0 MB", plain)
+    assert re.search(r"glm-4v-9b .* \d+% \d\.\d/3\.0 MB", plain)
+    assert "glm-4v-9b is here (3.0 MB" in plain.splitlines()[-1]
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 65536).decode(errors="replace")
+    except OSError:  # its other end is closed
+        return ""
 
 
 def test_the_rate_is_that_of_the_last_seconds():

@@ -16,7 +16,8 @@ from tiny_model import glm_files
 
 from sightline.cli.main import build
 
-pytestmark = pytest.mark.live
+# Each starts a server; a busy machine may take long over it.
+pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 
 def picture(width: int, height: int, **bounds: int) -> dict[str, object]:

@@ -50,12 +50,7 @@ def read_facts(folder: Path) -> ModelFacts:
     config = read_config(folder)
     stored = stored_quantization(config)
     family = find_family(config)
-    # What we quantised ourselves is no other model; another's quantisation is refused.
-    blueprint = family.blueprint(
-        {key: value for key, value in config.items() if key != "quantization_config"}
-        if stored is not None
-        else config
-    )
+    blueprint = family.blueprint(config)
     outline = blueprint.outline
     policy = blueprint.image_policy
     return ModelFacts(

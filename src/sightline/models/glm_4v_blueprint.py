@@ -22,6 +22,7 @@ from sightline.models.outline import (
     stack,
     table,
 )
+from sightline.models.quantization import refuse_foreign
 
 DOWNSAMPLING = 2
 
@@ -267,7 +268,8 @@ def _refuse_what_is_not_built(reader: ConfigReader) -> None:
         ("tie_word_embeddings", False, False),
     ):
         reader.require(key, expected, default=default)
-    for key in ("trust_remote_code", "_attn_implementation_internal", "quantization_config"):
+    refuse_foreign(reader)
+    for key in ("trust_remote_code", "_attn_implementation_internal"):
         if reader.values.get(key) not in (None, False):
             raise reader.refusal(key, "a folder without it")
     for key, twin in (("num_layers", "num_hidden_layers"), ("padded_vocab_size", "vocab_size")):

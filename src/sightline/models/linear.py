@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.packed_weight import PackedWeight, pack_weight
+from sightline.models.quantized import QuantizedWeight
+from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
 
 TILE = 16
 # A little below the largest float16, so that sums of rounded numbers stay finite.
@@ -60,6 +62,7 @@ class Linear(nn.Linear):
 
     few: FewRowsKernel | None = None
     _packed: PackedWeight | None = None
+    _kernel: Kernel | None = None
     _is_tiled = False
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,6 +105,21 @@ class Linear(nn.Linear):
             return saturated(residual + self._plain(x))
         return self._packed.plus(x, self.bias, residual)
 
+    def quantize(self, weight: QuantizedWeight) -> None:
+        """Compute with a quantised matrix; `weight` is gone afterwards."""
+        self._kernel = DequantizingKernel(weight)
+        self.register_parameter("weight", None)
+
+    @property
+    def quantized(self) -> QuantizedWeight | None:
+        """The quantised matrix, until `pack_linears` puts it into another form."""
+        return self._kernel.weight if isinstance(self._kernel, DequantizingKernel) else None
+
+    def choose_kernel(self) -> None:
+        """Put a quantised matrix into the form of the fastest kernel."""
+        if self.quantized is not None:
+            self._kernel = choose_kernel(self.quantized)
+
     def pack(self) -> bool:
         """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it."""
         self._packed = pack_weight(self.weight.flatten(1))
@@ -115,6 +133,8 @@ class Linear(nn.Linear):
         self._is_tiled = True
 
     def _plain(self, x: Tensor) -> Tensor:
+        if self._kernel is not None:
+            return self._kernel(x, self.bias)
         if not self._is_tiled:
             return saturated(F.linear(x, self.weight.flatten(1), self.bias))
         rows = x.reshape(-1, self.in_features)
@@ -206,18 +226,12 @@ def saturated(x: Tensor) -> Tensor:
 def pack_linears(model: object) -> None:
     """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
 
-    Nothing is done on other devices, nor in number formats that the packed kernel does not know.
-    The model is for inference only afterwards, and its weights cannot be read back. A second call
-    changes nothing.
+    On other devices, and in number formats that the packed kernel does not know, only quantised
+    matrices get their kernels. The model is for inference only afterwards, and its weights cannot
+    be read back. A second call changes nothing.
     """
     modules = model.modules() if isinstance(model, nn.Module) else ()
-    layers = [
-        module
-        for module in modules
-        if isinstance(module, Linear)
-        and module.weight is not None
-        and module.weight.device.type == "cpu"
-    ]
+    layers = [module for module in modules if isinstance(module, Linear)]
     # Packing is the longest part of a start, and each kernel packs on one core.
     with ThreadPoolExecutor(torch.get_num_threads(), "packing") as pool:
         for _ in pool.map(_settle, layers):
@@ -226,6 +240,9 @@ def pack_linears(model: object) -> None:
 
 @torch.inference_mode()
 def _settle(layer: Linear) -> None:
+    layer.choose_kernel()
+    if layer.weight is None or layer.weight.device.type != "cpu":
+        return
     if not layer.pack() and layer.weight.dtype == torch.float32:
         layer.tile()
 

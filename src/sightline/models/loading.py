@@ -5,14 +5,15 @@ with it, and only when everything fits is data read, tensor by tensor, into its 
 folder that is refused has cost nothing, and a model is never half loaded.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
@@ -21,19 +22,25 @@ from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.linear import Linear
 from sightline.models.pickle_file import PickleFile
-from sightline.models.registry import Family, build_model, find_family
+from sightline.models.quantization import (
+    NO_QUANTIZATION,
+    SCALES_SUFFIX,
+    Quantization,
+    Scheme,
+    stored_quantization,
+)
+from sightline.models.quantized import QuantizedWeight, quantize
+from sightline.models.registry import build_model, find_family
 from sightline.models.safetensors_file import SafetensorsFile
 from sightline.models.weight_files import weight_files
+from sightline.models.weight_match import DTYPES, WeightFile, match
 
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
 
 GENERATION_FILE = "generation_config.json"
 MIB = 1024 * 1024
-
-WeightFile = SafetensorsFile | PickleFile
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in total) while weights are read."""
@@ -48,6 +55,7 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     num_parameters: int
+    quantization: Quantization = NO_QUANTIZATION
 
 
 def load_model(
@@ -55,14 +63,16 @@ def load_model(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    quantization: Quantization | None = None,
     progress: Progress | None = None,
 ) -> LoadedModel:
     """Load the model in `folder`.
 
     `dtype` is auto (what config.json names, else what the weights are, but see
     `device.dtype_for_device`), bfloat16, float16 or float32; for `device` see
-    `device.find_device`. Raises StartupError naming file and tensor, what was expected and what
-    was found.
+    `device.find_device`. `quantization` is made while the weights are read; None takes them as
+    they are stored. Raises StartupError naming file and tensor, what was expected and what was
+    found.
     """
     config = read_config(folder)
     family = find_family(config)
@@ -74,23 +84,41 @@ def load_model(
     if policy is not None:
         description = replace(description, image_policy=with_pixel_bounds(policy, folder))
     module = cast(nn.Module, model)
-    parameters = dict(module.named_parameters())
+    shapes = {name: tuple(weight.shape) for name, weight in module.named_parameters()}
+    stored = stored_quantization(config)
+    chosen = _chosen(quantization, stored)
+    schemes = chosen.schemes(shapes)
     with ExitStack() as stack:
         files = [_open_weights(checked_file(folder, name), stack) for name in weight_files(folder)]
-        places = _match(files, parameters, family)
-        weight_dtype = _dtype(dtype, config, places)
+        places = match(
+            files, shapes, stored=schemes if stored else {}, recomputed=family.recomputed
+        )
+        plain = {name: place for name, place in places.items() if name not in schemes}
+        weight_dtype = _dtype(dtype, config, plain)
         if dtype == "auto":
-            num_parameters = sum(parameter.numel() for parameter in parameters.values())
-            weight_dtype = dtype_for_device(weight_dtype, target, num_parameters)
-        _fill(module, places, weight_dtype, target, progress)
+            num_plain = sum(math.prod(shapes[name]) for name in shapes if name not in schemes)
+            weight_dtype = dtype_for_device(weight_dtype, target, num_plain)
+        _fill(module, places, schemes, weight_dtype, target, progress)
     module.eval()
     return LoadedModel(
         model=model,
         description=description,
         device=target,
         dtype=weight_dtype,
-        num_parameters=sum(parameter.numel() for parameter in parameters.values()),
+        num_parameters=sum(map(math.prod, shapes.values())),
+        quantization=chosen,
     )
+
+
+def _chosen(wanted: Quantization | None, stored: Quantization | None) -> Quantization:
+    if stored is None:
+        return wanted or Quantization()
+    if wanted is not None and wanted != stored:
+        raise StartupError(
+            f"The weights in this folder are quantised already ({stored}); they cannot be loaded "
+            f"as {wanted}. Leave the option off, or take the original folder."
+        )
+    return stored
 
 
 class _WithoutInitialisation(TorchFunctionMode):
@@ -119,52 +147,15 @@ def _open_weights(path: Path, stack: ExitStack) -> WeightFile:
     return file
 
 
-def _match(
-    files: Iterable[WeightFile], parameters: Mapping[str, nn.Parameter], family: Family
-) -> dict[str, WeightFile]:
-    """Return which file holds each parameter, in the files' order, or raise StartupError."""
-    places: dict[str, WeightFile] = {}
-    for file in files:
-        for name, entry in file.entries.items():
-            if name in family.recomputed:
-                continue
-            if name in places:
-                raise StartupError(
-                    f"{file.name}: tensor {shorten(name, 128)} is also in {places[name].name}."
-                )
-            places[name] = file
-            if name not in parameters:
-                raise StartupError(
-                    f"{file.name}: unexpected tensor {shorten(name, 128)}; "
-                    "a model of this config.json has none of that name."
-                )
-            expected = tuple(parameters[name].shape)
-            if entry.shape != expected:
-                raise StartupError(
-                    f"{file.name}: tensor {shorten(name, 128)} has shape "
-                    f"{_shape(entry.shape)}, expected {_shape(expected)} by config.json."
-                )
-            if entry.dtype not in DTYPES.values():
-                raise StartupError(
-                    f"{file.name}: tensor {shorten(name, 128)} is {_dtype_name(entry.dtype)}; "
-                    f"expected {', '.join(DTYPES)}."
-                )
-    missing = [name for name in parameters if name not in places]
-    if missing:
-        names = ", ".join(shorten(name, 80) for name in missing[:2])
-        more = f" and {len(missing) - 2} more" if len(missing) > 2 else ""
-        raise StartupError(f"The weight files lack tensor {names}{more}, which config.json needs.")
-    return places
-
-
 def _fill(
     model: nn.Module,
     places: Mapping[str, WeightFile],
+    schemes: Mapping[str, Scheme],
     dtype: torch.dtype,
     device: torch.device,
     progress: Progress | None,
 ) -> None:
-    """Give every parameter its values, one tensor at a time."""
+    """Give every parameter its values, one tensor at a time, quantised where `schemes` says so."""
     total = sum(file.entries[name].size_bytes for name, file in places.items())
     done = 0
 
@@ -174,15 +165,29 @@ def _fill(
         if progress is not None:
             progress(done, total)
 
-    for name, file in places.items():
-        entry = file.entries[name]
+    def read(name: str) -> Tensor:
+        entry = places[name].entries[name]
+        buffer = torch.empty(entry.shape, dtype=entry.dtype)
+        places[name].read_into(buffer, name, advance)
+        return buffer
+
+    for name in places:
+        owner_name, _, attribute = name.rpartition(".")
+        owner = model.get_submodule(owner_name)
         with _memory_shortage_named(device, total):
-            buffer = torch.empty(entry.shape, dtype=entry.dtype)
-        file.read_into(buffer, name, advance)
-        with _memory_shortage_named(device, total):
-            values = buffer.to(device=device, dtype=dtype)
-        owner, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(owner), attribute, nn.Parameter(values, requires_grad=False))
+            if name.removesuffix(SCALES_SUFFIX) in schemes and name not in schemes:
+                continue  # it was read with the matrix
+            if name not in schemes:
+                values = read(name).to(device=device, dtype=dtype)
+                setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
+                continue
+            assert isinstance(owner, Linear)
+            values = read(name).to(device)
+            if values.is_floating_point():
+                owner.quantize(quantize(values, schemes[name]))
+            else:
+                scales = read(name + SCALES_SUFFIX).to(device)
+                owner.quantize(QuantizedWeight(values, scales))
 
 
 @contextmanager
@@ -193,7 +198,7 @@ def _memory_shortage_named(device: torch.device, total: int) -> Iterator[None]:
         # The CPU's allocator raises a plain RuntimeError, the GPU's a kind of it.
         raise StartupError(
             f"Not enough memory on {device} for {total // MIB} MiB of weights; "
-            "free some, or choose dtype bfloat16 or another device."
+            "free some, or choose dtype bfloat16, quantization int8 or int4, or another device."
         ) from None
 
 
@@ -231,11 +236,3 @@ def _with_generation_defaults(description: ModelDescription, folder: Path) -> Mo
         default_top_p=reader.number("top_p", low=0.0, high=1.0, default=1.0),
         eos_token_ids=eos_token_ids,
     )
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return shorten("[" + ", ".join(map(str, shape)) + "]")
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -56,6 +56,11 @@ class Quantization:
         fits = shape[1] % GROUP_SIZE == 0
         return wanted if wanted == "int8" or (fits and name not in _HEADS) else "int8"
 
+    def schemes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Scheme]:
+        """Return the schemes of those parameters that are quantised."""
+        found = {name: self.scheme(name, shape) for name, shape in shapes.items()}
+        return {name: scheme for name, scheme in found.items() if scheme is not None}
+
     def to_config(self) -> dict[str, Any]:
         """Return the entry that marks a folder as quantised, under `CONFIG_KEY`."""
         return {
@@ -64,6 +69,9 @@ class Quantization:
             "vision": self.vision or _NONE,
             "group_size": GROUP_SIZE,
         }
+
+
+NO_QUANTIZATION = Quantization()
 
 
 def choose_quantization(language: str | None, vision: str | None) -> Quantization:
@@ -81,6 +89,8 @@ def stored_quantization(config: Mapping[str, Any]) -> Quantization | None:
 
     Raises StartupError for an entry of ours that is damaged.
     """
+    if not config.get(CONFIG_KEY):
+        return None
     reader = ConfigReader(config, "config.json").section(CONFIG_KEY)
     if reader is None or reader.values.get("quant_method") != METHOD:
         return None
@@ -90,6 +100,14 @@ def stored_quantization(config: Mapping[str, Any]) -> Quantization | None:
     if reader.integer("group_size", high=4096) != GROUP_SIZE:
         raise reader.refusal("group_size", str(GROUP_SIZE))
     return choose_quantization(reader.values["language"], reader.values["vision"])
+
+
+def refuse_foreign(reader: ConfigReader) -> None:
+    """Raise StartupError for a config.json of weights that others have quantised."""
+    if reader.values.get(CONFIG_KEY) in (None, False):
+        return
+    if stored_quantization(reader.values) is None:
+        raise reader.refusal(CONFIG_KEY, "a folder without it, or one of `sightline quantize`")
 
 
 def is_matrix(name: str, shape: Sequence[int]) -> bool:

@@ -22,6 +22,7 @@ from sightline.models.outline import (
     stack,
     table,
 )
+from sightline.models.quantization import refuse_foreign
 
 NUM_FRAMES = 2
 NUM_AXES = 3
@@ -149,8 +150,7 @@ class Qwen2VLConfig:
         reader = top.section("text_config") or top
         reader.require("hidden_act", "silu", default="silu")
         reader.require("use_sliding_window", False, default=False)
-        if top.values.get("quantization_config") is not None:
-            raise top.refusal("quantization_config", "a folder without it")
+        refuse_foreign(top)
         hidden_size = reader.integer("hidden_size", high=65_536)
         num_heads = reader.integer("num_attention_heads", high=1024)
         vocab_size = reader.integer("vocab_size", high=4_194_304)

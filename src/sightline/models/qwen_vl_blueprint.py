@@ -24,6 +24,7 @@ from sightline.models.outline import (
     stack,
     table,
 )
+from sightline.models.quantization import refuse_foreign
 
 POOL_HEAD_DIM = 128
 TABLE_SIDE = 16
@@ -106,9 +107,8 @@ class QwenVLConfig:
             ("scale_attn_weights", True, True),
         ):
             reader.require(key, expected, default=default)
-        for key in ("quantization_config", "softmax_in_fp32"):
-            if reader.values.get(key) not in (None, False):
-                raise reader.refusal(key, "a folder without it")
+        refuse_foreign(reader)
+        reader.require("softmax_in_fp32", False, default=False)
         if reader.number("rotary_pct", low=0, high=1, default=1.0) != 1.0:
             raise reader.refusal("rotary_pct", "1")
         hidden_size = reader.integer("hidden_size", high=65_536)

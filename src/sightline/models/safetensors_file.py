@@ -3,12 +3,13 @@
 Everything the header claims is checked against the file before a byte of data is read: names,
 types, shapes, and that the tensors fill the file exactly. Data is read, not mapped, into the
 memory where it will stay: there is never a second copy, and a file that changes meanwhile cannot
-kill the process.
+kill the process. Tensors whose CRC-32 stands in the header's metadata are checked against it.
 """
 
 import json
 import math
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from sightline.models.hub_files import what_it_looks_like
 MAX_HEADER_BYTES = 100 * 1024 * 1024
 MAX_DIMENSIONS = 8
 READ_BYTES = 16 * 1024 * 1024
+CHECKSUM_PREFIX = "crc32."
 
 DTYPES = {
     "BF16": torch.bfloat16,
@@ -68,6 +70,8 @@ class SafetensorsFile:
         try:
             size = os.fstat(self._file.fileno()).st_size
             header, data_start = self._read_header(size)
+            metadata = header.pop("__metadata__", None)
+            self._metadata = metadata if isinstance(metadata, dict) else {}
             self.entries = _entries(self.name, header, data_start, size)
         except BaseException:
             self._file.close()
@@ -97,12 +101,19 @@ class SafetensorsFile:
         """Fill a contiguous CPU tensor of the entry's type and shape.
 
         `on_bytes` hears the size of every piece that was read. Raises StartupError if the file
-        has become shorter or cannot be read.
+        has become shorter, cannot be read, or holds something else than its checksum says.
         """
         entry = self.entries[name]
-        if entry.size_bytes:
-            memory = tensor.view(-1).view(torch.uint8).numpy().data
-            self._read_at(entry.start, memory, name, on_bytes)
+        if not entry.size_bytes:
+            return
+        memory = tensor.view(-1).view(torch.uint8).numpy().data
+        self._read_at(entry.start, memory, name, on_bytes)
+        expected = self._metadata.get(CHECKSUM_PREFIX + name)
+        if expected is not None and expected != checksum(memory):
+            raise StartupError(
+                f"{self.name}: tensor {shorten(name, 128)} is damaged, its checksum does not "
+                "match; make or download the file again."
+            )
 
     def _read_at(
         self,
@@ -150,14 +161,15 @@ class SafetensorsFile:
         return header, 8 + length
 
 
+def checksum(content: memoryview) -> str:
+    """Return the CRC-32 as it stands in a header's metadata."""
+    return f"{zlib.crc32(content):08x}"
+
+
 def _entries(
     file: str, header: dict[str, Any], data_start: int, size: int
 ) -> dict[str, TensorEntry]:
-    entries = {
-        name: _entry(file, name, row, data_start)
-        for name, row in header.items()
-        if name != "__metadata__"
-    }
+    entries = {name: _entry(file, name, row, data_start) for name, row in header.items()}
     end = data_start
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != end:

@@ -1,0 +1,235 @@
+"""Products with quantised matrices: the fastest way that this torch and processor do right.
+
+`IntegerKernel` rounds each row of activations to 16 bits and multiplies its upper and lower
+bytes, as two rows of 8 bits, by int8 weights. The sums are whole numbers and thus exact: a row's
+bits depend neither on its company nor on a library's order of addition, and all but the weights'
+own error is below one part in 10,000. The packed kernels widen weights in registers; activations
+are rounded to bfloat16. `DequantizingKernel` always works.
+
+A kernel is chosen by trying it against what it is trusted for, once per process. The operators
+are private to torch, hence the check.
+
+Shapes: M rows, O outputs, I inputs.
+"""
+
+import logging
+from abc import ABC, abstractmethod
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sightline.models.quantization import GROUP_SIZE, Scheme
+from sightline.models.quantized import QuantizedWeight, quantize, unpack_int4
+
+logger = logging.getLogger(__name__)
+
+TILE = 16
+_ROWS_CHECKED = (1, 2, 17, 131)
+_SHAPE_CHECKED = (96, 640)  # (O, I): more inputs than kernels add up in one go
+_SMALLEST = 1e-30
+
+# Activations in 16 bits: -32512 to 32512, so that the upper byte stays within -127 to 127.
+_HIGHEST = 32512.0
+# Upper and lower byte are both stored as unsigned with a zero of 128.
+_BYTE_ZERO = 128
+_OFFSET = 256.0 * _BYTE_ZERO + _BYTE_ZERO
+# _int_mm on CUDA wants more than 16 rows, and multiples of 8 elsewhere.
+_CUDA_ROWS, _CUDA_MULTIPLE = 32, 8
+
+
+class Kernel(ABC):
+    """Holds a quantised matrix in the form that its operator wants, and only in that form."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self.num_outputs = weight.num_outputs
+
+    @classmethod
+    @abstractmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        """Whether scheme, device and shape are what the operator is made for."""
+
+    @abstractmethod
+    def product(self, rows: Tensor) -> Tensor:
+        """Return `[M, O]` of `[M, I]`."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `x W^T + b` of `[..., I]`, in the type of `x`."""
+        out = self.product(x.reshape(-1, x.shape[-1]))
+        if bias is not None:
+            out = out + bias
+        return out.to(x.dtype).view(*x.shape[:-1], self.num_outputs)
+
+
+class DequantizingKernel(Kernel):
+    """The plain twin of the others: the matrix is made anew for every product."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__(weight)
+        self.weight = weight
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        return True
+
+    def product(self, rows: Tensor) -> Tensor:
+        matrix = self.weight.dequantized(rows.dtype)
+        if rows.device.type != "cpu":
+            return F.linear(rows, matrix)
+        # In tiles of one size, a row has the same bits in any company.
+        tiles = torch.split(F.pad(rows, (0, 0, 0, -len(rows) % TILE)), TILE)
+        return torch.cat([F.linear(tile, matrix) for tile in tiles])[: len(rows)]
+
+
+class IntegerKernel(Kernel):
+    """int8 weights, 16-bit activations, whole sums; oneDNN's on a CPU, cuBLAS's on CUDA."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__(weight)
+        self._scales = weight.scales
+        self._is_cpu = weight.values.device.type == "cpu"
+        if self._is_cpu:
+            self._values = torch.ops.onednn.qlinear_prepack(weight.values, None)
+            self._ones = torch.ones(weight.num_outputs)
+            self._zeros = torch.zeros(weight.num_outputs, dtype=torch.int64)
+        else:
+            self._values = weight.values.t()
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        if weight.scheme != "int8":
+            return False
+        if weight.values.device.type == "cpu":
+            return bool(torch._C._has_mkldnn)
+        return weight.values.device.type == "cuda" and not any(
+            size % _CUDA_MULTIPLE for size in weight.values.shape
+        )
+
+    def product(self, rows: Tensor) -> Tensor:
+        halves, row_scales = split_rows(rows)
+        low, high = self._sums(halves.flatten(0, 1)).view(2, len(rows), -1).unbind()
+        return torch.add(low, high, alpha=256).mul_(row_scales).mul_(self._scales)
+
+    def _sums(self, rows: Tensor) -> Tensor:
+        """Return fp32 `[M, O]`, of whole numbers, for bytes `[M, I]`."""
+        if self._is_cpu:
+            return torch.ops.onednn.qlinear_pointwise(
+                rows, 1.0, _BYTE_ZERO, self._values, self._ones, self._zeros, None,
+                1.0, 0, torch.float32, "none", [], "",
+            )  # fmt: skip
+        signed = (rows ^ _BYTE_ZERO).view(torch.int8)
+        padded = F.pad(signed, (0, 0, 0, -len(rows) % _CUDA_ROWS))
+        return torch._int_mm(padded, self._values)[: len(rows)].float()
+
+
+class PackedInt8Kernel(Kernel):
+    """torch's own, for processors without int8 products."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__(weight)
+        self._values, self._scales = weight.values, weight.scales
+        # The operator's own scales are bfloat16, which is too coarse.
+        self._ones = torch.ones_like(self._scales, dtype=torch.bfloat16)
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        return weight.scheme == "int8" and weight.values.device.type == "cpu"
+
+    def product(self, rows: Tensor) -> Tensor:
+        out = torch._weight_int8pack_mm(rows.bfloat16(), self._values, self._ones)
+        return out.float().mul_(self._scales)
+
+
+class PackedInt4Kernel(Kernel):
+    """torch's own, on CPUs and on CUDA."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__(weight)
+        numbers = unpack_int4(weight.values)
+        self._is_cpu = weight.values.device.type == "cpu"
+        self._scales = weight.scales.transpose(0, 1).contiguous()
+        if self._is_cpu:
+            self._values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
+                numbers.to(torch.int32), 1
+            )
+        else:
+            pairs = numbers.view(self.num_outputs, -1, 2)
+            self._values = torch.ops.aten._convert_weight_to_int4pack(
+                (pairs[..., 0] << 4) | pairs[..., 1], _CUDA_MULTIPLE
+            )
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        if weight.scheme != "int4" or weight.num_outputs % 16:
+            return False
+        device = weight.values.device.type
+        return device == "cpu" or (device == "cuda" and weight.num_inputs % 128 == 0)
+
+    def product(self, rows: Tensor) -> Tensor:
+        multiply = (
+            torch.ops.aten._weight_int4pack_mm_for_cpu
+            if self._is_cpu
+            else torch.ops.aten._weight_int4pack_mm
+        )
+        return multiply(rows.bfloat16(), self._values, GROUP_SIZE, self._scales)
+
+
+FASTEST_FIRST = (IntegerKernel, PackedInt8Kernel, PackedInt4Kernel)
+
+
+def choose_kernel(weight: QuantizedWeight) -> Kernel:
+    """Put a matrix into the form of the fastest kernel that works here."""
+    for kernel in FASTEST_FIRST:
+        if kernel.suits(weight) and keeps_its_promise(kernel, weight.scheme, weight.values.device):
+            return kernel(weight)
+    return DequantizingKernel(weight)
+
+
+def split_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Round rows `[M, I]` to 16 bits: lower and upper bytes `[2, M, I]`, and scales `[M, 1]`.
+
+    A row is about ((lower - 128) + 256 * (upper - 128)) * scale. Rows with numbers that are not
+    finite have scales that are not finite.
+    """
+    wide = rows.float()
+    top = torch.linalg.vector_norm(wide, torch.inf, dim=-1, keepdim=True).clamp_min_(_SMALLEST)
+    shifted = wide.mul(_HIGHEST / top).add_(_OFFSET).round_()
+    pairs = shifted.to(torch.int32).to(torch.uint16).view(torch.uint8).view(*rows.shape, 2)
+    return pairs.permute(2, 0, 1).contiguous(), top.div_(_HIGHEST)
+
+
+@lru_cache
+@torch.inference_mode()
+def keeps_its_promise(kernel: type[Kernel], scheme: Scheme, device: torch.device) -> bool:
+    """Whether the kernel exists here, computes what its plain twin does, and knows no company."""
+    try:
+        works = _agrees(kernel, scheme, device)
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+        works = False
+    if not works:
+        logger.info("%s is not usable on %s", kernel.__name__, device)
+    return works
+
+
+def _agrees(kernel: type[Kernel], scheme: Scheme, device: torch.device) -> bool:
+    random = torch.Generator().manual_seed(0)
+    num_outputs, num_inputs = _SHAPE_CHECKED
+    matrix = torch.randn(num_outputs, num_inputs, generator=random)
+    rows = torch.randn(max(_ROWS_CHECKED), num_inputs, generator=random)
+    # Extremes next to each other overflow where products are added up in 16 bits.
+    matrix[:2], rows[:2] = 1.0, 1.0
+    matrix[2:4], rows[2:4] = -1.0, -1.0
+    weight = quantize(matrix.to(device), scheme)
+    rows = rows.to(device)
+    made = kernel(weight)
+    found = made(rows, None)
+    expected = F.linear(rows, weight.dequantized(torch.float32))
+    tolerance = 1e-3 if kernel is IntegerKernel else 2e-2
+    error = (found - expected).norm(dim=1) / expected.norm(dim=1)
+    if not (error < tolerance).all():
+        return False
+    # On other devices rows are not promised the same bits in any company, see ADR 19.
+    return device.type != "cpu" or all(
+        torch.equal(made(rows[:count], None), found[:count]) for count in _ROWS_CHECKED
+    )

@@ -143,6 +143,47 @@ def missing_model(settings: Settings) -> KnownModel | None:
     return None
 
 
+def quantization_behind(name: str) -> str | None:
+    """Return int8 or int4 of NAME:int8, NAME:int4; a folder of that very name has none."""
+    return None if Path(name).expanduser().exists() else split_quantisation(name)[1]
+
+
+def chosen_quantization(settings: Settings) -> tuple[str | None, str | None]:
+    """Return what is asked for language and vision: none, int8, int4; None leaves it to the model.
+
+    Raises StartupError when the model's name and the option say different things.
+    """
+    chosen, behind = settings.model.quantization, quantization_behind(settings.model.model)
+    if chosen is not None and behind is not None and chosen != behind:
+        raise StartupError(
+            f"{shorten(settings.model.model)} asks for {behind}, --quantization for {chosen}; "
+            "leave one of them off.",
+            code="quantization_twice",
+            values={"name": shorten(settings.model.model), "behind": behind, "chosen": chosen},
+        )
+    return chosen or behind, settings.model.quantization_vision
+
+
+def quantize(settings: Settings, target: Path, on_progress: OnProgress) -> LocalModel:
+    """Write the model of the settings into the new folder `target`, int8 unless they say otherwise.
+
+    Raises StartupError.
+    """
+    from sightline.models.quantization import choose_quantization
+
+    name, _ = split_quantisation(settings.model.model)
+    bundled = bundled_model() if name in ("", MODEL_ID) else None
+    source = bundled or check_folder(resolve_model(settings.model.model, model_folders(settings)))
+    language, vision = chosen_quantization(settings)
+    chosen = choose_quantization(language or ("int8" if vision is None else None), vision)
+    if not chosen:
+        raise StartupError("Nothing to do: both parts are left as they are.", code="quantize_none")
+    # By name: it imports torch.
+    writer = importlib.import_module("sightline.models.quantize_folder")
+    writer.quantize_folder(source.path, target.expanduser(), chosen, progress=on_progress)
+    return check_folder(target.expanduser())
+
+
 @contextmanager
 def listen(settings: Settings) -> Iterator[Listener]:
     """Take the port. Raises StartupError at once if that is impossible."""
@@ -156,12 +197,13 @@ def plan(settings: Settings, listener: Listener) -> Plan:
     """Decide what is served. Raises StartupError for a model folder that cannot be one."""
     from sightline.server.host_guard import is_loopback
 
+    chosen_quantization(settings)
     served = settings.model.served_model_name
     folder: Path | None = None
     names: tuple[str, ...]
     if settings.model.engine == "fake":
         names = (FAKE_ID, *DEMO_ALIASES)
-    elif settings.model.model in ("", MODEL_ID):
+    elif split_quantisation(settings.model.model)[0] in ("", MODEL_ID):
         bundled = bundled_model()
         if bundled is None:
             raise StartupError(
@@ -172,17 +214,10 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         folder = bundled.path
         names = (MODEL_ID, *DEMO_ALIASES) if not settings.model.model else (MODEL_ID,)
     else:
-        _, quantisation = split_quantisation(settings.model.model)
-        if quantisation is not None:
-            raise StartupError(
-                f"{shorten(settings.model.model)}: quantisation is not supported yet; leave off "
-                f"':{quantisation}'.",
-                code="not_quantised",
-                values={"name": shorten(settings.model.model)},
-            )
         found = check_folder(resolve_model(settings.model.model, model_folders(settings)))
         folder = found.path
-        names = (found.name,)
+        behind = quantization_behind(settings.model.model)
+        names = (found.name, f"{found.name}:{behind}") if behind else (found.name,)
     model_id, *aliases = served or names
     api_keys, new_api_key = settings.server.api_key, None
     key_file = settings.server.key_file
@@ -388,12 +423,15 @@ def _media_options(settings: Settings, listener: Listener) -> "MediaOptions":
 
 def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
     chosen = plan.settings.model
+    language, vision = chosen_quantization(plan.settings)
     return EngineOptions(
         model=str(folder),
         model_id=plan.model_id,
         aliases=plan.aliases,
         device=chosen.device,
         dtype=chosen.dtype,
+        quantization=language,
+        quantization_vision=vision,
         num_threads=chosen.threads,
         max_model_len=chosen.max_model_len,
         max_num_seqs=chosen.max_num_seqs or plan.settings.limits.max_running,

@@ -34,6 +34,7 @@ AttentionBackend = Literal["auto", "triton", "varlen", "sdpa"]
 EngineKind = Literal["process", "inline", "fake"]
 ExtraImages = Literal["latest", "error"]
 Language = Literal["en", "zh"]
+Scheme = Literal["none", "int8", "int4"]
 
 
 def _row(
@@ -115,6 +116,14 @@ class ModelSettings:
         "auto",
         "Number format of the weights; auto takes the checkpoint's, or float32 on processors "
         "without bfloat16 arithmetic.",
+    )
+    quantization: Scheme | None = _row(
+        None,
+        "Weights of the language model in 8 or 4 bits, made while loading; unset: as they are "
+        "stored, or what stands behind MODEL (:int8, :int4).",
+    )
+    quantization_vision: Scheme | None = _row(
+        None, "The same for the vision part; unset: int8 beside int4, else as they are stored."
     )
     max_model_len: int | None = _row(
         None, "Longest conversation in tokens, pictures and answer included.", least=1

@@ -22,6 +22,8 @@ from sightline.models.packed_weight import (
     can_pack_half,
     pack_weight,
 )
+from sightline.models.quantization import choose_quantization
+from sightline.models.quantized_kernels import DequantizingKernel
 
 pytestmark = pytest.mark.engine
 
@@ -48,16 +50,31 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def packed(folder: str, dtype: str) -> Glm4v:
-    model = load_model(GOLDEN / folder, dtype=dtype, device="cpu").model
+def packed(folder: str, dtype: str, scheme: str | None = None) -> Glm4v:
+    model = load_model(
+        GOLDEN / folder,
+        dtype=dtype,
+        device="cpu",
+        quantization=choose_quantization(scheme, scheme),
+    ).model
     assert isinstance(model, Glm4v)
     pack_linears(model)
     return model
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("float32", None),
+        ("bfloat16", None),
+        ("float32", "int8"),
+        ("bfloat16", "int8"),
+        ("float32", "int4"),
+    ],
+    ids=lambda param: " ".join(filter(None, param)),
+)
 def model(request: pytest.FixtureRequest) -> Glm4v:
-    return packed("glm4v-a", request.param)
+    return packed("glm4v-a", *request.param)
 
 
 def assert_same_alone_and_in_company(
@@ -237,6 +254,15 @@ def test_tiles_stand_in_where_the_packed_kernel_is_missing(
     monkeypatch.setattr("sightline.models.linear.pack_weight", lambda weight: None)
     model = packed("glm4v-a", "float32")
     assert isinstance(model.transformer.output_layer.weight, nn.Parameter)
+    assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))
+
+
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_quantised_layers_without_a_kernel_have_the_same_bits_in_company(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.models.linear.choose_kernel", DequantizingKernel)
+    model = packed("glm4v-a", "float32", scheme)
     assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))
 
 

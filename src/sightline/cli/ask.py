@@ -18,6 +18,8 @@ OPTIONS = (
     "engine",
     "device",
     "dtype",
+    "quantization",
+    "quantization_vision",
     "threads",
     "fetch",
     "allow_media_host",

@@ -18,6 +18,7 @@ from sightline.cli import (
     keys,
     models,
     pull,
+    quantize,
     serve,
     version,
 )
@@ -31,6 +32,7 @@ COMMANDS = (
     chat,
     models,
     pull,
+    quantize,
     doctor,
     inspect,
     fit,

@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
         found = find_models(searched)
         for model in found:
             place = f"{model.path}  {model.licence}" if model.licence else str(model.path)
-            print(_line(model.name, model.size_bytes, model.model_type, place))
+            kind = f"{model.model_type} {model.quantization or ''}".rstrip()
+            print(_line(model.name, model.size_bytes, kind, place))
         if not found:
             names = ", ".join(str(folder) for folder in searched)
             print(catalogue.text("models.none", folders=names))

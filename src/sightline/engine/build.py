@@ -27,6 +27,7 @@ from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
 from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
+from sightline.models.quantization import wanted_quantization
 from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,13 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
     torch.set_num_threads(options.num_threads or count_cpus())
     folder = Path(options.model)
     tokenizer = load_tokenizer(folder)
-    loaded = load_model(folder, dtype=options.dtype, device=options.device, progress=progress)
+    loaded = load_model(
+        folder,
+        dtype=options.dtype,
+        device=options.device,
+        quantization=wanted_quantization(options.quantization, options.quantization_vision),
+        progress=progress,
+    )
     grammars = Grammars(
         tokenizer,
         _ends(loaded.description, tokenizer.special_tokens),
@@ -113,7 +120,7 @@ def assemble_engine(
         default_temperature=description.default_temperature,
         default_top_p=description.default_top_p,
         device=str(loaded.device),
-        dtype=str(loaded.dtype).removeprefix("torch."),
+        dtype=_number_format(loaded),
         num_parameters=loaded.num_parameters,
         weight_bytes=num_weight_bytes,
         kv_bytes=pool.size_bytes,
@@ -181,6 +188,11 @@ def _context_length(options: EngineOptions, description: ModelDescription, num_s
             num_slots,
         )
     return min(wanted, num_slots)
+
+
+def _number_format(loaded: LoadedModel) -> str:
+    dtype = str(loaded.dtype).removeprefix("torch.")
+    return f"{loaded.quantization} in {dtype}" if loaded.quantization else dtype
 
 
 def _row_bytes(loaded: LoadedModel) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import known_model, nearest_names, split_quantisation
 from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.quantization import stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
 from sightline.models.weight_files import weight_files
 
@@ -22,13 +23,15 @@ RECORD_FILE = "sightline-model.json"
 class LocalModel:
     """A folder that looks like a model; `size_bytes` counts its weights.
 
-    `licence` and `origin` (hub and repository) are known of models that `pull` brought.
+    `quantization` says how these are stored, if not in floats. `licence` and `origin` (hub and
+    repository) are known of models that `pull` brought.
     """
 
     name: str
     path: Path
     model_type: str
     size_bytes: int
+    quantization: str | None = None
     licence: str | None = None
     origin: str | None = None
 
@@ -40,7 +43,8 @@ def check_folder(path: Path) -> LocalModel:
     if not path.is_dir():
         raise _refused(f"{path} is a file; give the folder that holds config.json and the weights.")
     try:
-        model_type = read_config(path).get("model_type")
+        config = read_config(path)
+        model_type, stored = config.get("model_type"), stored_quantization(config)
         files = [checked_file(path, name) for name in weight_files(path)]
         tokenizer_file(path)
         size_bytes = sum(file.stat().st_size for file in files)
@@ -56,6 +60,7 @@ def check_folder(path: Path) -> LocalModel:
         path=path,
         model_type=shorten(model_type) if isinstance(model_type, str) else "unknown",
         size_bytes=size_bytes,
+        quantization=None if stored is None else str(stored),
     )
 
 

@@ -21,9 +21,8 @@ from sightline.models.contract import ModelDescription, VisionLanguageModel
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
 from sightline.models.hub_config import ConfigReader
-from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.hub_files import read_config, read_json
 from sightline.models.linear import Linear
-from sightline.models.pickle_file import PickleFile
 from sightline.models.quantization import (
     NO_QUANTIZATION,
     SCALES_SUFFIX,
@@ -33,9 +32,7 @@ from sightline.models.quantization import (
 )
 from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.registry import build_model, find_family
-from sightline.models.safetensors_file import SafetensorsFile
-from sightline.models.weight_files import weight_files
-from sightline.models.weight_match import DTYPES, WeightFile, match
+from sightline.models.weight_match import DTYPES, WeightFile, match, open_weights
 
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
 
@@ -89,7 +86,7 @@ def load_model(
     chosen = _chosen(quantization, stored)
     schemes = chosen.schemes(shapes)
     with ExitStack() as stack:
-        files = [_open_weights(checked_file(folder, name), stack) for name in weight_files(folder)]
+        files = open_weights(folder, stack)
         places = match(
             files, shapes, stored=schemes if stored else {}, recomputed=family.recomputed
         )
@@ -138,13 +135,6 @@ class _WithoutInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else None
         return func(*args, **(kwargs or {}))
-
-
-def _open_weights(path: Path, stack: ExitStack) -> WeightFile:
-    """Open a file that `stack` will close."""
-    file = PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path)
-    stack.push(file)
-    return file
 
 
 def _fill(

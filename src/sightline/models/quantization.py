@@ -84,6 +84,13 @@ def choose_quantization(language: str | None, vision: str | None) -> Quantizatio
     return Quantization(language=_scheme(language), vision=_scheme(vision))
 
 
+def wanted_quantization(language: str | None, vision: str | None) -> Quantization | None:
+    """Return what two options ask for together; None if neither was given."""
+    if language is None and vision is None:
+        return None
+    return choose_quantization(language, vision)
+
+
 def stored_quantization(config: Mapping[str, Any]) -> Quantization | None:
     """Return how the weights beside a config.json are quantised; None if they are not by us.
 

@@ -35,6 +35,8 @@ _HIGHEST = 32512.0
 # Upper and lower byte are both stored as unsigned with a zero of 128.
 _BYTE_ZERO = 128
 _OFFSET = 256.0 * _BYTE_ZERO + _BYTE_ZERO
+# The CPU's int4 layout is made of 64 rows at a time.
+_ROWS_PACKED = 256
 # _int_mm on CUDA wants more than 16 rows, and multiples of 8 elsewhere.
 _CUDA_ROWS, _CUDA_MULTIPLE = 32, 8
 
@@ -146,18 +148,18 @@ class PackedInt4Kernel(Kernel):
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__(weight)
-        numbers = unpack_int4(weight.values)
         self._is_cpu = weight.values.device.type == "cpu"
         self._scales = weight.scales.transpose(0, 1).contiguous()
-        if self._is_cpu:
-            self._values = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
-                numbers.to(torch.int32), 1
-            )
-        else:
-            pairs = numbers.view(self.num_outputs, -1, 2)
-            self._values = torch.ops.aten._convert_weight_to_int4pack(
-                (pairs[..., 0] << 4) | pairs[..., 1], _CUDA_MULTIPLE
-            )
+        if not self._is_cpu:
+            swapped = (weight.values << 4) | (weight.values >> 4)
+            self._values = torch.ops.aten._convert_weight_to_int4pack(swapped, _CUDA_MULTIPLE)
+            return
+        # The operator wants four bytes for each number: a few rows at a time.
+        self._values = torch.empty_like(weight.values)
+        for start in range(0, self.num_outputs, _ROWS_PACKED):
+            rows = slice(start, start + _ROWS_PACKED)
+            numbers = unpack_int4(weight.values[rows]).to(torch.int32)
+            self._values[rows] = torch.ops.aten._convert_weight_to_int4pack_for_cpu(numbers, 1)
 
     @classmethod
     def suits(cls, weight: QuantizedWeight) -> bool:

@@ -5,19 +5,34 @@ scales.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 import torch
 
 from sightline.core.errors import StartupError, shorten
+from sightline.models.hub_files import checked_file
 from sightline.models.pickle_file import PickleFile
 from sightline.models.quantization import Scheme
 from sightline.models.quantized import stored_tensors
 from sightline.models.safetensors_file import SafetensorsFile
+from sightline.models.weight_files import weight_files
 
 WeightFile = SafetensorsFile | PickleFile
 Shape = tuple[int, ...]
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def open_weights(folder: Path, stack: ExitStack) -> list[WeightFile]:
+    """Open the weight files of a model folder; `stack` will close them. Raises StartupError."""
+    files: list[WeightFile] = []
+    for name in weight_files(folder):
+        path = checked_file(folder, name)
+        file = PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path)
+        stack.push(file)
+        files.append(file)
+    return files
 
 
 def match(

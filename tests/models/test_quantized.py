@@ -1,0 +1,201 @@
+"""Matrices in 8 and 4 bits: how far they are from what they stand for, and products with them."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sightline.models import quantized_kernels
+from sightline.models.quantization import GROUP_SIZE, Scheme
+from sightline.models.quantized import QuantizedWeight, quantize, stored_tensors
+from sightline.models.quantized_kernels import (
+    FASTEST_FIRST,
+    DequantizingKernel,
+    IntegerKernel,
+    Kernel,
+    choose_kernel,
+    keeps_its_promise,
+)
+
+pytestmark = pytest.mark.engine
+
+SCHEMES: tuple[Scheme, ...] = ("int8", "int4")
+CPU = torch.device("cpu")
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@st.composite
+def matrices(draw_from: st.DrawFn) -> Tensor:
+    """Of any size, scale and offset, now and then with one weight far off."""
+    seed = draw_from(st.integers(0, 2**32))
+    shape = draw_from(st.integers(1, 40)), GROUP_SIZE * draw_from(st.integers(1, 8))
+    scale = 10.0 ** draw_from(st.integers(-6, 4))
+    matrix = (draw(seed, *shape) + draw_from(st.sampled_from([0.0, 3.0]))) * scale
+    if draw_from(st.booleans()):
+        matrix[0, 0] = 50 * scale
+    return matrix.to(draw_from(st.sampled_from([torch.float32, torch.bfloat16])))
+
+
+@given(matrix=matrices())
+@settings(max_examples=60, deadline=None)
+def test_int8_is_within_half_a_step_of_every_weight(matrix: Tensor) -> None:
+    weight = quantize(matrix, "int8")
+    error = (weight.dequantized(torch.float32) - matrix.float()).abs()
+    assert (error <= 0.501 * weight.scales[:, None]).all()
+    assert (weight.scales <= matrix.float().abs().amax(1) / 127 + 1e-12).all()
+
+
+@given(matrix=matrices())
+@settings(max_examples=60, deadline=None)
+def test_int4_is_no_worse_than_half_a_step_of_each_group(matrix: Tensor) -> None:
+    groups = matrix.float().view(len(matrix), -1, GROUP_SIZE)
+    span = groups.amax(2) - groups.amin(2)
+    found = quantize(matrix, "int4").dequantized(torch.float32).view_as(groups)
+    # Step and zero are bfloat16, of 8 bits: their own rounding is part of the bound.
+    bound = span / 30 + (span + groups.abs().amax(2)) * 2**-8
+    assert ((found - groups).square().mean(2).sqrt() <= bound).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_numbers_can_say_exactly_stays_exact(scheme: Scheme) -> None:
+    exact = torch.arange(-8.0, 8.0).repeat(3, 4)
+    exact[:, -1] = 127 / 16 if scheme == "int8" else 7
+    found = quantize(exact, scheme).dequantized(torch.float32)
+    if scheme == "int4":
+        assert torch.equal(found, exact)
+    zeros = torch.zeros(2, 64)
+    assert quantize(zeros, scheme).dequantized(torch.float32).abs().max() < 1e-20
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_cutting_the_work_into_pieces_changes_nothing(
+    scheme: Scheme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = draw(1, 50, 64)
+    whole = quantize(matrix, scheme)
+    monkeypatch.setattr("sightline.models.quantized._PIECE_ELEMENTS", 64 * 7)
+    pieces = quantize(matrix, scheme)
+    assert torch.equal(whole.values, pieces.values)
+    assert torch.equal(whole.scales, pieces.scales)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_weight_that_is_no_number_does_not_become_one(scheme: Scheme, bad: float) -> None:
+    matrix = draw(1, 16, 64)
+    matrix[3, 5] = bad
+    kernel = choose_kernel(quantize(matrix, scheme))
+    found = kernel(draw(2, 4, 64), None)
+    assert not torch.isfinite(found[:, 3]).any()
+    assert torch.isfinite(found[:, 4:]).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_bytes_are_those_that_are_told_without_torch(scheme: Scheme) -> None:
+    from sightline.models.quantization import quantized_bytes
+
+    weight = quantize(draw(1, 24, 96), scheme)
+    stored = stored_tensors("w", (24, 96), scheme)
+    assert weight.size_bytes == quantized_bytes((24, 96), scheme)
+    assert weight.size_bytes == sum(tensor.num_bytes for tensor in stored.values())
+    assert (weight.num_outputs, weight.num_inputs, weight.scheme) == (24, 96, scheme)
+
+
+def usable(weight: QuantizedWeight) -> list[type[Kernel]]:
+    return [
+        kernel
+        for kernel in (*FASTEST_FIRST, DequantizingKernel)
+        if kernel.suits(weight)
+        and (kernel is DequantizingKernel or keeps_its_promise(kernel, weight.scheme, CPU))
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("shape", [(48, 64), (100, 96), (7, 160)], ids=str)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_kernel_computes_what_the_plain_twin_does_in_any_company(
+    scheme: Scheme, shape: tuple[int, int], dtype: torch.dtype
+) -> None:
+    weight = quantize(draw(1, *shape), scheme)
+    x, bias = draw(2, 40, shape[1]).to(dtype), draw(3, shape[0]).to(dtype)
+    expected = x.double() @ weight.dequantized(torch.float64).T + bias.double()
+    for made in usable(weight):
+        kernel = made(weight)
+        found = kernel(x, bias)
+        assert found.dtype == dtype
+        error = (found.double() - expected).norm() / expected.norm()
+        assert error < (1e-4 if made in (IntegerKernel, DequantizingKernel) else 5e-3) + (
+            0.0 if dtype == torch.float32 else 5e-3
+        )
+        for rows in (1, 2, 3, 17):
+            assert torch.equal(kernel(x[:rows], bias), found[:rows]), made
+        assert torch.equal(kernel(x.view(5, 8, -1), bias), found.view(5, 8, -1)), made
+
+
+@pytest.mark.skipif(
+    not keeps_its_promise(IntegerKernel, "int8", CPU), reason="no int8 products on this processor"
+)
+@given(seed=st.integers(0, 2**32), scale=st.integers(-30, 30), spike=st.integers(0, 3))
+@settings(max_examples=40, deadline=None)
+def test_activations_in_16_bits_cost_next_to_nothing(seed: int, scale: int, spike: int) -> None:
+    """Also where one activation is a thousand times the others, as large models have them."""
+    weight = quantize(draw(seed, 32, 128), "int8")
+    x = draw(seed + 1, 9, 128) * 2.0**scale
+    x[:, 7] *= 10.0**spike
+    expected = x.double() @ weight.dequantized(torch.float64).T
+    found = IntegerKernel(weight)(x, None)
+    step = x.double().abs().amax(1, keepdim=True) / 32512
+    size = weight.dequantized(torch.float64).norm(dim=1)
+    # Rounding errors of at most half a step each add up like noise: six deviations.
+    assert ((found.double() - expected).abs() <= 6 * 0.3 * step * size + 1e-6 * step).all()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_row_that_is_not_finite_spoils_itself_alone(scheme: Scheme) -> None:
+    kernel = choose_kernel(quantize(draw(1, 32, 64), scheme))
+    x = draw(2, 6, 64)
+    clean = kernel(x, None)
+    x[2, 9], x[4, 1] = math.nan, math.inf
+    found = kernel(x, None)
+    for row in range(6):
+        if row in (2, 4):
+            assert not torch.isfinite(found[row]).all()
+        else:
+            assert torch.equal(found[row], clean[row])
+
+
+def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the check at start: sums that depend on company, and sums that are off."""
+    sums = IntegerKernel._sums
+    wrongs = (lambda out: out * (1 + 1e-5 * len(out)), lambda out: out.clamp(max=40_000))
+    for wrong in wrongs:
+        monkeypatch.setattr(IntegerKernel, "_sums", lambda self, x, w=wrong: w(sums(self, x)))
+        keeps_its_promise.cache_clear()
+        weight = quantize(draw(1, 32, 64), "int8")
+        assert not isinstance(choose_kernel(weight), IntegerKernel)
+    monkeypatch.undo()
+    keeps_its_promise.cache_clear()
+
+
+def test_the_products_of_a_gpu_are_the_same_sums() -> None:
+    """cuBLAS's operator has a twin on the CPU."""
+    weight = quantize(draw(1, 32, 64), "int8")
+    expected = DequantizingKernel(weight)(draw(2, 5, 64), None)
+    kernel = IntegerKernel(weight)
+    kernel._is_cpu, kernel._values = False, weight.values.t()
+    torch.testing.assert_close(kernel(draw(2, 5, 64), None), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_without_any_kernel_the_plain_twin_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantized_kernels, "FASTEST_FIRST", ())
+    weight = quantize(draw(1, 32, 64), "int4")
+    x = draw(2, 5, 64)
+    torch.testing.assert_close(
+        choose_kernel(weight)(x, None), x @ weight.dequantized(torch.float32).T
+    )

@@ -449,7 +449,8 @@ def _checked(row: Row, value: Any, origin: str) -> Any:
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
-    return typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    is_union = typing.get_origin(kind) in (types.UnionType, typing.Union)
+    return typing.get_args(kind) if is_union else (kind,)
 
 
 def _converted(kind: Any, value: Any) -> Any:

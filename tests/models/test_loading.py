@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.core.errors import StartupError
-from sightline.models import loading
 from sightline.models.loading import LoadedModel, load_model, read_config
+from sightline.models.safetensors_file import SafetensorsFile
 
 pytestmark = pytest.mark.engine
 
@@ -528,6 +528,6 @@ def test_a_refused_folder_costs_no_memory_for_weights(
     def fail(*_: object) -> None:
         raise AssertionError("a weight was read")
 
-    monkeypatch.setattr(loading.SafetensorsFile, "read_into", fail)
+    monkeypatch.setattr(SafetensorsFile, "read_into", fail)
     change_config(num_layers=2, num_hidden_layers=2)
     assert "unexpected tensor transformer.encoder.layers.2." in refusal(model_folder)

@@ -90,7 +90,7 @@ def wish_of(settings: Settings, name: str) -> "Wish":
     _, scheme = split_quantisation(name)
     return Wish(
         dtype=None if model.dtype == "auto" else model.dtype,
-        quantization=choose_quantization(scheme, None),
+        quantization=choose_quantization(model.quantization or scheme, model.quantization_vision),
         context=model.max_model_len,
         kv_cache_memory=model.kv_cache_memory,
         step_tokens=model.max_num_batched_tokens,

@@ -107,7 +107,7 @@ def _limits(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def _kind(row: Row) -> Any:
-    if isinstance(row.type, types.UnionType):
+    if typing.get_origin(row.type) in (types.UnionType, typing.Union):
         return next(k for k in typing.get_args(row.type) if k is not types.NoneType)
     return row.type
 

@@ -99,7 +99,7 @@ class Linear(nn.Linear):
         """Return the sum of the outputs and `residual` `[..., O]`."""
         if self.few is not None and self.few.takes(x):
             return self.few(x, residual=residual)
-        if x.is_cuda and x.dim() == 2 and self.bias is None:
+        if x.is_cuda and x.dim() == 2 and self.bias is None and self._kernel is None:
             return saturated(torch.addmm(residual, x, self.weight.t()))
         if self._packed is None:
             return saturated(residual + self._plain(x))
@@ -134,7 +134,7 @@ class Linear(nn.Linear):
 
     def _plain(self, x: Tensor) -> Tensor:
         if self._kernel is not None:
-            return self._kernel(x, self.bias)
+            return saturated(self._kernel(x, self.bias))
         if not self._is_tiled:
             return saturated(F.linear(x, self.weight.flatten(1), self.bias))
         rows = x.reshape(-1, self.in_features)

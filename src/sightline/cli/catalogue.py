@@ -333,8 +333,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "同时进行的这种长度的对话数（默认 1）。",
     ),
     "fit.images": (
-        "Pictures that are encoded together (default: 1).",
-        "同时编码的图片数（默认 1）。",
+        "Pictures that are encoded together.",
+        "同时编码的图片数。",
     ),
     "fit.memory": (
         "Plan for a device with this much free memory, like 24GB, instead of asking this machine.",

@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
     def fit(
         settings: Settings,
         name: Annotated[
-            str, typer.Argument(metavar="[MODEL]", help=catalogue.text("inspect.model"))
+            str, typer.Argument(metavar="MODEL", help=catalogue.text("inspect.model"))
         ] = "",
         int8: Annotated[bool, typer.Option("--int8", help=catalogue.text("fit.int8"))] = False,
         int4: Annotated[bool, typer.Option("--int4", help=catalogue.text("fit.int4"))] = False,

@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     def inspect(
         settings: Settings,
         name: Annotated[
-            str, typer.Argument(metavar="[MODEL]", help=catalogue.text("inspect.model"))
+            str, typer.Argument(metavar="MODEL", help=catalogue.text("inspect.model"))
         ] = "",
         as_json: Annotated[
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))

@@ -1,13 +1,15 @@
 """What a key may use in a minute: the arithmetic with a clock of our own, then over HTTP."""
 
 import json
+import socket
 from dataclasses import dataclass, field
 
 import pytest
-from front import PICTURE, Front, chat, events_of, serving
+from front import PICTURE, Front, chat, events_of, eventually, raw_post, read_answer, serving
 
 from sightline.backends.fake import Reply
 from sightline.core.errors import Overloaded
+from sightline.core.limits import Limits
 from sightline.server.key_file import new_key, write_keys
 from sightline.server.keys import KeyRing
 from sightline.server.rate_limits import Budget, Rates
@@ -177,3 +179,37 @@ def test_a_key_of_one_model_may_not_use_another(tmp_path):
             "param": None,
             "code": "key_not_allowed",
         }
+
+
+def test_a_key_with_many_requests_waiting_does_not_hold_up_another() -> None:
+    keys = ("sl-many", "sl-other")
+    limits = Limits(max_running=1, max_waiting=20)
+    with serving(Front(limits=limits, server_options={"api_keys": keys})) as front:
+        gate = front.new_gate()
+        front.enqueue(Reply([gate, "x"]))
+
+        def ask(key: str, text: str) -> socket.socket:
+            connection = front.connect()
+            body = json.dumps(chat(text)).encode()
+            connection.sendall(raw_post(body, f"Authorization: Bearer {key}"))
+            return connection
+
+        def waiting(number: int) -> bool:
+            return eventually(lambda: front.service.admission.num_waiting == number)
+
+        open_ones = [ask("sl-many", "running")]
+        assert eventually(lambda: front.service.admission.num_running == 1)
+        for number in range(1, 11):
+            open_ones.append(ask("sl-many", "many"))
+            assert waiting(number)
+        open_ones.append(ask("sl-other", "other"))
+        assert waiting(11)
+        front.on_loop(gate.set)
+        assert all(read_answer(connection).status == 200 for connection in open_ones)
+        for connection in open_ones:
+            connection.close()
+        asked = [
+            bytes(t for t in request.prompt.token_ids if t < 256)
+            for request in front.engine.requests
+        ]
+    assert [b"other" in prompt for prompt in asked].index(True) <= 2

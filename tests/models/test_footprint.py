@@ -9,10 +9,12 @@ from tiny_families import QWEN2, QWEN25, qwen2_files, qwen_vl_files
 from torch import nn
 
 from sightline.demo import MODEL_DIR
+from sightline.engine.memory import weight_bytes
 from sightline.models.facts import DTYPES, Dtype, read_facts
 from sightline.models.footprint import Footprint
 from sightline.models.hub_files import read_config
 from sightline.models.loading import load_model
+from sightline.models.quantization import choose_quantization
 
 pytestmark = pytest.mark.engine
 
@@ -57,6 +59,23 @@ def test_the_estimate_is_what_loading_takes(family: str, dtype: Dtype, folder_of
     assert told.kv_token_bytes * 4 * 16 == pool.size_bytes
     assert told.facts.image_policy == loaded.description.image_policy
     assert told.facts.blueprint.max_positions == loaded.description.max_model_len
+
+
+@pytest.mark.parametrize(
+    ("language", "vision"), [("int8", "none"), ("int8", "int8"), ("int4", "int4")]
+)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_so_it_is_when_weights_are_quantised(
+    family: str, language: str, vision: str, folder_of: Folders
+) -> None:
+    folder = folder_of(family)
+    chosen = choose_quantization(language, vision)
+    facts = read_facts(folder)
+    told = Footprint(facts=facts, dtype="bfloat16", quantization=chosen)
+    loaded = load_model(folder, dtype="bfloat16", device="cpu", quantization=chosen)
+    assert told.weight_bytes == weight_bytes(loaded.model)
+    assert told.weight_bytes < Footprint(facts=facts, dtype="bfloat16").weight_bytes
+    assert told.kv_token_bytes * 16 == loaded.model.allocate_pool(1, 16).size_bytes
 
 
 def test_a_checkpoint_without_a_named_type_is_told_by_its_size(

@@ -12,6 +12,7 @@ from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.device_memory import cpu_memory, process_bytes
 from sightline.models.footprint import largest_size
+from sightline.models.linear import Linear
 from sightline.models.loading import LoadedModel
 
 
@@ -104,8 +105,14 @@ def measure_step(
 
 
 def weight_bytes(model: object) -> int:
-    """Return the bytes of all parameters; once they are packed they cannot be counted any more."""
-    return sum(w.nbytes for w in model.parameters()) if isinstance(model, nn.Module) else 0
+    """Return the bytes of all weights; once they are packed they cannot be counted any more."""
+    if not isinstance(model, nn.Module):
+        return 0
+    layers = (module for module in model.modules() if isinstance(module, Linear))
+    quantised = (layer.quantized for layer in layers)
+    return sum(plain.nbytes for plain in model.parameters()) + sum(
+        matrix.size_bytes for matrix in quantised if matrix is not None
+    )
 
 
 def held_bytes(device: torch.device) -> int:

@@ -22,7 +22,9 @@ import torch
 from PIL import Image
 
 from sightline.models.glm_4v_9b import Glm4v
+from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.quantization import Quantization, wanted_quantization
 from training.answers import REFUSAL, Query, answer
 from training.drawing import fit, font_files
 from training.exam import encode, number_picture, shapes_picture
@@ -45,8 +47,17 @@ MAX_TOKENS = 160
 class Speaker:
     """Greedy (or seeded) answers of a packaged model, one sequence at a time."""
 
-    def __init__(self, folder: Path, dtype: str = "bfloat16") -> None:
-        self.model: Glm4v = load_model(folder, dtype=dtype).model  # type: ignore[assignment]
+    def __init__(
+        self,
+        folder: Path,
+        dtype: str = "bfloat16",
+        quantization: Quantization | None = None,
+    ) -> None:
+        loaded = load_model(folder, dtype=dtype, quantization=quantization)
+        self.model: Glm4v = loaded.model  # type: ignore[assignment]
+        self.num_parameters = loaded.num_parameters
+        if loaded.quantization:
+            pack_linears(loaded.model)  # without its kernels it would be slow
         assert self.model.config.vision is not None
         self.size = self.model.config.vision.image_size
         self.encoding = load_encoding(folder)
@@ -227,11 +238,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--quantization", choices=("none", "int8", "int4"))
+    parser.add_argument("--quantization-vision", choices=("none", "int8", "int4"))
     parser.add_argument("--show", type=int, default=3, help="wrong answers to print per bar")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     begin = time.monotonic()
-    speaker = Speaker(options.folder, options.dtype)
+    chosen = wanted_quantization(options.quantization, options.quantization_vision)
+    speaker = Speaker(options.folder, options.dtype, chosen)
     results = examine(speaker, options.seed, options.scale, options.show)
     for name, row in results.items():
         bar = BARS.get(name)
@@ -245,7 +259,8 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d", time.gmtime()),
             "seed": options.seed,
             "dtype": options.dtype,
-            "num_parameters": sum(p.numel() for p in speaker.model.parameters()),
+            "quantization": str(chosen or "none"),
+            "num_parameters": speaker.num_parameters,
             "results": results,
         }
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

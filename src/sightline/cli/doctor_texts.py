@@ -57,6 +57,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "PyTorch cannot be loaded: {reason}",
         "无法加载 PyTorch：{reason}",
     ),
+    "doctor.torch.silent": (
+        "PyTorch gives {reason}: the machine is very busy, or the disk very slow",
+        "PyTorch 没有应答（{reason}）：机器非常繁忙，或磁盘非常慢",
+    ),
+    "doctor.torch.silent.fix": (
+        "examine again when the machine is quiet; `python -X importtime -c 'import torch'` shows "
+        "what takes long",
+        "机器空闲时再检查一次；`python -X importtime -c 'import torch'` 可查看耗时之处",
+    ),
     "doctor.torch.missing.fix": (
         "pip install --force-reinstall torch",
         "pip install --force-reinstall torch",

@@ -45,6 +45,12 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
         (checks.check_python((3, 12, 1), 32), "broken", "32 bits", "Python 3.12"),
         (checks.check_torch(CPU), "ok", "2.9.1+cpu (CPU build)", None),
         (checks.check_torch(NO_TORCH), "broken", "libcudart", "--force-reinstall torch"),
+        (
+            checks.check_torch(Torch(error="no answer within 180 s", is_silent=True)),
+            "warning",
+            "very busy",
+            "importtime",
+        ),
         (checks.check_torch(Torch(version="2.5.1")), "broken", "too old", "--upgrade torch"),
         (checks.check_torch(Torch(version="2.10.0a0+git1")), "ok", "2.10.0a0", None),
         # The driver, and the build of torch.

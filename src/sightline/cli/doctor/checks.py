@@ -32,6 +32,8 @@ def check_python(version: tuple[int, int, int], bits: int) -> Finding:
 
 
 def check_torch(torch: Torch) -> Finding:
+    if torch.is_silent:
+        return Finding("torch", "warning", "torch.silent", {"reason": torch.error})
     if torch.error is not None:
         return Finding("torch", "broken", "torch.missing", {"reason": torch.error})
     shown = {"version": torch.version, "build": _build(torch)}
@@ -69,7 +71,7 @@ def check_bfloat16(torch: Torch) -> Finding:
         return Finding("bfloat16", "note", "bfloat16.gpu_without", {"name": without[0]})
     if torch.gpus:
         return Finding("bfloat16", "ok", "bfloat16.gpu")
-    if torch.error is not None or torch.has_bfloat16:
+    if torch.has_bfloat16:
         return Finding("bfloat16", "ok", "bfloat16.cpu")
     return Finding("bfloat16", "note", "bfloat16.cpu_without")
 

@@ -29,7 +29,8 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
         torch, driver = asked_torch.result(), asked_driver.result()
         yield checks.check_torch(torch)
         yield checks.check_driver(torch, driver)
-        yield checks.check_bfloat16(torch)
+        if torch.error is None:
+            yield checks.check_bfloat16(torch)
         yield from checks.check_gpu_memory(torch, driver)
         yield from checks.check_proxies(proxies, asked_proxies.result())
         yield from map(checks.check_hub, asked_hubs.result())

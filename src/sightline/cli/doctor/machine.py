@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from sightline.cli.doctor.ports import PortOwner, owner_of
 
-TORCH_TIMEOUT_S = 60.0
+TORCH_TIMEOUT_S = 180.0
 HUB_TIMEOUT_S = 3.0
 PROXY_TIMEOUT_S = 1.0
 HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
@@ -34,7 +34,10 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Torch:
-    """What torch says of itself; `error` when it cannot even be imported."""
+    """What torch says of itself; `error` when it cannot even be imported.
+
+    `is_silent`: nobody knows, because importing it took too long.
+    """
 
     version: str = ""
     cuda: str | None = None
@@ -44,6 +47,7 @@ class Torch:
     architectures: tuple[str, ...] = ()
     cuda_error: str | None = None
     error: str | None = None
+    is_silent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ def ask_torch() -> Torch:
         )
         facts: dict[str, Any] = json.loads(done.stdout)
     except subprocess.TimeoutExpired:
-        return Torch(error=f"no answer within {TORCH_TIMEOUT_S:g} s")
+        return Torch(error=f"no answer within {TORCH_TIMEOUT_S:g} s", is_silent=True)
     except ValueError:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return Torch(error=lines[-1] if lines else f"ended with {done.returncode}")

@@ -10,6 +10,7 @@ from sightline.core.engine_options import EngineOptions
 from sightline.core.sampling import SamplingParams
 from sightline.core.wire import Generate, StepOutput, WireSpan
 from sightline.engine.build import assemble_engine
+from sightline.engine.grammar import Grammars
 from sightline.engine.loop import EngineLoop
 from sightline.models.loading import LoadedModel
 
@@ -91,9 +92,9 @@ class Bench:
             self._news.notify_all()
 
 
-def bench(loaded: LoadedModel, **options: object) -> Bench:
+def bench(loaded: LoadedModel, *, grammars: Grammars | None = None, **options: object) -> Bench:
     settings = EngineOptions(model=MODEL, **(DEFAULTS | options))  # type: ignore[arg-type]
-    return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS))
+    return Bench(assemble_engine(settings, loaded, num_tokens=NUM_TOKENS, grammars=grammars))
 
 
 def ask(

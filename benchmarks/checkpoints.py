@@ -162,6 +162,7 @@ def _make_qwen(folder: Path) -> None:
     generation = {"bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad}
     _write(folder / "generation_config.json", generation | {"do_sample": False})
     _write(folder / "tokenizer.json", _tokenizer(QWEN_SPECIAL))
+    (folder / "chat_template.jinja").write_text(QWEN_TEMPLATE, "utf-8")
     named = _tokenizer_config(QWEN_SPECIAL, QWEN_TEMPLATE, "<|im_end|>")
     kind = {"tokenizer_class": "PreTrainedTokenizerFast", "processor_class": "Qwen2VLProcessor"}
     _write(folder / "tokenizer_config.json", named | kind)

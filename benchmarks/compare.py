@@ -21,6 +21,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -92,14 +93,19 @@ def is_void(report: LoadReport) -> bool:
 
 
 def start_all(
-    stack: ExitStack, group: str, programs: dict[str, str], folder: Path, logs: Path
+    stack: ExitStack,
+    group: str,
+    labels: list[str],
+    programs: dict[str, str],
+    folder: Path,
+    logs: Path,
 ) -> list[Server]:
     """Start a group's servers one after another, with first answers, warm-up and memory."""
     checkpoint = folder / GROUPS[group].family
     if not (checkpoint / "model.safetensors").exists():
         make(checkpoint, GROUPS[group].family)
     servers: list[Server] = []
-    for number, label in enumerate(GROUPS[group].labels):
+    for number, label in enumerate(labels):
         exe = programs.get(KINDS[label].program)
         if exe is None:
             continue
@@ -210,6 +216,7 @@ def main() -> None:
     add("--checkpoints", type=Path, default=ROOT / "build" / "checkpoints", help="made if missing")
     add("--groups", default=",".join(GROUPS), help=f"default: {','.join(GROUPS)}")
     add("--work", help="only these works, separated by commas")
+    add("--labels", help=f"only these servers, of {','.join(KINDS)}")
     add("--rounds", type=int, default=3)
     add("--minutes", type=float, default=1e9, help="begin no round after so many")
     add("--resume", type=Path, help="results file to go on with")
@@ -220,7 +227,10 @@ def main() -> None:
     given = {name: getattr(arguments, name) for name in ("sightline", "vllm", "transformers")}
     given["plain"] = arguments.plain
     programs = {name: exe for name, exe in given.items() if exe and shutil.which(exe)}
+    labels = arguments.labels.split(",") if arguments.labels else list(KINDS)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    # Ended from outside, it still ends its servers.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     logs = ROOT / "build" / "benchmark-logs"
     logs.mkdir(parents=True, exist_ok=True)
     if arguments.resume is not None:
@@ -242,7 +252,8 @@ def main() -> None:
             if arguments.attach is not None:
                 servers = load_running(arguments.attach)
             else:
-                servers = start_all(stack, group, programs, arguments.checkpoints, logs)
+                wanted = [label for label in GROUPS[group].labels if label in labels]
+                servers = start_all(stack, group, wanted, programs, arguments.checkpoints, logs)
                 state["starts"].append({"group": group, "servers": [asdict(s) for s in servers]})
             if arguments.hold is not None:
                 save_running(servers, arguments.hold)

@@ -6,14 +6,19 @@ What matters is the same there: nothing but the tensors that were there when it 
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from engine_bench import Bench, ask, ask_about, bench
+from gpu_kernels import attention_backend
+from pretend_device import sequence
 
 from sightline.core.engine_options import EngineOptions
 from sightline.engine import build
 from sightline.engine.decode_graphs import DecodeGraphs, Outputs, sizes_up_to
+from sightline.engine.plan import Chunk, Plan
 from sightline.models.gpu.gather_attention import GatherBackend
-from sightline.models.kv_pool import KVPool
+from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.paged_model import PagedModel
 
@@ -139,3 +144,42 @@ def test_batches_are_filled_up_to_the_next_size() -> None:
     assert sizes_up_to(6) == (1, 2, 4, 6)
     assert sizes_up_to(64) == (1, 2, 4, 8, 16, 24, 32, 48, 64)
     assert sizes_up_to(2000)[-1] == 512
+
+
+@pytest.mark.timeout(600)  # an interpreter takes its time
+@pytest.mark.parametrize("name", ["sdpa", "triton"])
+@torch.inference_mode()
+def test_a_replayed_step_reads_every_sequences_own_keys(tiny_folder: Path, name: str) -> None:
+    """Three sequences in a recording of four, whatever the way of attention."""
+    plain, model = (load_model(tiny_folder, device="cpu").model for _ in range(2))
+    assert isinstance(model, PagedModel)
+    assert isinstance(plain, PagedModel)
+    pools = [one.allocate_pool(9, 4) for one in (plain, model)]
+    for pool in pools:
+        pool.keys.zero_()
+        pool.values.zero_()
+    prompts, tables = [(5, 6, 7, 8, 9), (10, 11), (12, 13, 14)], [[4, 2], [0], [7, 1]]
+    segments = [Segment(len(ids), 0, blocks) for ids, blocks in zip(prompts, tables, strict=True)]
+    embeds = plain.embed(torch.tensor([token for ids in prompts for token in ids]))
+    positions = torch.cat([torch.arange(len(ids)) for ids in prompts])
+    for pool in pools:
+        plain.forward_batch(embeds, positions, pool, segments)
+
+    decodes = [Segment(1, len(ids), blocks) for ids, blocks in zip(prompts, tables, strict=True)]
+    newest = torch.tensor([20, 21, 22])
+    slots = torch.tensor([len(ids) for ids in prompts])
+    expected = plain.logits(plain.forward_batch(plain.embed(newest), slots, pools[0], decodes))
+
+    model.attention = attention_backend(name)
+    graphs = DecodeGraphs(
+        model, pools[1], model.attention, Tape(), max_seqs=4, max_slots=8, nobodys_block=8
+    )
+    chunks = []
+    for number, (ids, blocks) in enumerate(zip(prompts, tables, strict=True)):
+        asked = sequence((*ids, 20 + number), name=str(number))
+        chunks.append(Chunk(asked, len(ids), len(ids) + 1, blocks, True, 0))
+    assert graphs.can_run(Plan(chunks=tuple(chunks)))
+    logits, is_finite = graphs.run(chunks, [np.arange(8) for _ in chunks])
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
+    assert is_finite.all()
+    torch.testing.assert_close(pools[1].keys[:, :8], pools[0].keys[:, :8], atol=1e-5, rtol=0)

@@ -16,7 +16,8 @@ from gpu_kernels import attention_backend
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sightline.engine.build import EngineLoop
+from sightline.core.limits import MIB
+from sightline.engine.loop import EngineLoop
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.gpu.picture_attention import TowerShape, choose_picture_attention
 from sightline.models.loading import LoadedModel, load_model
@@ -74,6 +75,11 @@ def loaded(tiny_folder: Path) -> LoadedModel:
     return load_model(tiny_folder, device="cuda")
 
 
+def small(loaded: LoadedModel, **options: object) -> Bench:
+    """An engine that does not take all of the card's memory."""
+    return bench(loaded, kv_cache_memory=64 * MIB, **options)
+
+
 def answers(desk: Bench) -> dict[str, list[int]]:
     messages = [
         (ask("greedy", 1, 2, 3, max_tokens=60), []),
@@ -95,7 +101,7 @@ def test_an_engine_on_the_gpu_says_what_one_on_the_cpu_says(
 ) -> None:
     """In fp32, where two ways of adding up hardly ever choose another token."""
     expected = answers(bench(load_model(tiny_folder, device="cpu")))
-    assert answers(bench(loaded)) == expected
+    assert answers(small(loaded)) == expected
 
 
 @pytest.mark.parametrize("backend", ["triton", "sdpa"])
@@ -104,7 +110,7 @@ def test_replayed_steps_say_what_computed_ones_say(tiny_folder: Path, backend: s
     found = []
     for cuda_graphs in (False, True):
         loaded = load_model(tiny_folder, dtype="float32", device="cuda")
-        desk = bench(loaded, attention_backend=backend, cuda_graphs=cuda_graphs)
+        desk = small(loaded, attention_backend=backend, cuda_graphs=cuda_graphs)
         assert (graphs_of(desk.loop) is not None) == cuda_graphs
         found.append(answers(desk))
     assert found[0] == found[1]
@@ -118,7 +124,7 @@ def test_a_step_waits_for_the_device_once(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Anything that waits by itself raises, the one wait at the end of a step excepted."""
-    desk = bench(loaded)
+    desk = small(loaded)
     desk.loop.submit(ask("warm", 1, 2, 3, max_tokens=20))
     with desk:
         desk.wait("warm")
@@ -155,7 +161,7 @@ def test_float16_survives_what_bfloat16_holds(tiny_folder: Path) -> None:
         for name, parameter in loaded.model.named_parameters():  # type: ignore[attr-defined]
             if name.endswith("dense_4h_to_h.weight"):
                 parameter.mul_(3000.0)
-    desk = bench(loaded)
+    desk = small(loaded)
     with desk:
         desk.loop.submit(ask("a", 1, 2, 3, max_tokens=5))
         desk.wait("a")
@@ -167,7 +173,7 @@ def test_our_kernels_are_what_runs_here(
 ) -> None:
     pytest.importorskip("triton")
     with caplog.at_level(logging.INFO):
-        bench(load_model(tiny_folder, dtype="bfloat16", device="cuda"))
+        small(load_model(tiny_folder, dtype="bfloat16", device="cuda"))
     assert "attention by triton" in caplog.text
     assert "decode steps recorded" in caplog.text
 

@@ -20,7 +20,7 @@ from sightline.models.gpu.gather_attention import GatherAttention, GatherBackend
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.paged_batch import PagedBatch
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # an interpreter takes its time
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # an interpreter takes its time
 
 
 def pool_of(num_groups: int, head_dim: int, block_size: int, device: str = "cpu") -> KVPool:

@@ -12,7 +12,7 @@ if not HAS_TRITON:
 from sightline.models.gpu.fast_linears import FewRows, Tiles, rms_norm, silu_times
 from sightline.models.linear import LARGEST_HALF, GatedLinear, Linear, Norm
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]  # an interpreter takes its time
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # an interpreter takes its time
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPS = 1e-5

@@ -1,5 +1,6 @@
 """What the loop needs of whatever computes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +31,9 @@ class StepResult:
 
 class Runner(Protocol):
     """Owns the tensors. Every method runs on the thread that owns the device."""
+
+    when_queued: Callable[[], None] | None
+    """Called in each `compute` once the host has nothing more to do than to wait, or earlier."""
 
     def compute(self, plan: Plan) -> StepResult:
         """Compute every chunk of `plan`, and sample where one ends at the newest token.

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sightline.core.engine_options import FaultOptions
 from sightline.engine.contract import Runner, StepResult
@@ -24,7 +24,17 @@ class FaultyRunner:
         self._runner = runner
         self._faults = faults
 
+    @property
+    def when_queued(self) -> Callable[[], None] | None:
+        return self._runner.when_queued
+
+    @when_queued.setter
+    def when_queued(self, call: Callable[[], None] | None) -> None:
+        self._runner.when_queued = call
+
     def compute(self, plan: Plan) -> StepResult:
+        if self.when_queued is not None:
+            self.when_queued()  # whatever happens here happens to a step that is under way
         time.sleep(self._faults.step_delay_s)
         if any(self._with(plan, self._faults.raise_token)):
             raise RuntimeError("a fault on purpose")

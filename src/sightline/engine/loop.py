@@ -14,8 +14,9 @@ import logging
 import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
@@ -47,6 +48,30 @@ class _Submission:
     pixels: tuple[bytes | memoryview, ...]
     arrived_at: float
     grammar: Grammar | Exception | None = None
+
+
+class _Ahead:
+    """Work on the second thread that waits for its start.
+
+    Two threads of Python take turns: what is prepared must not hold up what is launched.
+    """
+
+    def __init__(
+        self, planner: ThreadPoolExecutor, work: "Callable[[], tuple[bool, Plan]]"
+    ) -> None:
+        self._planner = planner
+        self._work = work
+        self._future: Future[tuple[bool, Plan]] | None = None
+
+    def start(self) -> None:
+        if self._future is None:
+            self._future = self._planner.submit(self._work)
+
+    def result(self) -> tuple[bool, Plan]:
+        """Start the work, if nobody has, and wait for it."""
+        self.start()
+        assert self._future is not None
+        return self._future.result()
 
 
 class EngineLoop:
@@ -131,7 +156,8 @@ class EngineLoop:
             if rested:
                 self._rest(deliver, note, changed=changed)
                 continue
-            ahead = planner.submit(self._prepare, deliver, output)
+            ahead = _Ahead(planner, partial(self._prepare, deliver, output))
+            self._runner.when_queued = ahead.start
             result = self._compute(plan, note)
             stopped, following = ahead.result()
             output = self._output(self._settle(plan, result))

@@ -5,6 +5,7 @@ On a GPU everything is queued, and the host waits once, when the step's results 
 Legend: T rows of the batch, V vocabulary, D model width, S slots of a sequence.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,14 @@ class ModelRunner:
         self._graphs = graphs
         self._kept: dict[Sequence, _Kept] = {}
         self._pictures = PictureEncoder(model, device)
+        self.when_queued: Callable[[], None] | None = None
 
     @torch.inference_mode()
     def compute(self, plan: Plan) -> StepResult:
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # a thread's own setting, and kernels go by it
+        elif self.when_queued is not None:
+            self.when_queued()  # here the device is the host, and torch lets others run beside it
         self._pictures.drop(plan.evicted)
         for chunk in plan.chunks:
             if chunk.samples and chunk.sequence.grammar is not None:
@@ -73,6 +77,8 @@ class ModelRunner:
         rows = [own.sampling for own, chunk in zip(kept, plan.chunks, strict=True) if chunk.samples]
         draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens) if rows else None
         is_finite = fetch.add(is_finite)
+        if self._device.type == "cuda" and self.when_queued is not None:
+            self.when_queued()
         fetch.wait()
 
         result = StepResult()

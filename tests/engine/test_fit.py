@@ -104,7 +104,7 @@ def test_a_context_that_was_asked_for_is_not_cut() -> None:
         ("glm-4-9b-chat", gpu(24), Wish(context=131072), "shorter context"),
         ("qwen-vl-chat", gpu(40), Wish(concurrency=16), "shorter context"),
         ("glm-4v-9b", gpu(24), Wish(), "other format"),
-        ("glm-4v-9b", gpu(10), Wish(), "other model"),
+        ("glm-4v-9b", gpu(11), Wish(), "other model"),
     ],
 )
 def test_the_best_alternative_gives_up_the_least_and_fits(
@@ -128,7 +128,7 @@ def test_fewer_at_once_are_advised_where_the_context_is_as_short_as_it_can_be() 
 
 
 def test_a_model_that_sees_is_replaced_by_one_that_sees() -> None:
-    found = advise(GLM, gpu(10), Wish(), KNOWN.items())
+    found = advise(GLM, gpu(11), Wish(), KNOWN.items())
     assert found.best is not None
     assert found.best.name in ("qwen2-vl-2b", "qwen2.5-vl-3b")
 

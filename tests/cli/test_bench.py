@@ -34,6 +34,8 @@ def test_what_cannot_be_measured_is_said_in_one_line(sightline, fake_server):
         ("--rate", "fast"),
         ("--images", "some"),
         ("--extra", "[]"),
+        ("--json", "no/such/folder/out.json"),
+        ("--plot", "."),
     ):
         outcome = bench(sightline, fake_server, *arguments)
         assert outcome.status == 2

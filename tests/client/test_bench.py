@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.client.bench import Load, Timing, Work, make_body, measure, percentile, summarise
-from sightline.client.bench_report import doubts, markdown, plot, to_json
+from sightline.client.bench_report import doubts, markdown, plot, round_step, to_json
 
 WORK = Work(model="m", max_tokens=3)
 LOAD = Load(num_requests=2, concurrency=2)
@@ -107,3 +107,7 @@ def test_a_server_that_does_not_stream_is_measured_by_its_whole_answers():
     assert (report.num_errors, report.num_short, report.prompt_tokens) == (0, 0, 4)
     times = report.milliseconds
     assert 0 < times["ttft"]["p50"] <= times["e2e"]["p50"]
+
+
+def test_the_lines_of_a_plot_stand_at_round_numbers():
+    assert [round_step(least) for least in (0.03, 1, 7.1, 85.4, 240)] == [0.05, 1, 10, 100, 250]

@@ -66,6 +66,8 @@ def register(app: typer.Typer) -> None:
         api_key = settings.server.api_key[0] if settings.server.api_key else None
         if images not in IMAGES:
             fail(f"--images: {shorten(images)!r} is not one of {', '.join(IMAGES)}.")
+        for file in (json_file, plot_file):
+            _must_be_writable(file)
         work = Work(
             model=model or _first_model(url, api_key),
             num_words=words,
@@ -101,6 +103,16 @@ def register(app: typer.Typer) -> None:
             json_file.write_text(to_json(work, reports))
         if plot_file:
             plot(reports, plot_file)
+
+
+def _must_be_writable(file: Path | None) -> None:
+    """Fail before the measurement, not after it."""
+    if file is None:
+        return
+    try:
+        file.open("ab").close()
+    except OSError as error:
+        fail(catalogue.text("bench.unwritable", file=file, why=error.strerror or str(error)))
 
 
 def _first_model(url: str, api_key: str | None) -> str:

@@ -98,6 +98,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "--extra wants a JSON object, not {value!r}.",
         "--extra 需要一个 JSON 对象，而不是 {value!r}。",
     ),
+    "bench.unwritable": (
+        "{file} cannot be written: {why}. Name another file.",
+        "无法写入 {file}：{why}。请换一个文件。",
+    ),
     "bench.no_model": ("The server at {url} names no model.", "{url} 的服务没有列出任何模型。"),
     "config_file.help": (
         "Settings file (default: sightline.toml of the current folder).",

@@ -1,6 +1,7 @@
 """What a measurement looks like to a person: a Markdown table, and a plot."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -76,6 +77,12 @@ def plot(reports: Sequence[LoadReport], file: Path) -> None:
     image.save(file, "PNG")
 
 
+def round_step(least: float) -> float:
+    """Return the first of 1, 2, 2.5, 5 times a power of ten that is not below `least`."""
+    power = 10.0 ** math.floor(math.log10(least))
+    return next(n * power for n in (1, 2, 2.5, 5, 10) if n * power >= least)
+
+
 def _panel(
     draw: "ImageDraw",
     reports: Sequence[LoadReport],
@@ -88,7 +95,7 @@ def _panel(
     font = ImageFont.load_default(size=13)
     left, top, right, bottom = box
     values = [report.milliseconds[name][p] or 0.0 for report in reports for p in COLOURS]
-    highest = max([*values, 1e-3]) * 1.1
+    highest = NUM_LINES * round_step(max([*values, 1e-3]) / NUM_LINES)
     for line in range(NUM_LINES + 1):
         y = bottom - (bottom - top) * line / NUM_LINES
         draw.line((left, y, right, y), fill=GREY)

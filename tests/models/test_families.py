@@ -19,7 +19,8 @@ from sightline.models.kv_pool import Segment
 from sightline.models.linear import Linear, PatchLinear, pack_linears
 from sightline.models.loading import load_model
 from sightline.models.paged_model import PagedModel
-from sightline.models.quantization import is_matrix
+from sightline.models.quantization import choose_quantization, is_matrix
+from sightline.models.quantized import quantize
 from sightline.models.registry import build_model, find_family
 
 pytestmark = pytest.mark.engine
@@ -208,6 +209,29 @@ def test_names_and_shapes_tell_which_weights_are_of_linear_layers(golden: Path) 
             is_linear = isinstance(module, Linear) and not isinstance(module, PatchLinear)
             for name, weight in module.named_parameters(prefix=path, recurse=False):
                 assert is_matrix(name, weight.shape) == (is_linear and name.endswith(".weight"))
+
+
+@pytest.mark.parametrize(("scheme", "bound"), [("int8", 0.03), ("int4", 0.3)])
+def test_quantised_answers_are_close_and_have_the_same_bits_in_any_company(
+    golden: Path, scheme: str, bound: float
+) -> None:
+    for source in FAMILIES.values():
+        plain, quantised = make(source, golden), make(source, golden)
+        assert isinstance(quantised, nn.Module)
+        chosen = choose_quantization(scheme, scheme)
+        shapes = {name: weight.shape for name, weight in quantised.named_parameters()}
+        for name, kind in chosen.schemes(shapes).items():
+            layer = quantised.get_submodule(name.removesuffix(".weight"))
+            assert isinstance(layer, Linear)
+            layer.quantize(quantize(layer.weight.detach(), kind))
+        pack_linears(quantised)
+        one = prompt(plain, 1, 20, with_image=True)
+        expected = plain.logits(plain.forward(one.embeds, one.positions))
+        alone = run(quantised, [one], 7)[0]
+        error = (quantised.logits(alone) - expected).norm() / expected.norm()
+        assert 0 < error < bound, source
+        others = [prompt(quantised, seed, 12 + seed, with_image=False) for seed in range(2, 5)]
+        assert torch.equal(run(quantised, [one, *others], 7)[0], alone), source
 
 
 def test_config_files_of_the_golden_cases_name_a_family(golden: Path) -> None:

@@ -184,12 +184,15 @@ def _make_qwen(folder: Path) -> None:
 
 
 def _pieces() -> list[bytes]:
-    """Single bytes, the words of the benchmark, then made-up words, the last ones visible."""
+    """Single bytes, then words with the space before them and all of their beginnings."""
     made_up = map("".join, itertools.product(string.ascii_lowercase, repeat=4))
-    words = dict.fromkeys(f"{space}{word}" for word in WORDS for space in ("", " "))
-    words |= dict.fromkeys(itertools.islice((" " + word for word in made_up), NUM_PIECES))
-    single = [bytes([byte]) for byte in range(256)]
-    return (single + [word.encode() for word in words])[:NUM_PIECES]
+    pieces = dict.fromkeys(bytes([byte]) for byte in range(256))
+    for word in itertools.chain(WORDS, made_up):
+        spaced = f" {word}".encode()
+        pieces |= dict.fromkeys(spaced[:end] for end in range(2, len(spaced) + 1))
+        if len(pieces) >= NUM_PIECES:
+            break
+    return list(pieces)[:NUM_PIECES]
 
 
 def _ids(special: list[str]) -> dict[str, int]:
@@ -198,7 +201,7 @@ def _ids(special: list[str]) -> dict[str, int]:
 
 def _tokenizer(special: list[str]) -> dict[str, Any]:
     letters = _letters()
-    vocabulary = {"".join(letters[b] for b in p): i for i, p in enumerate(_pieces())}
+    texts = ["".join(letters[byte] for byte in piece) for piece in _pieces()]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     split = {"type": "Split", "pattern": {"Regex": WORD_PATTERN}, "behavior": "Isolated"}
@@ -212,8 +215,12 @@ def _tokenizer(special: list[str]) -> dict[str, Any]:
             "pretokenizers": [split | {"invert": False}, byte_level | {"trim_offsets": True}],
         },
         "decoder": byte_level | {"trim_offsets": True},
-        # A word is looked up whole; any other is told by its bytes.
-        "model": {"type": "BPE", "vocab": vocabulary, "merges": [], "ignore_merges": True},
+        "model": {
+            "type": "BPE",
+            "vocab": {text: i for i, text in enumerate(texts)},
+            "merges": [[text[:-1], text[-1]] for text in texts if len(text) > 1],
+            "ignore_merges": True,
+        },
     }
 
 

@@ -24,14 +24,14 @@ class Looks:
         self._attention = [
             model.transformer.encoder.layers[layer].self_attention for layer, _, _ in _PLACES
         ]
-        self._seen: dict[int, tuple[Tensor, Any]] = {}
+        self._seen: dict[int, tuple[Tensor, Any, Any]] = {}
         for kind, attention in enumerate(self._attention):
             attention.register_forward_pre_hook(self._watch(kind))
 
     def _watch(self, kind: int) -> Any:
         def watch(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-            rows, _residual, rotate, _attend = inputs
-            self._seen[kind] = rows, rotate
+            rows, norm, rotate, _attend = inputs
+            self._seen[kind] = rows, norm, rotate
 
         return watch
 
@@ -43,17 +43,16 @@ class Looks:
         total = self._seen[0][0].sum() * 0
         for kind, (_, group, weight) in enumerate(_PLACES):
             attention = self._attention[kind]
-            per_group = attention.num_heads // attention.num_groups
             chosen = (looks[:, 2] == kind).nonzero().squeeze(1)
             if not len(chosen):
                 continue
             row, slot, _, start = looks[chosen].unbind(1)
-            x, rotate = self._seen[kind]
-            heads = attention.query_key_value(x).unflatten(-1, (-1, attention.head_dim))
-            num_turned = attention.num_heads + attention.num_groups
-            turned = rotate(heads[..., :num_turned, :]).float()
-            query = turned[:, :, group * per_group : (group + 1) * per_group]
-            keys = turned[:, :, attention.num_heads + group]
+            x, norm, rotate = self._seen[kind]
+            heads = attention.query_key_value.normed(x, norm)
+            query, keys, _ = rotate.apart(heads.unflatten(-1, (-1, attention.head_dim)))
+            per_group = query.shape[-2] // attention.num_groups
+            query = query[..., group * per_group : (group + 1) * per_group, :].float()
+            keys = keys[..., group, :].float()
             scores = torch.einsum("bthd,bsd->bths", query, keys) * attention.head_dim**-0.5
             future = torch.ones(scores.shape[1], scores.shape[3], dtype=torch.bool).triu(1)
             scores = scores.masked_fill(future.to(x.device)[:, None], float("-inf"))

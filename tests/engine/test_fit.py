@@ -91,6 +91,12 @@ def test_a_model_with_a_long_context_runs_with_a_shorter_one() -> None:
     assert judge(million, gpu(40), Wish(context=fit.context_that_fits + 64)).verdict != "fits"
 
 
+def test_keys_and_values_that_were_asked_for_have_to_fit_whole() -> None:
+    million = KNOWN["glm-4-9b-chat-1m"]
+    assert judge(million, gpu(40), Wish(kv_cache_memory=4 * GIB)).verdict == "shorter context"
+    assert judge(million, gpu(40), Wish(kv_cache_memory=9000 * GIB)).verdict == "does not fit"
+
+
 def test_a_context_that_was_asked_for_is_not_cut() -> None:
     assert judge(KNOWN["glm-4-9b-chat-1m"], gpu(40), Wish(context=1_000_000)).verdict == (
         "does not fit"

@@ -50,7 +50,7 @@ def require_fit(settings: Settings) -> "Fit | None":
     values = {
         "model": named.name,
         "format": format_of(fit),
-        "needed": size(fit.needed),
+        "needed": size(max(fit.needed, fit.fixed_bytes + fit.kv_planned)),
         "available": size(fit.available),
         "free": size(device.free),
         "device": device_name(device),

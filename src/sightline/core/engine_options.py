@@ -26,8 +26,6 @@ class EngineOptions:
     `model` is a folder in hub layout. None means: the model's own value, or what suits the
     machine. `quantization`, of the language and of the vision part, is none, int8 or int4; None for
     both takes the weights as they are stored. `kv_cache_memory` is in bytes; it and `max_model_len`
-    machine. `quantization`, of the language and of the vision part, is none, int8 or int4; None for
-    both takes the weights as they are stored. `kv_cache_memory` is in bytes; it and `max_model_len`
     both bound the context, so that whatever is admitted can be finished; where it is unset, a GPU
     is filled up to `gpu_memory_utilization`. A step computes at most `max_num_batched_tokens`
     tokens of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is

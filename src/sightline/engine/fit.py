@@ -137,6 +137,8 @@ class Fit:
 
     @property
     def verdict(self) -> Verdict:
+        if (self.wish.kv_cache_memory or 0) > self.kv_room:
+            return "does not fit"
         if self.needed <= self.available:
             return "fits"
         if self.wish.context is None and self.context_that_fits:

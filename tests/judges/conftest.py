@@ -14,6 +14,12 @@ import pytest
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Say in one line what is missing, before every client's import fails."""
+    if config.rootpath == Path(__file__).parent and "JUDGED_URL" not in os.environ:
+        raise pytest.UsageError("judges need a server and their clients: python scripts/judges.py")
+
+
 @dataclass(frozen=True)
 class Server:
     url: str

@@ -1,9 +1,11 @@
 """`sightline doctor` on this machine, and on one where something is wrong."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from stand_in_hub import stand_in_hub
@@ -15,6 +17,15 @@ from sightline.settings import resolve
 
 def level_of(report: dict, check: str) -> list[str]:
     return [row["level"] for row in report["checks"] if row["check"] == check]
+
+
+@pytest.fixture
+def fatal_torch(tmp_path: Path) -> str:
+    """A search path whose torch ends the process that loads it."""
+    folder = tmp_path / "fatal"
+    folder.mkdir()
+    (folder / "torch.py").write_text("import os\n\nos._exit(3)\n")
+    return str(folder)
 
 
 def test_whatever_breaks_in_the_self_test_is_a_finding(monkeypatch):
@@ -42,13 +53,12 @@ def test_a_healthy_machine_passes_with_its_self_test(sightline):
 
 
 @pytest.mark.live
-def test_what_is_broken_is_told_with_its_remedy_and_status_1(sightline):
+def test_what_is_broken_is_told_with_its_remedy_and_status_1(sightline, fatal_torch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = sightline("doctor", "--no-self-test", "--offline", "--port", port)
-        told = sightline(
-            "--lang", "zh", "doctor", "--no-self-test", "--offline", "--port", port, "--json"
-        )
+        arguments = ["doctor", "--offline", "--port", port]
+        done = sightline(*arguments, PYTHONPATH=fatal_torch)
+        told = sightline("--lang", "zh", *arguments, "--json", PYTHONPATH=fatal_torch)
     assert done.status == told.status == 1
     lines = done.out.splitlines()
     [at] = [i for i, line in enumerate(lines) if line.startswith("BROKEN   port")]
@@ -56,7 +66,8 @@ def test_what_is_broken_is_told_with_its_remedy_and_status_1(sightline):
     assert lines[-1].startswith("Something is broken")
     report = json.loads(told.out)
     assert not report["healthy"]
-    assert level_of(report, "port") == ["broken"]
+    assert level_of(report, "port") == level_of(report, "torch") == ["broken"]
+    assert level_of(report, "self_test") == []
     assert any("已被" in row["message"] for row in report["checks"])
 
 
@@ -115,7 +126,7 @@ def test_nvidia_smi_is_read(tmp_path, monkeypatch):
     assert machine.ask_driver() is None
 
 
-def test_the_examination_itself_never_loads_torch():
+def test_the_examination_itself_never_loads_torch(fatal_torch):
     script = (
         "import sys\n"
         "from sightline.cli.doctor.examination import examine\n"
@@ -123,4 +134,5 @@ def test_the_examination_itself_never_loads_torch():
         "found = list(examine(resolve({'offline': True, 'port': 0}), self_test=False))\n"
         "assert len(found) > 10 and 'torch' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=100)
+    environ = os.environ | {"PYTHONPATH": fatal_torch}
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=100, env=environ)

@@ -194,8 +194,9 @@ def test_others_can_read_the_file(quantised: Path) -> None:
 PEAK = """
 import sys
 from pathlib import Path
-from sightline.models.linear import can_pack, pack_linears
+from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packed_weight import can_pack
 from sightline.models.quantization import choose_quantization
 from sightline.models.quantized_kernels import IntegerKernel, PackedInt4Kernel, keeps_its_promise
 import torch
@@ -252,8 +253,8 @@ def test_loading_takes_the_quantised_size_and_little_more(large_folder: Path, sc
     largest = max(2 * torch.Size(shape).numel() for shape in shapes.values())
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(large_folder), scheme],
-        capture_output=True, text=True, check=True, timeout=300,
+        stdout=subprocess.PIPE, text=True, check=True, timeout=300,
     )  # fmt: skip
     peak = int(done.stdout)
-    # Beside the tensor that is read stand fp32 pieces of it, a few dozen MiB whatever its size.
-    assert 0.9 * quantised < peak < quantised + 2 * largest + 90 * 2**20 < plain
+    # Beside the tensor that is read stand fp32 pieces of it, a few MiB whatever its size.
+    assert 0.9 * quantised < peak < quantised + 2 * largest + 24 * 2**20 < plain

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import PackedWeight, pack_weight
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
@@ -241,10 +242,10 @@ def pack_linears(model: object) -> None:
 @torch.inference_mode()
 def _settle(layer: Linear) -> None:
     layer.choose_kernel()
-    if layer.weight is None or layer.weight.device.type != "cpu":
-        return
-    if not layer.pack() and layer.weight.dtype == torch.float32:
+    is_plain = layer.weight is not None and layer.weight.device.type == "cpu"
+    if is_plain and not layer.pack() and layer.weight.dtype == torch.float32:
         layer.tile()
+    return_freed()
 
 
 def pad_rows(rows: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.models.contract import ModelDescription, VisionLanguageModel
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
+from sightline.models.host_memory import return_freed
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import read_config, read_json
 from sightline.models.linear import Linear
@@ -175,6 +176,8 @@ def _fill(
             values = read(name).to(device)
             if values.is_floating_point():
                 owner.quantize(quantize(values, schemes[name]))
+                del values
+                return_freed()
             else:
                 scales = read(name + SCALES_SUFFIX).to(device)
                 owner.quantize(QuantizedWeight(values, scales))

@@ -16,7 +16,7 @@ import pytest
 from sightline.assembly import bundled_model
 from sightline.backends.inline import InlineEngine
 from sightline.backends.process import ProcessEngine
-from sightline.core.engine import Engine, TokenDelta
+from sightline.core.engine import Engine, FinishReason, TokenLogprobs
 from sightline.core.engine_options import EngineOptions
 from sightline.core.prompt import Image, ImageSpan, Prompt
 from sightline.core.sampling import SamplingParams
@@ -33,7 +33,7 @@ QUESTIONS = (
 # Blocks of keys and values for the longest request and little more.
 TIGHT_TOKENS = 160
 
-Answer = list[TokenDelta]
+Answer = tuple[tuple[int, ...], tuple[TokenLogprobs, ...], FinishReason | None]
 
 
 @dataclass(frozen=True)
@@ -115,15 +115,16 @@ def picture(number: int, size: int) -> Image:
     )
 
 
-async def answer(engine: Engine, asked: Asked) -> list[tuple[object, ...]]:
-    """Return what was said, token by token, without the times."""
-    return [
-        (delta.token_ids, delta.logprobs, delta.finish_reason)
-        async for delta in engine.generate(asked.prompt, asked.params, "r")
-    ]
+async def answer(engine: Engine, asked: Asked) -> Answer:
+    """Return what was said: not when, nor in what pieces, which hang on how fast we read."""
+    deltas = [delta async for delta in engine.generate(asked.prompt, asked.params, "r")]
+    token_ids = tuple(token for delta in deltas for token in delta.token_ids)
+    logprobs = tuple(one for delta in deltas for one in delta.logprobs)
+    assert len(logprobs) == len(token_ids) > 0
+    return token_ids, logprobs, deltas[-1].finish_reason
 
 
-async def answers(engine: Engine, batch: list[Asked], *, order: int = 0) -> list[object]:
+async def answers(engine: Engine, batch: list[Asked], *, order: int = 0) -> list[Answer]:
     """Ask all at once, in an order of its own."""
     places = list(range(len(batch)))
     random.Random(order).shuffle(places)

@@ -51,7 +51,7 @@ class TokenLogprobs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenDelta:
-    """Tokens that a sequence gained in one step.
+    """Tokens that a sequence gained in one step, or in several if the reader is slower than steps.
 
     `logprobs` has one entry for each of `token_ids` if they were asked for, else none. The last
     delta of a request, and only it, has a `finish_reason`. A stop token is part of the last

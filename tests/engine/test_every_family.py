@@ -1,7 +1,8 @@
 """What the engine promises, of every family: exact answers whatever is around a request.
 
 The families are those of `tests/models/test_families.py`; a row there is a row here. Answers are
-compared with `==`, in fp32 and bf16: tokens, log-probabilities, and what is drawn with a seed.
+compared with `==`, in fp32 and (the long tier) bf16: tokens, log-probabilities, and what is drawn
+with a seed.
 """
 
 import random
@@ -58,7 +59,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+@pytest.fixture(
+    scope="module", params=["float32", pytest.param("bfloat16", marks=pytest.mark.long)]
+)
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     found: torch.dtype = getattr(torch, request.param)
     return found

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import logging
 import secrets
+import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -31,15 +32,9 @@ from sightline.hub.names import REPOSITORY, KnownModel, find_model, split_quanti
 from sightline.settings import Settings, cache_dir, default_key_file
 
 if TYPE_CHECKING:
-    from types import FrameType
-
-    from starlette.types import ASGIApp
-
     from sightline.backends.inline import LocalEngine
     from sightline.media.loader import MediaOptions
     from sightline.server.keys import KeyRing
-    from sightline.server.lifecycle import Lifecycle
-    from sightline.server.options import ServerOptions
     from sightline.server.serve import Server
 
 FAKE_ID = "sightline-fake"
@@ -261,6 +256,7 @@ class House:
         from sightline.server.app import create_app
         from sightline.server.lifecycle import Lifecycle
         from sightline.server.options import ServerOptions
+        from sightline.server.serve import Server
         from sightline.service.chat import ChatOptions, ChatService
         from sightline.service.media_times import RequestMeter
         from sightline.service.metrics import Metrics
@@ -307,7 +303,9 @@ class House:
                 limits=settings.limits,
             )
             app = create_app(service, options=options, lifecycle=lifecycle, site=Site())
-            self._server = _server(app, lifecycle, options, on_stopping)
+            self._server = Server(
+                app, lifecycle=lifecycle, options=options, on_stopping=on_stopping
+            )
             self._loop = asyncio.get_running_loop()
             if self._is_stopping.is_set():
                 return
@@ -447,24 +445,6 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
     )
 
 
-def _server(
-    app: "ASGIApp",
-    lifecycle: "Lifecycle",
-    options: "ServerOptions",
-    on_stopping: Callable[[], None],
-) -> "Server":
-    from sightline.server.serve import Server
-
-    class AnnouncedServer(Server):
-        """Says so when a signal begins the drain."""
-
-        def handle_exit(self, sig: int, frame: "FrameType | None") -> None:
-            on_stopping()
-            super().handle_exit(sig, frame)
-
-    return AnnouncedServer(app, lifecycle=lifecycle, options=options)
-
-
 def serve(
     plan: Plan,
     *,
@@ -475,6 +455,9 @@ def serve(
     """Serve until SIGINT or SIGTERM, then drain. Raises StartupError if the model cannot start."""
     _log_to_stderr()
     house = House(plan, on_progress=on_progress)
+    # A signal must not raise anything while the event loop is being made; uvicorn takes over then.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: house.stop())
     asyncio.run(house.run(on_ready=on_ready, on_stopping=on_stopping))
 
 

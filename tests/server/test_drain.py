@@ -1,5 +1,6 @@
 """The end of a server: running answers finish, new ones are turned away, nobody waits for ever."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import pytest
 from front import PATIENCE_S, Front, chat, events_of, eventually, raw_post, serving
+from starlette.types import Receive, Scope, Send
 
 from sightline.backends.fake import Reply
 from sightline.core.errors import StartupError
 from sightline.core.limits import Limits
-from sightline.server.serve import bind
+from sightline.server.lifecycle import Lifecycle
+from sightline.server.serve import Server, bind
 
 
 class Reader(threading.Thread):
@@ -111,6 +114,34 @@ def test_a_second_signal_ends_answers_with_an_event() -> None:
             front.server.handle_exit(signal.SIGTERM, None)
 
         end_by_event(front, two_signals)
+
+
+def test_nothing_is_said_inside_a_signal_handler() -> None:
+    """It may have interrupted a log line: printing there fails, and the signal would be lost."""
+    said: list[bool] = []
+    has_started = asyncio.Event()
+
+    class Announcing(Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            has_started.set()
+
+    async def nobody(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def run() -> None:
+        lifecycle = Lifecycle()
+        server = Announcing(
+            nobody, lifecycle=lifecycle, on_stopping=lambda: said.append(lifecycle.draining)
+        )
+        with bind("127.0.0.1", 0) as listener:
+            running = asyncio.create_task(server.serve([listener]))
+            await has_started.wait()
+            server.handle_exit(signal.SIGTERM, None)
+            assert said == []
+            await running
+
+    asyncio.run(run())
+    assert said == [True]
 
 
 def test_a_plain_answer_that_is_ended_is_503() -> None:

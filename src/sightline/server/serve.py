@@ -11,6 +11,7 @@ way `serve` then returns, and the process can exit with 0.
 import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -116,8 +117,15 @@ class Server(uvicorn.Server):
     """Serves `app` until it has drained. Signals are handled when it runs in the main thread."""
 
     def __init__(
-        self, app: ASGIApp, *, lifecycle: Lifecycle, options: ServerOptions | None = None
+        self,
+        app: ASGIApp,
+        *,
+        lifecycle: Lifecycle,
+        options: ServerOptions | None = None,
+        on_stopping: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_stopping` is called on the event loop when a signal has begun the drain."""
+        self._on_stopping = on_stopping
         self._limits = (options or ServerOptions()).limits
         super().__init__(uvicorn_config(app, self._limits))
         self._lifecycle = lifecycle
@@ -130,12 +138,17 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take a signal. uvicorn would raise it again at the end, and the exit would not be 0."""
+        """Take a signal. uvicorn would raise it again at the end, and the exit would not be 0.
+
+        A handler runs between any two instructions, in the midst of writing a log line too: what it
+        printed would fail as a reentrant call, and the signal would be lost.
+        """
         self._num_signals += 1
         if self._loop is None:
             self.should_exit = True
         elif self._num_signals == 1:
             self._loop.call_soon_threadsafe(self.start_drain)
+            self._loop.call_soon_threadsafe(self._on_stopping)
         else:
             self._loop.call_soon_threadsafe(self._lifecycle.end_now)
 

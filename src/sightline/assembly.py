@@ -314,7 +314,8 @@ class House:
                 await start_engine()
                 await service.prepare()
                 model = service.model
-                on_ready(model.info, (model.id, *model.aliases))
+                if not lifecycle.draining:  # else the port may be closed already
+                    on_ready(model.info, (model.id, *model.aliases))
 
             await _serve_while_loading(self._server, plan.listener, load)
 

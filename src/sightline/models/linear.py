@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.host_memory import return_freed
-from sightline.models.packed_weight import PackedWeight, pack_weight
+from sightline.models.packed_weight import HalfWeight, PackedWeight, pack_half, pack_weight
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
 
@@ -168,6 +168,7 @@ class GatedLinear(Linear):
 
     kernel: Callable[[Tensor], Tensor] | None = None
     _packed_up: PackedWeight | None = None
+    _half: HalfWeight | None = None
 
     def __init__(self, in_features: int, inner_features: int) -> None:
         super().__init__(in_features, 2 * inner_features, bias=False)
@@ -180,15 +181,19 @@ class GatedLinear(Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.few is not None and self.few.takes(x):
             return self.few(x)
+        if self._half is not None:
+            return self._half.gated(x)
         if self._packed is None or self._packed_up is None:
             return saturated((self.kernel or self.activate)(self._plain(x)))
         return self._packed_up.times(x, None, self._packed.apply(x, None, "swish"))
 
     def pack(self) -> bool:
-        gate, up = (pack_weight(half) for half in self.weight.chunk(2))
-        if gate is None or up is None:
-            return False
-        self._packed, self._packed_up = gate, up
+        self._half = pack_half(self.weight)
+        if self._half is None:
+            self._packed, self._packed_up = (pack_weight(half) for half in self.weight.chunk(2))
+            if self._packed is None or self._packed_up is None:
+                self._packed = self._packed_up = None
+                return False
         self.register_parameter("weight", None)
         return True
 

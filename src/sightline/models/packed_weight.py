@@ -37,6 +37,8 @@ HALF_LARGEST = 2.0**15  # half of what fp16 holds
 # A weight's own rounding must stay below what fp32 sums lose anyway.
 HALF_TOLERANCE = 2.0**-32
 SLAB = 32  # rows whose passes over the same values stay within a core's cache
+ONE_THREAD = 32767  # values that torch computes on the calling thread
+VECTORS = 64  # values in whole pairs of vectors, of any processor
 _ROWS_CHECKED = (1, 2, 17, 131)
 _SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
 
@@ -57,9 +59,15 @@ class PackedWeight(Protocol):
 
 def pack_weight(weight: Tensor) -> PackedWeight | None:
     """Return `weight` for the fastest kernel that keeps its promise here; None if none does."""
-    if _is_better_as_half(weight.dtype) and (half := HalfWeight.fit(weight)):
+    half = pack_half(weight)
+    if half is not None:
         return half
     return OneDnnWeight(weight) if can_pack(weight.dtype) else None
+
+
+def pack_half(weight: Tensor) -> "HalfWeight | None":
+    """Return `weight` for FBGEMM's kernel if it fits and is the better one here."""
+    return HalfWeight.fit(weight) if _is_better_as_half(weight.dtype) else None
 
 
 class OneDnnWeight:
@@ -120,6 +128,12 @@ class HalfWeight:
             return torch.add(residual, self._scaled(x), alpha=self._unscale).to(x.dtype)
         return self._outputs(x, bias).add_(residual).to(x.dtype)
 
+    def gated(self, x: Tensor) -> Tensor:
+        """Return silu of the first half of the outputs times the second half."""
+        outputs = self._outputs(x, None)
+        gate, up = outputs.view(-1, outputs.shape[-1]).chunk(2, dim=-1)
+        return torch.mul(silu_(gate), up).view(*x.shape[:-1], -1).to(x.dtype)
+
     def _outputs(self, x: Tensor, bias: Tensor | None) -> Tensor:
         outputs = self._scaled(x)
         if bias is None:
@@ -135,19 +149,33 @@ def _largest(values: Tensor) -> float:
     return max(-float(lowest), float(highest))
 
 
-def _activate(y: Tensor, then: Activation) -> Tensor:
-    """Apply an activation in place.
+def silu_(rows: Tensor) -> Tensor:
+    """Apply silu in place to `[T, O]`, to every value with the same function.
 
-    torch's own silu and gelu compute what is left behind the last whole vector with another
-    function, so a value's bits would depend on where it stands; `exp` and `erf` do not.
+    torch computes what is left behind the last whole pair of vectors with another function, so a
+    value's bits would depend on where it stands. Nothing is left of rows of whole vectors that stay
+    on one thread. For other rows there is `exp`: it treats all values alike, but wakes every thread.
     """
-    if then == "none":
-        return y
-    for part in torch.split(y.view(-1, y.shape[-1]), SLAB):
-        if then == "swish":
-            part.div_(part.neg().exp_().add_(1.0))
-        else:
-            part.mul_(part.mul(math.sqrt(0.5)).erf_().add_(1.0).mul_(0.5))
+    width = rows.shape[-1]
+    if width % VECTORS == 0 and width <= ONE_THREAD:
+        for part in torch.split(rows, ONE_THREAD // width):
+            F.silu(part, inplace=True)
+        return rows
+    for part in torch.split(rows, SLAB):
+        part.div_(part.neg().exp_().add_(1.0))
+    return rows
+
+
+def _gelu_(rows: Tensor) -> Tensor:
+    """The same for gelu, with `erf`."""
+    for part in torch.split(rows, SLAB):
+        part.mul_(part.mul(math.sqrt(0.5)).erf_().add_(1.0).mul_(0.5))
+    return rows
+
+
+def _activate(y: Tensor, then: Activation) -> Tensor:
+    if then != "none":
+        (silu_ if then == "swish" else _gelu_)(y.view(-1, y.shape[-1]))
     return y
 
 

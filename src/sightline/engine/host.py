@@ -212,8 +212,8 @@ def _prepare_threads(options: EngineOptions) -> None:
     """Set up OpenMP, which reads nothing but the environment, and reads it when torch is loaded.
 
     Threads that spin for long (the default) slow a decode step 30 to 170 times as soon as another
-    program keeps a core busy; threads that sleep at once are woken for every layer, which costs up to
-    half a step of a small model. Between two layers they may spin.
+    program keeps a core busy; threads that sleep at once are woken for every layer, which costs up
+    to half a step of a small model. Between two layers they may spin.
     """
     if "OMP_WAIT_POLICY" not in os.environ:  # noqa: TID251
         os.environ["OMP_WAIT_POLICY"] = "passive"  # noqa: TID251

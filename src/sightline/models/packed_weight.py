@@ -154,7 +154,7 @@ def silu_(rows: Tensor) -> Tensor:
 
     torch computes what is left behind the last whole pair of vectors with another function, so a
     value's bits would depend on where it stands. Nothing is left of rows of whole vectors that stay
-    on one thread. For other rows there is `exp`: it treats all values alike, but wakes every thread.
+    on one thread. For other rows there is `exp`, which treats all values alike but wakes threads.
     """
     width = rows.shape[-1]
     if width % VECTORS == 0 and width <= ONE_THREAD:

@@ -12,6 +12,15 @@ def test_a_prompt_is_refused_after_two_crashes() -> None:
     assert not quarantine.is_refused("")
 
 
+def test_of_two_that_were_there_twice_none_is_refused_before_the_third_time() -> None:
+    quarantine = Quarantine()
+    for _ in range(2):
+        quarantine.blame(["a", "b"])
+        assert not quarantine.is_refused("a")
+    quarantine.blame(["a", "b"])
+    assert quarantine.is_refused("a")
+
+
 def test_the_same_prompt_twice_in_one_crash_counts_once() -> None:
     quarantine = Quarantine()
     quarantine.blame(["a", "a"])

@@ -10,9 +10,12 @@ from sightline.core.errors import StartupError
 from sightline.demo import MODEL_DIR
 from sightline.engine.build import build_engine
 from sightline.engine.memory import measure_step, weight_bytes
+from sightline.models.device_memory import cpu_keeps_halves
 from sightline.models.facts import read_facts
 from sightline.models.footprint import Footprint
+from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
+from sightline.models.packed_weight import can_pack_half
 
 pytestmark = pytest.mark.engine
 CPU = torch.device("cpu")
@@ -74,13 +77,20 @@ def test_a_device_that_has_not_enough_for_a_step_is_said_so(
 def test_an_engine_says_what_it_took_and_that_is_what_was_told_before(tmp_path: Path) -> None:
     options = EngineOptions(model=str(MODEL_DIR), dtype="float32", device="cpu", max_model_len=256)
     info = build_engine(options, lambda done, total: None).info
-    told = Footprint(facts=read_facts(MODEL_DIR), dtype="float32")
+    halves = can_pack_half(torch.float32)
+    told = Footprint(facts=read_facts(MODEL_DIR), dtype="float32", keeps_halves=halves)
+    assert cpu_keeps_halves() == halves
     assert info.weight_bytes == told.weight_bytes
     assert info.kv_bytes == told.kv_token_bytes * info.kv_slots
     assert info.kv_slots == 32 * 256  # as many contexts as a small model gets
     assert info.held_bytes > info.weight_bytes
 
 
-def test_weights_are_counted_before_they_are_packed(loaded: LoadedModel) -> None:
-    assert weight_bytes(loaded.model) == 4 * loaded.num_parameters
+def test_weights_are_counted_before_and_after_they_are_packed() -> None:
+    loaded = load_model(MODEL_DIR, device="cpu", dtype="float32")
+    before = weight_bytes(loaded.model)
+    assert before == 4 * loaded.num_parameters
+    pack_linears(loaded.model)
+    after = weight_bytes(loaded.model)
+    assert before // 2 < after < before if can_pack_half(torch.float32) else after == before
     assert weight_bytes(object()) == 0

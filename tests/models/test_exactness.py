@@ -1,5 +1,6 @@
 """A row's bits do not depend on its company: alone, in any batch, in any cut, in any blocks."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -8,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from schedules import make_prompt, run_alone, run_in_company
 from torch import Tensor, nn
 
@@ -201,13 +203,15 @@ def test_a_packed_layer_computes_what_its_twin_does(
     *,
     has_bias: bool,
 ) -> None:
-    monkeypatch.setattr("sightline.models.linear.pack_weight", pack)
+    monkeypatch.setattr(
+        "sightline.models.linear.pack_weight", lambda weight, dtype, has_many_rows: pack(weight)
+    )
     torch.manual_seed(0)
     layer = Linear(40, 24, bias=has_bias)
     layer.weight.copy_(layer.weight.bfloat16())
     x, other = torch.randn(3, 5, 40), torch.randn(3, 5, 24)
     expected = call(layer, x, other)
-    assert layer.pack()
+    assert layer.pack(torch.float32)
     torch.testing.assert_close(call(layer, x, other), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -235,8 +239,8 @@ def test_two_bytes_are_taken_only_for_weights_that_fit_them() -> None:
     if not can_pack_half(torch.float32):
         pytest.skip("no kernel for weights of two bytes on this processor")
     from_a_checkpoint = (torch.randn(64, 256) * 0.02).bfloat16().float()
-    assert isinstance(pack_weight(from_a_checkpoint), HalfWeight)
-    assert not isinstance(pack_weight(torch.randn(64, 256)), HalfWeight)
+    assert isinstance(pack_weight(from_a_checkpoint, torch.float32), HalfWeight)
+    assert not isinstance(pack_weight(torch.randn(64, 256), torch.float32), HalfWeight)
     assert HalfWeight.fit(torch.tensor([[1.0, 2.0**-30 * 1.171875]])) is not None
     for odd in (torch.zeros(4, 4), torch.tensor([[1.0, torch.inf]]), torch.tensor([[torch.nan]])):
         assert HalfWeight.fit(odd) is None
@@ -248,10 +252,42 @@ def test_weights_of_two_bytes_lose_nothing_of_a_checkpoint() -> None:
     torch.testing.assert_close(half(weight).apply(rows, None), weight.T, atol=0, rtol=0)
 
 
+def test_what_sees_many_rows_is_left_to_the_kernel_that_is_faster_for_them() -> None:
+    if not can_pack_half(torch.float32) or not can_pack(torch.float32):
+        pytest.skip("there are no two kernels on this processor")
+    model = packed("glm4v-a", "float32")
+    assert model.tower is not None
+    kinds = {
+        module: type(module._packed) for module in model.modules() if isinstance(module, Linear)
+    }
+    assert {kinds[layer] for layer in model.tower.modules() if layer in kinds} == {OneDnnWeight}
+
+
+def test_weights_that_stay_as_they_are_stored_are_packed_to_the_same(
+    tmp_path: Path,
+) -> None:
+    """bfloat16 files and fp32 rows, as on most machines."""
+    folder = tmp_path / "model"
+    shutil.copytree(GOLDEN / "glm4v-a", folder)
+    tensors = {name: t.bfloat16() for name, t in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors")
+    models = []
+    for as_stored in (False, True):
+        model = load_model(folder, dtype="float32", device="cpu", as_stored=as_stored).model
+        assert isinstance(model, Glm4v)
+        layer = model.transformer.output_layer
+        assert layer.weight.dtype == (torch.bfloat16 if as_stored else torch.float32)
+        pack_linears(model, torch.float32)
+        models.append(model)
+    prompt = make_prompt(models[0], 1, 40, 3, num_ids=NUM_IDS)
+    first, second = (model.logits(run_alone(model, prompt)) for model in models)
+    assert torch.equal(first, second)
+
+
 def test_tiles_stand_in_where_the_packed_kernel_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sightline.models.linear.pack_weight", lambda weight: None)
+    monkeypatch.setattr("sightline.models.linear.pack_weight", lambda *_, **__: None)
     model = packed("glm4v-a", "float32")
     assert isinstance(model.transformer.output_layer.weight, nn.Parameter)
     assert_same_alone_and_in_company(model, [(40, 3), (17, None), (5, 0)], 16, Random(2))

@@ -126,6 +126,21 @@ def test_an_error_before_the_first_word_keeps_its_status(front: Front) -> None:
     assert answer.json()["error"]["code"] == "engine_restarting"
 
 
+@pytest.mark.parametrize("crashes", [1, 4])
+def test_a_whole_answer_that_went_down_with_its_engine_is_asked_again(
+    front: Front, crashes: int
+) -> None:
+    lost = Reply(["Half"], error=Unavailable("Gone.", code="engine_restarting"))
+    front.enqueue(*[lost] * crashes, Reply(["Whole"]))
+    answer = front.post(chat("x", foo=1))
+    if crashes == 1:
+        assert answer.json()["choices"][0]["message"]["content"] == "Whole"
+        assert answer.headers["x-sightline-warnings"] == "foo=unknown-field"
+    else:
+        assert answer.status_code == 503
+        front.post(chat("take the last one"))
+
+
 def test_an_error_after_the_first_word_is_an_event_and_the_end(front: Front) -> None:
     front.enqueue(Reply(["Half"], error=InternalError()))
     answer = front.post(chat("x", **STREAM))

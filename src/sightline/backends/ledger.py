@@ -95,6 +95,11 @@ class Ledger:
         self.live[wire_id] = request
         return wire_id, request
 
+    def sent(self) -> set[str]:
+        """Return the ids of what an engine has got and not finished."""
+        live = self.live.items()
+        return {i for i, request in live if request.is_sent and not request.stream.is_finished}
+
     def close(self, wire_id: str) -> None:
         request = self.live.pop(wire_id)
         request.is_open = False

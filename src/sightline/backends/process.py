@@ -2,7 +2,8 @@
 
 What happens to a request when the engine dies or hangs: one that has sent tokens ends with
 `engine_restarting`; one that has sent nothing is given to the next engine, and so is one that
-arrives meanwhile. A prompt that was on the device in two crashes is refused.
+arrives meanwhile. A prompt that was on the device in two crashes is refused. Somebody who kills
+the process with a signal proves nothing against a prompt, unless it was alone there.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ import zmq.asyncio
 
 from sightline.backends import refusals
 from sightline.backends.child import EngineProcess, UnreadableReport
+from sightline.backends.deaths import count_memory_kills, describe_exit
 from sightline.backends.ledger import Ledger, LiveRequest, fingerprint_in
 from sightline.backends.quarantine import Quarantine
 from sightline.backends.watch import Watch
@@ -38,7 +40,7 @@ LAST_WORDS_S = 0.2
 MAX_FILE_NAME = 24
 # A process that imports torch on a busy machine and then reads a large file says nothing for long.
 LOADING_TIMEOUT_S = 300.0
-# Before the next start, after so many processes in a row that have answered nothing.
+# Before the next start, after so many processes in a row that never got ready.
 BACKOFF_S = (0.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -77,7 +79,7 @@ class ProcessEngine:
         self._started_at = 0.0
         self._watch = Watch(hang_timeout_s)
         self._is_up = False
-        self._has_answered = False
+        self._got_ready = False
         self._has_abort_ahead = False
         self._stats = EngineStats()
 
@@ -198,7 +200,7 @@ class ProcessEngine:
                             loaded.set_exception(error)
                         return
                     cause = f"could not start: {error.message}"
-                failures = 0 if self._has_answered else failures + 1
+                failures = 0 if self._got_ready else failures + 1
                 delay_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.0
                 logger.error("the engine process %s; a new one in %.0f s", cause, delay_s)
                 self._num_restarts += 1
@@ -218,8 +220,9 @@ class ProcessEngine:
     ) -> str:
         """Run one process to its end and say what it did. Raises `StartupError`."""
         self._watch, self._stats = Watch(self._hang_timeout_s), EngineStats()
-        self._is_up, self._has_answered, self._has_abort_ahead = False, False, False
+        self._is_up, self._got_ready, self._has_abort_ahead = False, False, False
         self._started_at = time.monotonic()
+        memory_kills = count_memory_kills()
         try:
             child = EngineProcess(context, folder, self._num_restarts, self._options)
         except OSError as error:
@@ -227,11 +230,14 @@ class ProcessEngine:
         self._child = child
         reading = asyncio.create_task(self._read(child, loaded))
         watching = asyncio.create_task(self._watch_silence(child))
+        was_killed = False
         try:
             await asyncio.wait(
                 (reading, watching, child.exited), return_when=asyncio.FIRST_COMPLETED
             )
-            if child.exited.done():  # its last words may still be on their way
+            if child.exited.done():
+                was_killed = child.exited.result() == -signal.SIGKILL
+                # Its last words may still be on their way.
                 await asyncio.wait((reading,), timeout=LAST_WORDS_S)
             if watching.done():
                 return watching.result()
@@ -246,7 +252,11 @@ class ProcessEngine:
             watching.cancel()
             await asyncio.gather(reading, watching, return_exceptions=True)
             await child.end()
-            self._quarantine.blame(fingerprint_in(wire_id) for wire_id in child.on_device())
+            on_device = child.on_device()
+            by_a_person = was_killed and memory_kills == count_memory_kills() is not None
+            # Somebody who kills a busy engine says nothing about those who were on its device.
+            if not by_a_person or len(on_device | self._ledger.sent()) == 1:
+                self._quarantine.blame(map(fingerprint_in, on_device))
             await child.close()
 
     async def _read(self, child: EngineProcess, loaded: "asyncio.Future[None]") -> None:
@@ -273,11 +283,10 @@ class ProcessEngine:
         for wire_id, delta in output.deltas.items():
             request = self._ledger.live.get(wire_id)
             if request is not None and delta.finish_reason is not None:
-                self._has_answered = True
                 self._quarantine.clear(request.fingerprint)
         self._ledger.dispatch(output)
         if not self._is_up:
-            self._is_up = True
+            self._is_up = self._got_ready = True
             self._load_s = time.monotonic() - self._started_at
             for request in self._ledger.live.values():
                 if request.awaits_tokens:
@@ -320,12 +329,3 @@ def _private_folder() -> Path:
         Path(folder).rmdir()
         folder = tempfile.mkdtemp(prefix="sightline-", dir="/tmp")
     return Path(folder)
-
-
-def describe_exit(status: int) -> str:
-    """Say how a process ended, from the status that `subprocess` gives."""
-    if status >= 0:
-        return f"ended with status {status}"
-    if -status == signal.SIGKILL:
-        return "was killed (signal 9; was there enough memory?)"
-    return f"was killed by signal {-status}"

@@ -1,13 +1,14 @@
 """Which prompts were on the device when an engine died.
 
-A prompt that was there twice is not given a third engine. One that was there once may be innocent
-company, so it is tried again, and an answer clears it.
+A prompt that was there twice is not given a third engine, unless it was there in company both
+times: then another one may be to blame, and it is given one more. One that was there once is
+tried again, and an answer clears it.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
 
-MAX_CRASHES = 2
+MAX_CRASHES = 3
 MAX_REMEMBERED = 4096
 
 
@@ -18,9 +19,16 @@ class Quarantine:
         self._crashes: OrderedDict[str, int] = OrderedDict()
 
     def blame(self, fingerprints: Iterable[str]) -> None:
-        """Remember that these were on the device when it died; equal ones count once."""
-        for fingerprint in set(fingerprints):
-            self._crashes[fingerprint] = self._crashes.pop(fingerprint, 0) + 1
+        """Remember that these were on the device when it died; equal ones count once.
+
+        If just one of them was suspected before, it is the one.
+        """
+        blamed = set(fingerprints)
+        suspects = blamed & self._crashes.keys()
+        for fingerprint in blamed:
+            crashes = self._crashes.pop(fingerprint, 0) + 1
+            is_guilty = suspects == {fingerprint}
+            self._crashes[fingerprint] = MAX_CRASHES if is_guilty else crashes
         while len(self._crashes) > MAX_REMEMBERED:
             self._crashes.popitem(last=False)
 

@@ -57,6 +57,7 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
         device=options.device,
         quantization=wanted_quantization(options.quantization, options.quantization_vision),
         progress=progress,
+        as_stored=True,
     )
     grammars = Grammars(
         tokenizer,
@@ -89,8 +90,7 @@ def assemble_engine(
     """
     if options.num_threads is None and loaded.num_parameters < ONE_THREAD_PARAMETERS:
         torch.set_num_threads(1)
-    num_weight_bytes = weight_bytes(loaded.model)
-    pack_linears(loaded.model)
+    pack_linears(loaded.model, loaded.dtype)
     description, is_gpu = loaded.description, loaded.device.type != "cpu"
     choose_kernels(options, loaded)
     num_blocks = _count_blocks(options, loaded)
@@ -122,7 +122,7 @@ def assemble_engine(
         device=str(loaded.device),
         dtype=_number_format(loaded),
         num_parameters=loaded.num_parameters,
-        weight_bytes=num_weight_bytes,
+        weight_bytes=weight_bytes(loaded.model),
         kv_bytes=pool.size_bytes,
         kv_slots=num_slots,
         held_bytes=held_bytes(loaded.device),

@@ -17,7 +17,7 @@ from sightline.engine.kv_budget import (
     left_of,
 )
 from sightline.models.device_memory import DeviceMemory
-from sightline.models.facts import Dtype, ModelFacts
+from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
 from sightline.models.footprint import Footprint
 from sightline.models.number_formats import is_better_as_float32
 from sightline.models.outline import weights
@@ -90,14 +90,18 @@ class Fit:
         """A CPU keeps a table of embeddings that is the output head as well in two layouts."""
         if self.device.is_gpu or any(part.part == "head" for part in self.footprint.parts):
             return 0
-        return next(p.num_bytes for p in self.footprint.parts if p.part == "embeddings")
+        table = next(part for part in self.footprint.parts if part.part == "embeddings")
+        if self.footprint.keeps_halves:
+            return table.num_parameters * ITEM_BYTES[self.footprint.facts.dtype]
+        return table.num_bytes
 
     @property
     def loading_bytes(self) -> int:
         """The most that loading takes: what is loaded, and one tensor on its way."""
         if self.device.is_gpu:
             return self.footprint.weight_bytes
-        return self.footprint.weight_bytes + self.footprint.largest_tensor_bytes
+        on_its_way = max(self.footprint.largest_tensor_bytes, self.footprint.packing_bytes)
+        return self.footprint.weight_bytes + on_its_way
 
     @property
     def needed(self) -> int:
@@ -164,6 +168,7 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         facts=facts,
         dtype=wish.dtype or _auto_dtype(facts, quantization, device),
         quantization=quantization,
+        keeps_halves=device.keeps_halves,
     )
     policy = facts.image_policy
     largest_picture = 0 if policy is None else policy.most_tokens

@@ -56,9 +56,10 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary, stop_token_ids: Sequence[int], *, num_threads: int):
         self._num_tokens = vocabulary.num_tokens
-        self._tokenizer = _tokenizer(vocabulary, stop_token_ids)
         self._limits = LLParserLimits(**GRAMMAR_LIMITS)
         self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="grammar")
+        # Takes up to a second, and nobody waits for it but the first grammar.
+        self._tokenizer = self._compilers.submit(_tokenizer, vocabulary, stop_token_ids)
         self._masks = ThreadPoolExecutor(num_threads, thread_name_prefix="mask")
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
         self._num_bytes = 0
@@ -88,7 +89,8 @@ class Grammars:
             if matcher is not None:
                 self._compiled.move_to_end(grammar)
         if matcher is None:
-            matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            tokenizer = self._tokenizer.result()
+            matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=self._limits)
             if matcher.is_error():
                 raise GrammarError(matcher.get_error())
             self._keep(grammar, matcher)

@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--options", required=True)
     arguments = parser.parse_args(argv)
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # prompts do not belong into files
     _leave_signals_to_the_front()
     _die_with_parent(arguments.parent)
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s: %(message)s")

@@ -5,6 +5,7 @@ Legend: T rows of the batch, D model width, N sequences, S slots of a sequence.
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,7 @@ class BatchInputs:
 
 
 def flatten(
-    chunks: tuple[Chunk, ...], positions: list[Tensor], device: torch.device
+    chunks: tuple[Chunk, ...], positions: list[np.ndarray], device: torch.device
 ) -> BatchInputs:
     """Put the rows of all chunks one after another; `positions` [..., S] are each sequence's."""
     ids: list[int] = []
@@ -43,7 +44,7 @@ def flatten(
     rows = [own[..., chunk.start : chunk.end] for chunk, own in zip(chunks, positions, strict=True)]
     return BatchInputs(
         ids=to_device(ids, torch.int64, device),
-        positions=send(torch.cat(rows, dim=-1), device),
+        positions=send(torch.from_numpy(np.concatenate(rows, axis=-1)), device),
         segments=segments,
         sampled_rows=sampled_rows,
     )

@@ -105,14 +105,12 @@ def measure_step(
 
 
 def weight_bytes(model: object) -> int:
-    """Return the bytes of all weights; once they are packed they cannot be counted any more."""
+    """Return the bytes of all weights, in the form in which they are at the moment."""
     if not isinstance(model, nn.Module):
         return 0
     layers = (module for module in model.modules() if isinstance(module, Linear))
-    quantised = (layer.quantized for layer in layers)
-    return sum(plain.nbytes for plain in model.parameters()) + sum(
-        matrix.size_bytes for matrix in quantised if matrix is not None
-    )
+    parameters = sum(parameter.nbytes for parameter in model.parameters())
+    return parameters + sum(layer.kernel_bytes for layer in layers)
 
 
 def held_bytes(device: torch.device) -> int:

@@ -30,8 +30,7 @@ __all__ = ["BadEmbeddings", "ModelRunner"]
 class _Kept:
     """What is kept of one sequence from step to step: the positions [..., S] of all its slots."""
 
-    positions: Tensor
-    numbers: np.ndarray  # the same positions, in the same memory
+    positions: np.ndarray
     sampling: SamplingRow
 
 
@@ -105,7 +104,7 @@ class ModelRunner:
     def _forward(self, plan: Plan, kept: list[_Kept]) -> tuple[Tensor, Tensor]:
         """Return the scores of the rows that sample, and for each row [T] whether it is finite."""
         if self._graphs is not None and self._graphs.can_run(plan):
-            return self._graphs.run(plan.chunks, [own.numbers for own in kept])
+            return self._graphs.run(plan.chunks, [own.positions for own in kept])
         inputs = flatten(plan.chunks, [own.positions for own in kept], self._device)
         embeds = self._model.embed(inputs.ids)
         overlay_images(embeds, plan.chunks, self._pictures.rows)
@@ -129,8 +128,7 @@ class ModelRunner:
                 image_sizes=[(s.image.height, s.image.width) for s in sequence.images],
             )
             kept = self._kept[sequence] = _Kept(
-                positions=positions,
-                numbers=positions.numpy(),
+                positions=positions.numpy(),
                 sampling=SamplingRow(
                     params=sequence.params,
                     seed=sequence.seed,

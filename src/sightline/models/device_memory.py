@@ -37,7 +37,8 @@ class DeviceMemory:
     """`device` is as torch calls it. `free` is what a new process may take.
 
     `limit` is said where something smaller than the machine bounds it (a control group).
-    `capability` is a GPU's compute capability.
+    `keeps_halves` says of a CPU that fp32 rows can meet weights of two bytes there. `capability` is
+    a GPU's compute capability.
     """
 
     device: str
@@ -46,6 +47,7 @@ class DeviceMemory:
     free: int
     limit: str = ""
     has_bfloat16: bool = True
+    keeps_halves: bool = False
     capability: tuple[int, int] | None = None
     holders: tuple[Holder, ...] = field(default=())
 
@@ -74,6 +76,7 @@ def cpu_memory(root: Path = Path("/")) -> DeviceMemory | None:
         free=max(free, 0),
         limit=limit,
         has_bfloat16=cpu_has_bfloat16(root),
+        keeps_halves=cpu_keeps_halves(root),
         holders=_biggest_processes(root),
     )
 
@@ -98,8 +101,18 @@ def cpu_name(root: Path = Path("/")) -> str:
 
 def cpu_has_bfloat16(root: Path = Path("/")) -> bool:
     """Whether the processor multiplies bfloat16 itself; assumed where nobody can tell."""
+    flags = _cpu_flags(root)
+    return flags is None or not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
+def cpu_keeps_halves(root: Path = Path("/")) -> bool:
+    """Whether the processor is one for which `packed_weight.HalfWeight` has a kernel."""
+    return {"avx2", "f16c"} <= set(_cpu_flags(root) or ())
+
+
+def _cpu_flags(root: Path) -> list[str] | None:
     flags = re.search(r"^flags\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    return flags is None or not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[1].split())
+    return None if flags is None else flags[1].split()
 
 
 def gpus(visible: str | None = None, run: Run | None = None) -> list[DeviceMemory]:

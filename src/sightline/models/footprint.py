@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
 from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
-from sightline.models.outline import PARTS, Part, weights
-from sightline.models.quantization import Quantization, weight_bytes
+from sightline.models.outline import PARTS, Part, Weight, weights
+from sightline.models.quantization import Quantization, is_matrix, weight_bytes
 
 # Rows of the residual stream, of queries and of what attention mixed that live together, and the
 # MLP's inner rows beside them.
@@ -30,19 +30,24 @@ class PartSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """A model in one number format, whole or quantised."""
+    """A model in one number format, whole or quantised.
+
+    With `keeps_halves` the language model's matrices take two bytes beside fp32 rows, if the
+    checkpoint has no more: see `packed_weight`.
+    """
 
     facts: ModelFacts
     dtype: Dtype
     quantization: Quantization = field(default_factory=Quantization)
+    keeps_halves: bool = False
 
     @property
     def parts(self) -> tuple[PartSize, ...]:
         """Vision tower, connector, language model, embeddings, head; those that it has."""
         numbers: dict[Part, int] = dict.fromkeys(PARTS, 0)
         sizes: dict[Part, int] = dict.fromkeys(PARTS, 0)
-        item = ITEM_BYTES[self.dtype]
         for weight in weights(self.facts.outline):
+            item = ITEM_BYTES[self.facts.dtype if self._is_half(weight) else self.dtype]
             one = weight_bytes(weight.name, weight.shape, self.quantization, itemsize=item)
             numbers[weight.part] += weight.count * weight.size
             sizes[weight.part] += weight.count * one
@@ -57,6 +62,12 @@ class Footprint:
         """The largest tensor as the checkpoint has it: it stands beside what is loaded."""
         item = ITEM_BYTES[self.facts.dtype]
         return max(weight.size for weight in weights(self.facts.outline)) * item
+
+    @property
+    def packing_bytes(self) -> int:
+        """What packing takes beside the weights: the largest matrix in fp32."""
+        sizes = [each.size for each in weights(self.facts.outline) if self._is_half(each)]
+        return ITEM_BYTES["float32"] * max(sizes, default=0)
 
     @property
     def kv_token_bytes(self) -> int:
@@ -83,6 +94,10 @@ class Footprint:
         row = _LIVE_TOWER_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
         count = num_patches(policy, patches.side, *largest_size(policy))
         return num_images * count * row * ITEM_BYTES[self.dtype]
+
+    def _is_half(self, weight: Weight) -> bool:
+        is_packed = weight.part in ("language", "head") and is_matrix(weight.name, weight.shape)
+        return self.keeps_halves and self.dtype == "float32" and is_packed
 
 
 def largest_size(policy: ImagePolicy) -> tuple[int, int]:

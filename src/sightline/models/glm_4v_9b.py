@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.models.activations import gelu
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
@@ -209,7 +210,7 @@ class Connector(nn.Module):
         self.dense_4h_to_h = Linear(inner_width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.norm1(self.linear_proj(x)))
+        x = gelu(self.norm1(self.linear_proj(x)))
         return self.dense_4h_to_h(self.dense_h_to_4h.times(x, self.gate_proj.silu(x)))
 
 
@@ -284,6 +285,10 @@ class Glm4v(PagedModel):
     @property
     def num_heads(self) -> int:
         return self.config.num_heads
+
+    @property
+    def tower(self) -> nn.Module | None:
+        return self.transformer.vision
 
     @property
     def tower_shape(self) -> TowerShape | None:

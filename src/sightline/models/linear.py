@@ -11,12 +11,14 @@ Shapes: I inputs, O outputs.
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.models.activations import gelu, silu
 from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import HalfWeight, PackedWeight, pack_half, pack_weight
 from sightline.models.quantized import QuantizedWeight
@@ -59,8 +61,12 @@ class FewRowsKernel(Protocol):
 
 
 class Linear(nn.Linear):
-    """`x W^T + b` for `[..., I]`, alone or with what stands before and behind it."""
+    """`x W^T + b` for `[..., I]`, alone or with what stands before and behind it.
 
+    `has_many_rows` says that it never meets only a few.
+    """
+
+    has_many_rows = False
     few: FewRowsKernel | None = None
     _packed: PackedWeight | None = None
     _kernel: Kernel | None = None
@@ -82,18 +88,18 @@ class Linear(nn.Linear):
 
     def silu(self, x: Tensor) -> Tensor:
         if self._packed is None:
-            return F.silu(self._plain(x))
+            return silu(self(x))
         return self._packed.apply(x, self.bias, "swish")
 
     def gelu(self, x: Tensor) -> Tensor:
         if self._packed is None:
-            return F.gelu(self._plain(x))
+            return gelu(self(x))
         return self._packed.apply(x, self.bias, "gelu")
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return the product of the outputs with `factor` `[..., O]`."""
         if self._packed is None:
-            return saturated(self._plain(x) * factor)
+            return saturated(self(x) * factor)
         return self._packed.times(x, self.bias, factor)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
@@ -121,17 +127,34 @@ class Linear(nn.Linear):
         if self.quantized is not None:
             self._kernel = choose_kernel(self.quantized)
 
-    def pack(self) -> bool:
-        """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it."""
-        self._packed = pack_weight(self.weight.flatten(1))
+    @property
+    def kernel_bytes(self) -> int:
+        """The bytes of the weight where a kernel holds it; 0 where it is a parameter."""
+        holder = self._packed or self._kernel
+        return 0 if holder is None else holder.size_bytes
+
+    def pack(self, dtype: torch.dtype) -> bool:
+        """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it.
+
+        `dtype` is that of the rows.
+        """
+        self._packed = self._pack(self.weight.flatten(1), dtype)
         if self._packed is None:
             return False
         self.register_parameter("weight", None)
         return True
 
+    def convert(self, dtype: torch.dtype) -> None:
+        """Keep the weight in `dtype`."""
+        if self.weight.dtype != dtype:
+            self.weight = nn.Parameter(self.weight.to(dtype), requires_grad=False)
+
     def tile(self) -> None:
         """Compute in tiles of `TILE` rows from now on."""
         self._is_tiled = True
+
+    def _pack(self, weight: Tensor, dtype: torch.dtype) -> PackedWeight | None:
+        return pack_weight(weight, dtype, has_many_rows=self.has_many_rows)
 
     def _plain(self, x: Tensor) -> Tensor:
         if self._kernel is not None:
@@ -176,7 +199,7 @@ class GatedLinear(Linear):
     @staticmethod
     def activate(rows: Tensor) -> Tensor:
         gate, up = rows.chunk(2, dim=-1)
-        return F.silu(gate) * up
+        return silu(gate) * up
 
     def forward(self, x: Tensor) -> Tensor:
         if self.few is not None and self.few.takes(x):
@@ -187,13 +210,18 @@ class GatedLinear(Linear):
             return saturated((self.kernel or self.activate)(self._plain(x)))
         return self._packed_up.times(x, None, self._packed.apply(x, None, "swish"))
 
-    def pack(self) -> bool:
-        self._half = pack_half(self.weight)
+    @property
+    def kernel_bytes(self) -> int:
+        both = (self._half, self._packed_up)
+        return super().kernel_bytes + sum(part.size_bytes for part in both if part is not None)
+
+    def pack(self, dtype: torch.dtype) -> bool:
+        self._half = pack_half(self.weight, dtype)
         if self._half is None:
-            self._packed, self._packed_up = (pack_weight(half) for half in self.weight.chunk(2))
-            if self._packed is None or self._packed_up is None:
-                self._packed = self._packed_up = None
+            gate, up = (self._pack(half, dtype) for half in self.weight.chunk(2))
+            if gate is None or up is None:
                 return False
+            self._packed, self._packed_up = gate, up
         self.register_parameter("weight", None)
         return True
 
@@ -214,9 +242,12 @@ class TiedLinear(Linear):
     def weight(self) -> Tensor | None:  # type: ignore[override]
         return None if self._packed is not None else self._tables[0].weight
 
-    def pack(self) -> bool:
-        self._packed = pack_weight(self._tables[0].weight)
+    def pack(self, dtype: torch.dtype) -> bool:
+        self._packed = self._pack(self._tables[0].weight, dtype)
         return self._packed is not None
+
+    def convert(self, dtype: torch.dtype) -> None:
+        """Leave the table as it is."""
 
 
 def saturated(x: Tensor) -> Tensor:
@@ -229,28 +260,49 @@ def saturated(x: Tensor) -> Tensor:
     return x.clamp_(-LARGEST_HALF, LARGEST_HALF) if x.dtype == torch.float16 else x
 
 
-def pack_linears(model: object) -> None:
+@runtime_checkable
+class HasTower(Protocol):
+    """A model with a part that sees pictures: hundreds of rows at once, or none."""
+
+    @property
+    def tower(self) -> nn.Module | None: ...
+
+
+def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
     """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
 
-    On other devices, and in number formats that the packed kernel does not know, only quantised
-    matrices get their kernels. The model is for inference only afterwards, and its weights cannot
-    be read back. A second call changes nothing.
+    `dtype` is that of the rows; None: of each layer's own weight. On other devices, and in number
+    formats that the packed kernel does not know, only quantised matrices get their kernels. The
+    model is for inference only afterwards, and its weights cannot be read back. A second call
+    changes nothing.
     """
-    modules = model.modules() if isinstance(model, nn.Module) else ()
-    layers = [module for module in modules if isinstance(module, Linear)]
+    for layer in _layers(model.tower if isinstance(model, HasTower) else None):
+        layer.has_many_rows = True
+    num_threads = torch.get_num_threads()
     # Packing is the longest part of a start, and each kernel packs on one core.
-    with ThreadPoolExecutor(torch.get_num_threads(), "packing") as pool:
-        for _ in pool.map(_settle, layers):
+    with ThreadPoolExecutor(num_threads, "packing", torch.set_num_threads, (1,)) as pool:
+        for _ in pool.map(partial(_settle, dtype=dtype), _layers(model)):
             pass
+    torch.set_num_threads(num_threads)
+    return_freed()
+
+
+def _layers(module: object) -> list[Linear]:
+    modules = module.modules() if isinstance(module, nn.Module) else ()
+    return [each for each in modules if isinstance(each, Linear)]
 
 
 @torch.inference_mode()
-def _settle(layer: Linear) -> None:
+def _settle(layer: Linear, dtype: torch.dtype | None) -> None:
     layer.choose_kernel()
-    is_plain = layer.weight is not None and layer.weight.device.type == "cpu"
-    if is_plain and not layer.pack() and layer.weight.dtype == torch.float32:
+    if layer.weight is None or layer.weight.device.type != "cpu":
+        return
+    wanted = dtype or layer.weight.dtype
+    if layer.pack(wanted):
+        return
+    layer.convert(wanted)
+    if wanted == torch.float32:
         layer.tile()
-    return_freed()
 
 
 def pad_rows(rows: Tensor) -> Tensor:

@@ -63,13 +63,16 @@ def load_model(
     device: str = "auto",
     quantization: Quantization | None = None,
     progress: Progress | None = None,
+    as_stored: bool = False,
 ) -> LoadedModel:
     """Load the model in `folder`.
 
     `dtype` is auto (what config.json names, else what the weights are, but see
     `device.dtype_for_device`), bfloat16, float16 or float32; for `device` see
     `device.find_device`. `quantization` is made while the weights are read; None takes them as
-    they are stored. Raises StartupError naming file and tensor, what was expected and what was
+    they are stored. With `as_stored` the weights of linear layers on a CPU stay in the files'
+    format, where the other holds it, until `pack_linears` puts them into their last one: it halves
+    what a start moves. Raises StartupError naming file and tensor, what was expected and what was
     found.
     """
     config = read_config(folder)
@@ -96,7 +99,7 @@ def load_model(
         if dtype == "auto":
             num_plain = sum(math.prod(shapes[name]) for name in shapes if name not in schemes)
             weight_dtype = dtype_for_device(weight_dtype, target, num_plain)
-        _fill(module, places, schemes, weight_dtype, target, progress)
+        _fill(module, places, schemes, weight_dtype, target, progress, as_stored=as_stored)
     module.eval()
     return LoadedModel(
         model=model,
@@ -145,6 +148,8 @@ def _fill(
     dtype: torch.dtype,
     device: torch.device,
     progress: Progress | None,
+    *,
+    as_stored: bool,
 ) -> None:
     """Give every parameter its values, one tensor at a time, quantised where `schemes` says so."""
     total = sum(file.entries[name].size_bytes for name, file in places.items())
@@ -169,7 +174,11 @@ def _fill(
             if name.removesuffix(SCALES_SUFFIX) in schemes and name not in schemes:
                 continue  # it was read with the matrix
             if name not in schemes:
-                values = read(name).to(device=device, dtype=dtype)
+                values = read(name)
+                is_packed = isinstance(owner, Linear) and attribute == "weight"
+                stays = as_stored and device.type == "cpu" and is_packed
+                if not (stays and torch.promote_types(values.dtype, dtype) == dtype):
+                    values = values.to(device=device, dtype=dtype)
                 setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
                 continue
             assert isinstance(owner, Linear)

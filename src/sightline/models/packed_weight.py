@@ -8,7 +8,8 @@ tries that at start, in milliseconds. Two do:
 - FBGEMM's layers for weights of two bytes multiply fp32 rows with fp16 weights and add up in fp32,
   in one order for every number of rows. They read half the memory of fp32 weights, and where the
   processor has no bfloat16 arithmetic they are the fastest for few rows. A weight that came from a
-  bfloat16 or fp16 checkpoint fits exactly, times a power of two.
+  bfloat16 or fp16 checkpoint fits exactly, times a power of two. Packing takes longer than reading
+  the file, so what always has many rows is left to oneDNN, which is faster there.
 
 The operators are private to torch or old, hence the check.
 
@@ -19,32 +20,33 @@ import logging
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.models.activations import Activation, activate, silu_
 from sightline.models.device_memory import cpu_has_bfloat16
+from sightline.models.scratch import Scratch
 
 logger = logging.getLogger(__name__)
-
-Activation = Literal["none", "swish", "gelu"]
 
 ONE_DNN_DTYPES = (torch.float32, torch.bfloat16)
 ROWS_HINT = 16
 HALF_LARGEST = 2.0**15  # half of what fp16 holds
 # A weight's own rounding must stay below what fp32 sums lose anyway.
 HALF_TOLERANCE = 2.0**-32
-SLAB = 32  # rows whose passes over the same values stay within a core's cache
-ONE_THREAD = 32767  # values that torch computes on the calling thread
-VECTORS = 64  # values in whole pairs of vectors, of any processor
+_PIECE = 2**16  # numbers that are judged at once, within a core's cache
 _ROWS_CHECKED = (1, 2, 17, 131)
 _SHAPE_CHECKED = (96, 528)  # (O, I): more inputs than kernels add up in one go
+_scratch = Scratch()
 
 
 class PackedWeight(Protocol):
-    """One weight `[O, I]`; `bias` `[O]`. Results have the dtype of `x`."""
+    """One weight `[O, I]` of `size_bytes`; `bias` `[O]`. Results have the dtype of `x`."""
+
+    size_bytes: int
 
     def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor: ...
 
@@ -57,21 +59,28 @@ class PackedWeight(Protocol):
         ...
 
 
-def pack_weight(weight: Tensor) -> PackedWeight | None:
-    """Return `weight` for the fastest kernel that keeps its promise here; None if none does."""
-    half = pack_half(weight)
-    if half is not None:
+def pack_weight(
+    weight: Tensor, dtype: torch.dtype, *, has_many_rows: bool = False
+) -> PackedWeight | None:
+    """Return `weight` for the fastest kernel that keeps its promise here; None if none does.
+
+    `dtype` is that of the rows; `weight` may be in another that it holds.
+    """
+    by_one_dnn = can_pack(dtype)
+    prefers_half = not (has_many_rows and by_one_dnn and dtype == torch.float32)
+    if prefers_half and (half := pack_half(weight, dtype)):
         return half
-    return OneDnnWeight(weight) if can_pack(weight.dtype) else None
+    return OneDnnWeight(weight.to(dtype)) if by_one_dnn else None
 
 
-def pack_half(weight: Tensor) -> "HalfWeight | None":
+def pack_half(weight: Tensor, dtype: torch.dtype) -> "HalfWeight | None":
     """Return `weight` for FBGEMM's kernel if it fits and is the better one here."""
-    return HalfWeight.fit(weight) if _is_better_as_half(weight.dtype) else None
+    return HalfWeight.fit(weight) if _is_better_as_half(dtype) else None
 
 
 class OneDnnWeight:
     def __init__(self, weight: Tensor) -> None:
+        self.size_bytes = weight.nbytes
         # The number of rows is a hint that changes nothing: one packing serves any number.
         self._packed = torch.ops.mkldnn._reorder_linear_weight(
             weight.detach().contiguous(), ROWS_HINT
@@ -101,24 +110,27 @@ class HalfWeight:
     """fp16 weights, times a power of two."""
 
     def __init__(self, scaled: Tensor, scale: float) -> None:
+        self.size_bytes = scaled.numel() * torch.float16.itemsize
         self._packed = torch.ops.quantized.linear_prepack_fp16(scaled, None)
         self._unscale = 1.0 / scale
 
     @classmethod
     def fit(cls, weight: Tensor) -> "HalfWeight | None":
         """Pack `weight` if fp16 holds all of it, times some power of two."""
-        scaled = weight.detach().float()
+        scaled = _scratch.take(weight.numel()).view(weight.shape)
+        scaled.copy_(weight.detach())
         largest = _largest(scaled)
         if not 0 < largest < math.inf:
             return None
         scale = 2.0 ** math.floor(math.log2(HALF_LARGEST / largest))
-        scaled = scaled * scale
-        if _largest(scaled - scaled.half()) > HALF_LARGEST * HALF_TOLERANCE:
-            return None
+        for piece in scaled.view(-1).split(_PIECE):
+            piece.mul_(scale)
+            if _largest(piece - piece.half()) > HALF_LARGEST * HALF_TOLERANCE:
+                return None
         return cls(scaled, scale)
 
     def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
-        return _activate(self._outputs(x, bias), then).to(x.dtype)
+        return activate(self._outputs(x, bias), then).to(x.dtype)
 
     def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
         return self._outputs(x, bias).mul_(factor).to(x.dtype)
@@ -147,36 +159,6 @@ class HalfWeight:
 def _largest(values: Tensor) -> float:
     lowest, highest = torch.aminmax(values)
     return max(-float(lowest), float(highest))
-
-
-def silu_(rows: Tensor) -> Tensor:
-    """Apply silu in place to `[T, O]`, to every value with the same function.
-
-    torch computes what is left behind the last whole pair of vectors with another function, so a
-    value's bits would depend on where it stands. Nothing is left of rows of whole vectors that stay
-    on one thread. For other rows there is `exp`, which treats all values alike but wakes threads.
-    """
-    width = rows.shape[-1]
-    if width % VECTORS == 0 and width <= ONE_THREAD:
-        for part in torch.split(rows, ONE_THREAD // width):
-            F.silu(part, inplace=True)
-        return rows
-    for part in torch.split(rows, SLAB):
-        part.div_(part.neg().exp_().add_(1.0))
-    return rows
-
-
-def _gelu_(rows: Tensor) -> Tensor:
-    """The same for gelu, with `erf`."""
-    for part in torch.split(rows, SLAB):
-        part.mul_(part.mul(math.sqrt(0.5)).erf_().add_(1.0).mul_(0.5))
-    return rows
-
-
-def _activate(y: Tensor, then: Activation) -> Tensor:
-    if then != "none":
-        (silu_ if then == "swish" else _gelu_)(y.view(-1, y.shape[-1]))
-    return y
 
 
 @lru_cache

@@ -55,6 +55,11 @@ class PagedModel(nn.Module):
 
     @property
     @abstractmethod
+    def tower(self) -> nn.Module | None:
+        """All that pictures go through, if there is such a part."""
+
+    @property
+    @abstractmethod
     def tower_shape(self) -> TowerShape | None:
         """The attention of the vision tower, if there is one."""
 

@@ -46,6 +46,7 @@ class Kernel(ABC):
 
     def __init__(self, weight: QuantizedWeight) -> None:
         self.num_outputs = weight.num_outputs
+        self.size_bytes = weight.size_bytes
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.models.activations import quick_gelu
 from sightline.models.linear import Linear, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 
@@ -115,8 +116,7 @@ class PlainMlp(nn.Module):
         self.fc2 = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.fc1(x)
-        return self.fc2(x * torch.sigmoid(1.702 * x))
+        return self.fc2(quick_gelu(self.fc1(x)))
 
 
 class GatedMlp(nn.Module):
@@ -127,7 +127,7 @@ class GatedMlp(nn.Module):
         self.down_proj = Linear(mlp_width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(saturated(F.silu(self.gate_proj(x)) * self.up_proj(x)))
+        return self.down_proj(self.up_proj.times(x, self.gate_proj.silu(x)))
 
 
 class VisionBlock(nn.Module):

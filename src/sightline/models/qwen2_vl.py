@@ -135,6 +135,10 @@ class Qwen2VL(PagedModel):
         return self.config.num_heads
 
     @property
+    def tower(self) -> nn.Module | None:
+        return self.visual
+
+    @property
     def tower_shape(self) -> TowerShape | None:
         vision = self.config.vision
         return TowerShape(vision.num_heads, vision.width // vision.num_heads, PATCHES_MEASURED)

@@ -118,7 +118,7 @@ class GatedMlp(nn.Module):
         self.c_proj = Linear(config.mlp_width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(saturated(self.w1(x) * F.silu(self.w2(x))))
+        return self.c_proj(self.w1.times(x, self.w2.silu(x)))
 
 
 class DecoderLayer(nn.Module):
@@ -156,7 +156,7 @@ class TowerMlp(nn.Module):
         self.c_proj = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(F.gelu(self.c_fc(x)))
+        return self.c_proj(self.c_fc.gelu(x))
 
 
 class TowerBlock(nn.Module):
@@ -304,6 +304,10 @@ class QwenVL(PagedModel):
     @property
     def num_heads(self) -> int:
         return self.config.num_heads
+
+    @property
+    def tower(self) -> nn.Module | None:
+        return self.transformer.visual
 
     @property
     def tower_shape(self) -> TowerShape | None:

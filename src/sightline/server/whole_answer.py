@@ -15,13 +15,15 @@ from sightline.core.chat import (
     ToolCall,
     Usage,
 )
-from sightline.core.errors import InternalError
+from sightline.core.errors import InternalError, Unavailable
 from sightline.server.context import RequestContext
-from sightline.server.contract import Asked
+from sightline.server.contract import Answer, Asked
 from sightline.server.lifecycle import Lifecycle
 from sightline.service.request_log import Facts
 
 T = TypeVar("T")
+# How often an answer is begun anew that went down with its engine.
+MAX_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,25 +110,41 @@ async def whole_answer(
 ) -> WholeAnswer:
     """Ask, and return everything once it is there.
 
-    Notices go to `context`, and so do the facts of the request unless `facts` takes them.
+    Notices go to `context`, and so do the facts of the request unless `facts` takes them. What an
+    engine was saying when it died is asked again: nobody has heard any of it.
     """
+    num_repeats = 0
     with lifecycle.running_answer():
-        answer = await chat.start(request, facts=context.log if facts is None else facts)
-        async with aclosing(answer):
-            context.notices.extend(answer.notices)
+        while True:
+            answer = await chat.start(request, facts=context.log if facts is None else facts)
+            if not num_repeats:
+                context.notices.extend(answer.notices)
             parts: dict[int, ChoiceParts] = {}
-            usage: Usage | None = None
-            async for delta in answer:
-                parts.setdefault(delta.index, ChoiceParts()).add(delta)
-                usage = delta.usage or usage
-        if usage is None:
-            raise InternalError
-        return WholeAnswer(
-            model=answer.model,
-            choices=tuple(choice.whole() for _, choice in sorted(parts.items())),
-            usage=usage,
-            images=answer.images,
-        )
+            try:
+                return await _gather(answer, parts)
+            except Unavailable as error:
+                # Without parts the engine has tried again by itself for as long as it may.
+                is_lost = error.code == "engine_restarting" and bool(parts)
+                if not is_lost or num_repeats == MAX_REPEATS:
+                    raise
+                num_repeats += 1
+
+
+async def _gather(answer: Answer, parts: dict[int, ChoiceParts]) -> WholeAnswer:
+    """Read `answer` to its end; what has come stands in `parts`."""
+    usage: Usage | None = None
+    async with aclosing(answer):
+        async for delta in answer:
+            parts.setdefault(delta.index, ChoiceParts()).add(delta)
+            usage = delta.usage or usage
+    if usage is None:
+        raise InternalError
+    return WholeAnswer(
+        model=answer.model,
+        choices=tuple(choice.whole() for _, choice in sorted(parts.items())),
+        usage=usage,
+        images=answer.images,
+    )
 
 
 async def side_by_side(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

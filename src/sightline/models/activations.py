@@ -1,0 +1,79 @@
+"""silu, gelu and quick_gelu with the same bits wherever a number stands in a tensor.
+
+torch's own compute what is left behind the last whole vector with another function on a CPU, and
+where that is depends on the number of rows and threads. `exp` and `erf` do not, but wake threads.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Activation = Literal["none", "swish", "gelu"]
+
+SLAB = 32  # rows whose passes over the same values stay within a core's cache
+ONE_THREAD = 32767  # values that torch computes on the calling thread
+VECTORS = 64  # values in whole pairs of vectors, of any processor
+
+
+def silu(x: Tensor) -> Tensor:
+    """Return silu of `x`, which may be overwritten."""
+    return F.silu(x) if x.is_cuda or x.requires_grad else _rounded(x, silu_)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return gelu of `x`, which may be overwritten."""
+    return F.gelu(x) if x.is_cuda or x.requires_grad else _rounded(x, gelu_)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """Return x * sigmoid(1.702 x); `x` may be overwritten."""
+    if x.is_cuda or x.requires_grad:
+        return x * torch.sigmoid(1.702 * x)
+    return _rounded(x, quick_gelu_)
+
+
+def activate(y: Tensor, then: Activation) -> Tensor:
+    """Apply an activation to fp32 numbers `[..., O]`, in place."""
+    if then != "none":
+        (silu_ if then == "swish" else gelu_)(y.view(-1, y.shape[-1]))
+    return y
+
+
+def silu_(rows: Tensor) -> Tensor:
+    """Apply silu in place to fp32 numbers `[T, O]`, to every value with the same function.
+
+    Nothing is left behind the vectors of rows of whole ones that stay on one thread, so those can
+    have torch's own.
+    """
+    width = rows.shape[-1]
+    if width % VECTORS == 0 and width <= ONE_THREAD:
+        for part in torch.split(rows, ONE_THREAD // width):
+            F.silu(part, inplace=True)
+        return rows
+    for part in torch.split(rows, SLAB):
+        part.div_(part.neg().exp_().add_(1.0))
+    return rows
+
+
+def gelu_(rows: Tensor) -> Tensor:
+    """The same for gelu."""
+    for part in torch.split(rows, SLAB):
+        part.mul_(part.mul(math.sqrt(0.5)).erf_().add_(1.0).mul_(0.5))
+    return rows
+
+
+def quick_gelu_(rows: Tensor) -> Tensor:
+    """The same for x * sigmoid(1.702 x)."""
+    for part in torch.split(rows, SLAB):
+        part.div_(part.mul(-1.702).exp_().add_(1.0))
+    return rows
+
+
+def _rounded(x: Tensor, apply: Callable[[Tensor], Tensor]) -> Tensor:
+    numbers = x.float()
+    apply(numbers.view(-1, x.shape[-1]))
+    return numbers.to(x.dtype)

@@ -123,7 +123,7 @@ class HalfWeight:
         if not 0 < largest < math.inf:
             return None
         scale = 2.0 ** math.floor(math.log2(HALF_LARGEST / largest))
-        for piece in scaled.view(-1).split(_PIECE):
+        for piece in torch.split(scaled.view(-1), _PIECE):
             piece.mul_(scale)
             if _largest(piece - piece.half()) > HALF_LARGEST * HALF_TOLERANCE:
                 return None

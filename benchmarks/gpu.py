@@ -48,6 +48,13 @@ from sightline.models.loading import DTYPES, LoadedModel
 GB = 1e9
 PATIENCE_S = 600
 QUESTION = 18  # tokens around a picture
+# What is measured once, and whether less of it is better.
+FIGURES = {
+    "encode_ms": ("image encode, ms", True),
+    "first_token_ms": ("first token with an image, ms", True),
+    "prefill_tokens_s": ("prefill, tokens/s", False),
+    "images_s": ("images/s, to the first token", False),
+}
 
 
 class Desk:
@@ -156,7 +163,8 @@ def images_s(desk: Desk, *, number: int) -> float:
     return number / (time.perf_counter() - began)
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Put every figure into `result` as soon as it is known."""
     device = find_device(arguments.device)
     dtype = DTYPES[arguments.dtype]
     is_gpu = device.type == "cuda"
@@ -185,7 +193,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with torch.inference_mode():
         encode = partial(loaded.model.encode_images, pixels)
         encode_s = best_of(encode, device, rounds=arguments.rounds)
-    result: dict[str, Any] = {
+    result |= {
         "sightline": sightline.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
@@ -214,12 +222,14 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "measured": images_s(desk, number=arguments.pictures),
             "roofline": 1 / least,
         }
+        logging.info("%s", {key: result[key] for key in FIGURES})
         result["decode"] = []
         for batch in arguments.batches:
             decode(desk, batch=batch, text=arguments.context, max_tokens=4)  # warms up
             found = decode(desk, batch=batch, text=arguments.context, max_tokens=arguments.tokens)
             step_s = roofline.step_s(batch, arguments.context + arguments.tokens // 2)
             result["decode"].append({"batch": batch, "roofline": batch / step_s} | found)
+            logging.info("%s", result["decode"][-1])
     if is_gpu:
         wait_for(device)
         kv = slots * slot_bytes
@@ -233,7 +243,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     gc.collect()
     if is_gpu:
         torch.cuda.empty_cache()
-    if not arguments.no_baseline:
+    if not arguments.no_baseline and gpu_baseline.is_there():
         result["baseline"] = gpu_baseline.measure(
             config,
             device,
@@ -243,10 +253,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             max_tokens=arguments.tokens,
             rounds=arguments.rounds,
         )
-    return result
 
 
 def as_markdown(result: dict[str, Any]) -> str:
+    """Return a table of what was measured; nothing if the engine did not even start."""
+    if "parameters" not in result:
+        return ""
     lines = [
         f"GLM-4V-9B ({result['preset']}, {result['parameters']:,} random parameters, "
         f"{result['dtype']}), attention by {result['attention']}, torch {result['torch']}, "
@@ -261,14 +273,10 @@ def as_markdown(result: dict[str, Any]) -> str:
         share = least / measured if is_time else measured / least
         lines.append(f"| {what} | {measured:,.{digits}f} | {least:,.{digits}f} | {share:.0%} |")
 
-    for key, what, is_time in (
-        ("encode_ms", "image encode, ms", True),
-        ("first_token_ms", "first token with an image, ms", True),
-        ("prefill_tokens_s", "prefill, tokens/s", False),
-        ("images_s", "images/s, to the first token", False),
-    ):
-        row(what, result[key]["measured"], result[key]["roofline"], is_time=is_time)
-    for found in result["decode"]:
+    for key, (what, is_time) in FIGURES.items():
+        if key in result:
+            row(what, result[key]["measured"], result[key]["roofline"], is_time=is_time)
+    for found in result.get("decode", ()):
         what = f"decode at batch {found['batch']}, tokens/s (gap {found['idle_gap_ms']:.2f} ms)"
         row(what, found["tokens_s"], found["roofline"], is_time=False)
     if memory := result.get("memory_gb"):
@@ -309,14 +317,17 @@ def main() -> None:
         arguments.batches, arguments.context, arguments.tokens = [1, 4], 32, 8
         arguments.pictures, arguments.rounds = 2, 1
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    result = measure(arguments)
-    text = as_markdown(result)
-    print(text)
-    print(json.dumps(result))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.markdown:
-        arguments.markdown.write_text(text)
+    result: dict[str, Any] = {}
+    try:
+        measure(arguments, result)
+    finally:  # what is known is told, whatever became of the rest
+        text = as_markdown(result)
+        print(text)
+        print(json.dumps(result))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=1) + "\n")
+        if arguments.markdown:
+            arguments.markdown.write_text(text)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What people run today: transformers' trunk of the same shapes, one request at a time, greedy."""
 
+import importlib.util
+import logging
 import statistics
 import time
 from typing import Any
@@ -8,6 +10,13 @@ import torch
 from gpu_model import fill, wait_for
 
 from sightline.models.glm_4v_blueprint import Glm4vConfig
+
+
+def is_there() -> bool:
+    if importlib.util.find_spec("transformers") is not None:
+        return True
+    logging.warning("transformers is not installed, so there is no baseline")
+    return False
 
 
 @torch.inference_mode()

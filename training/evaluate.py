@@ -196,39 +196,57 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A case in words: the question, and how the right answer begins."""
+
+    case: Case
+    is_held_out: bool
+    dialog: Dialog
+    right: str
+
+    def judged(self, said: str) -> dict[str, bool]:
+        """Return whether `said` is right, by the rows that it counts in."""
+        is_right = said.startswith(self.right)
+        wording = "held-out wording" if self.is_held_out else "trained wording"
+        rows = {self.case.bar: is_right, wording: is_right}
+        if self.case.scene.kind != "other":
+            rows["not falsely refused"] = said != REFUSAL[self.case.language]
+        return rows
+
+
+def questions(seed: int, scale: float) -> Iterator[Asked]:
+    rng = Random(f"wording/{seed}")
+    for case in cases(seed, scale):
+        is_held_out = rng.random() < 0.5
+        turn = Turn(word(rng, case.query, case.language, is_held_out), "", "")
+        right = answer(case.scene, case.query, case.language) or ""
+        yield Asked(case, is_held_out, Dialog((turn,)), right)
+
+
 def examine(
     speaker: Speaker, seed: int, scale: float, num_shown: int
 ) -> dict[str, dict[str, float]]:
     """Return right and total counts by bar; print some of the wrong answers."""
     tally: dict[str, list[int]] = defaultdict(lambda: [0, 0])
     rows, last = None, b""
-    rng = Random(f"wording/{seed}")
     shown: dict[str, int] = defaultdict(int)
-    for case in cases(seed, scale):
+    for asked in questions(seed, scale):
+        case = asked.case
         if case.picture is not last:
             rows, last = speaker.see(case.picture), case.picture
-        held_out = rng.random() < 0.5
-        question = word(rng, case.query, case.language, held_out)
-        said = speaker.say(Dialog((Turn(question, "", ""),)), rows)
-        right = answer(case.scene, case.query, case.language) or ""
-        names = [case.bar, "held-out wording" if held_out else "trained wording"]
-        if case.scene.kind != "other":
-            names.append("not falsely refused")
+        said = speaker.say(asked.dialog, rows)
+        judged = asked.judged(said)
         if case.bar == "single":
-            drawn = speaker.say(Dialog((Turn(question, "", ""),)), rows, temperature=0.8, seed=seed)
-            tally["sampled"][0] += drawn.startswith(right)
-            tally["sampled"][1] += 1
-        for name in names:
-            good = (
-                said != REFUSAL[case.language]
-                if name == "not falsely refused"
-                else said.startswith(right)
-            )
-            tally[name][0] += good
+            drawn = speaker.say(asked.dialog, rows, temperature=0.8, seed=seed)
+            judged["sampled"] = drawn.startswith(asked.right)
+        for name, is_right in judged.items():
+            tally[name][0] += is_right
             tally[name][1] += 1
-        if not said.startswith(right) and shown[case.bar] < num_shown:
+        if not judged[case.bar] and shown[case.bar] < num_shown:
             shown[case.bar] += 1
-            print(f"  {case.bar} {case.scene.family}: {question} -> {said} (right: {right})")
+            question = asked.dialog.turns[0].question
+            print(f"  {case.bar} {case.scene.family}: {question} -> {said} (right: {asked.right})")
     return {name: {"right": r, "of": n, "share": r / n} for name, (r, n) in sorted(tally.items())}
 
 

@@ -17,6 +17,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -131,7 +132,7 @@ class ModelSettings:
     threads: int | None = _row(None, "CPU threads of the engine; unset: one per core.", least=1)
     kv_cache_memory: int | None = _row(
         None,
-        "Memory for keys and values, in bytes or like 2GiB; unset: what suits the machine.",
+        "Memory for keys and values, in bytes or like 2GiB or 2GB; unset: what suits the machine.",
         least=MIB,
     )
     gpu_memory_utilization: float = _row(
@@ -486,16 +487,22 @@ def _converted(kind: Any, value: Any) -> Any:
 
 def parse_size(text: str) -> int | None:
     """Return a size in bytes that was written like `24GB` or `512 MiB`; None if it is none."""
-    found = _size(text)
-    return int(found) if found.isdigit() else None
+    found = re.fullmatch(r"[0-9]{1,24}", _size(text.strip()))
+    return None if found is None else int(found[0])
 
 
 def _size(text: str) -> str:
-    """Return `text` in bytes: `2GiB`, `512 MiB`, `64k`; whatever else is left as it is."""
-    match = re.fullmatch(r"(\d+)\s*([KMG])(?:i?B)?", text.strip(), re.IGNORECASE)
+    """Return `text` in bytes: `24GB` (10^9 each), `1.5GiB` or `1.5g` (2^30 each).
+
+    Whatever else is left as it is.
+    """
+    match = re.fullmatch(
+        r"([0-9]{1,12}(?:\.[0-9]{1,9})?)\s*([KMGT])(i?B)?", text.strip(), re.IGNORECASE
+    )
     if match is None:
         return text
-    return str(int(match[1]) * 1024 ** ("KMG".index(match[2].upper()) + 1))
+    base = 1000 if (match[3] or "").upper() == "B" else 1024
+    return str(int(Decimal(match[1]) * base ** ("KMGT".index(match[2].upper()) + 1)))
 
 
 def _number(kind: type[int] | type[float], value: Any) -> int | float:

@@ -23,11 +23,11 @@ def test_a_24_gb_machine_is_told_why_not_bf16_and_what_to_do(sightline):
 
 
 def test_what_is_advised_fits(sightline):
-    report = fit(sightline, "glm-4v-9b", "--memory", "24GB", "--device", "cuda")
+    report = fit(sightline, "glm-4v-9b", "--memory", "24GiB", "--device", "cuda")
     assert report["verdict"] == "does not fit"
     assert report["best"]["verdict"] == "fits"
     assert report["best"]["command"] == "sightline serve glm-4v-9b:int8"
-    again = fit(sightline, "glm-4v-9b", "--int8", "--memory", "24GB", "--device", "cuda")
+    again = fit(sightline, "glm-4v-9b", "--int8", "--memory", "24GiB", "--device", "cuda")
     assert again["verdict"] == "fits"
     assert again["needed"] == report["best"]["needed"]
 
@@ -40,6 +40,19 @@ def test_every_number_of_the_report_is_a_plain_value(sightline):
     assert report["kv_per_image"] == 1602 * 40960
     assert report["weights"] == sum(report["parts"].values()) == 2 * 13_906_320_896
     assert [way["verdict"] for way in report["ways"]] == ["fits"] * 5
+
+
+def test_a_gigabyte_is_ten_to_the_nine_and_a_gibibyte_is_more(sightline):
+    of_gb, of_gib = (fit(sightline, "--memory", size) for size in ("24GB", "24GiB"))
+    assert of_gb["device"]["free"] == 24 * 10**9
+    assert of_gib["device"]["free"] == 24 * 2**30
+    assert "24.00 GB free of 24.00 GB" in sightline("fit", "--memory", "24GB").out
+
+
+def test_the_picture_that_is_counted_is_named(sightline):
+    words = ("fit", "qwen2-vl-7b", "--memory", "80GB", "--device", "cuda", "--context", "4096")
+    assert "encoding 1 of 1,792 x 1,792 pixels at once" in sightline(*words).out
+    assert fit(sightline, *words[1:])["image"] == {"width": 1792, "height": 1792, "tokens": 4096}
 
 
 def test_this_machine_is_asked_without_a_memory(sightline):

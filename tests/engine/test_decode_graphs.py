@@ -15,7 +15,8 @@ from pretend_device import sequence
 
 from sightline.core.engine_options import EngineOptions
 from sightline.engine import build
-from sightline.engine.decode_graphs import DecodeGraphs, Outputs, sizes_up_to
+from sightline.engine.decode_graphs import DecodeGraphs, Outputs
+from sightline.engine.graph_memory import sizes_up_to
 from sightline.engine.plan import Chunk, Plan
 from sightline.models.gpu.gather_attention import GatherBackend
 from sightline.models.kv_pool import KVPool, Segment

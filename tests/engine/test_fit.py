@@ -4,10 +4,12 @@ import pytest
 
 from sightline.core.limits import MIB
 from sightline.engine.fit import Fit, Wish, advise, judge
+from sightline.engine.graph_memory import LIBRARY_BYTES, RECORDING_BYTES
 from sightline.engine.kv_budget import GIB, cpu_kv_bytes, gpu_kv_bytes
 from sightline.hub.facts import all_known
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import ModelFacts
+from sightline.models.footprint import largest_size
 from sightline.models.quantization import choose_quantization
 
 GB = 10**9
@@ -64,10 +66,39 @@ def test_everything_that_is_needed_is_counted() -> None:
     assert fit.kv_bytes == 4 * 2048 * 40 * 1024
     work = max(fit.step_bytes, fit.encode_bytes)
     assert fit.needed == sum(
-        (fit.footprint.weight_bytes, fit.kv_bytes, fit.cache_bytes, fit.program_bytes, work)
+        (
+            fit.footprint.weight_bytes,
+            fit.kv_bytes,
+            fit.cache_bytes,
+            fit.recording_bytes,
+            fit.program_bytes,
+            work,
+        )
     )
     more = judge(GLM, gpu(80), Wish(concurrency=4, context=2048, images=8))
     assert more.encode_bytes == 8 * fit.encode_bytes
+
+
+def test_recorded_steps_are_counted_on_a_gpu_alone_and_grow_with_the_sequences() -> None:
+    def recorded(device: DeviceMemory, **more: int) -> int:
+        return judge(GLM, device, Wish(**more)).recording_bytes
+
+    assert recorded(cpu(64 * GB)) == 0
+    assert recorded(gpu(80), cuda_graphs=False) == 0
+    # One row of scores for each sequence, in the recordings' memory and where they are kept.
+    assert recorded(gpu(80)) > 2 * 256 * 151552 * 2 + 13 * RECORDING_BYTES
+    assert recorded(gpu(80), max_num_seqs=1) < 2 * RECORDING_BYTES + LIBRARY_BYTES
+
+
+def test_a_picture_is_no_larger_than_the_context_has_room_for() -> None:
+    seven = KNOWN["qwen2-vl-7b"]
+    whole, short = (judge(seven, gpu(80), Wish(context=context)) for context in (None, 4096))
+    assert whole.policy is not None
+    assert short.policy is not None
+    assert (whole.policy.most_tokens, largest_size(whole.policy)) == (16384, (3584, 3584))
+    assert (short.policy.most_tokens, largest_size(short.policy)) == (4096, (1792, 1792))
+    assert 4 * short.encode_bytes == whole.encode_bytes
+    assert judge(GLM, gpu(80), Wish(context=700)).policy == GLM.image_policy
 
 
 def test_loading_on_a_cpu_needs_one_tensor_more_than_the_weights() -> None:

@@ -56,7 +56,9 @@ def test_a_step_is_tried_with_the_largest_picture(
 
     monkeypatch.setattr(loaded.model, "encode_images", note_pixels)
     monkeypatch.setattr(loaded.model, "logits", note_rows)
-    assert measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8) == 12345
+    assert (
+        measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8, context=256) == 12345
+    )
     side = read_facts(MODEL_DIR).image_policy
     assert side is not None
     width, height = side.target_size(1, 1)
@@ -71,7 +73,7 @@ def test_a_device_that_has_not_enough_for_a_step_is_said_so(
 
     monkeypatch.setattr(loaded.model, "encode_images", fail)
     with pytest.raises(StartupError, match="not enough memory beside the weights"):
-        measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8)
+        measure_step(loaded.model, CPU, Meter(), num_tokens=96, num_sampled=8, context=256)
 
 
 def test_an_engine_says_what_it_took_and_that_is_what_was_told_before(tmp_path: Path) -> None:

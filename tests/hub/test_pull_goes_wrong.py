@@ -1,6 +1,7 @@
 """Downloads that break off, lie, or stall: there is a whole model in the end, or none."""
 
 import hashlib
+import json
 import os
 import random
 import resource
@@ -17,8 +18,9 @@ from stand_in_hub import StandIn, stand_in_hub
 from tests.conftest import CommandLine
 
 from sightline.core.errors import StartupError
+from sightline.hub.local import check_folder
 from sightline.hub.names import find_model
-from sightline.hub.pull import Pulled, pull
+from sightline.hub.pull import Pulled, pull, remove
 from sightline.hub.remote import HubName
 
 MIB = 1024 * 1024
@@ -221,6 +223,150 @@ def test_files_that_a_new_revision_changed_come_anew(hub: type[StandIn], tmp_pat
     hub.files[WEIGHTS] = FILES[WEIGHTS][::-1]
     pulled = download(hub, tmp_path, hubs=["modelscope"])
     assert (pulled.folder / WEIGHTS).read_bytes() == FILES[WEIGHTS][::-1]
+
+
+def safetensors(num_bytes: int) -> bytes:
+    header = json.dumps(
+        {"a": {"dtype": "U8", "shape": [num_bytes], "data_offsets": [0, num_bytes]}}
+    )
+    return len(header).to_bytes(8, "little") + header.encode() + bytes(num_bytes)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_where_no_hash_is_told_a_file_of_weights_must_have_its_form(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    """A hotel's page of the right length, or a cut file on a hub that tells no sizes either."""
+    hub.tells_no_hashes = True
+    for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
+        hub.files[shard] = safetensors(70_000)
+    hub.lies[WEIGHTS] = b"<!doctype html>".ljust(len(hub.files[WEIGHTS]))
+    with pytest.raises(StartupError, match=f"{WEIGHTS} comes damaged"):
+        download(hub, tmp_path, hubs=[name])
+    assert not (tmp_path / GLM.name).exists()
+    hub.lies.clear()
+    pulled = download(hub, tmp_path, hubs=[name])
+    assert (pulled.folder / WEIGHTS).read_bytes() == safetensors(70_000)
+
+
+def test_without_a_hash_halves_of_two_files_are_never_joined(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    hub.tells_no_hashes = True
+    for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
+        hub.files[shard] = safetensors(70_000)
+    hub.files["tokenizer.model"] = b"first".ljust(MIB)
+    hub.cuts["tokenizer.model"] = [1000, 0, 0, 0, 0, 0]
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["modelscope"])
+    hub.cuts.clear()
+    hub.files["tokenizer.model"] = b"other".ljust(MIB)
+    pulled = download(hub, tmp_path, hubs=["modelscope"])
+    assert (pulled.folder / "tokenizer.model").read_bytes() == b"other".ljust(MIB)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_listing_cannot_name_a_file_of_another_folder(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    for evil in ("../../evil", "..", "/etc/passwd", "a/config.json", "modeling_chatglm.py"):
+        hub.more_rows[evil] = 10
+    require_whole(download(hub, tmp_path / "models", hubs=[name]).folder)
+    assert {path.name for path in tmp_path.iterdir()} <= {"models", "hf", ".cache", ".modelscope"}
+
+
+def test_an_index_cannot_name_a_file_of_another_folder(hub: type[StandIn], tmp_path: Path) -> None:
+    (tmp_path / "evil.safetensors").write_bytes(b"evil")
+    hub.files["model.safetensors.index.json"] = json.dumps(
+        {"weight_map": {"a": WEIGHTS, "b": "../../evil.safetensors"}}
+    ).encode()
+    with pytest.raises(StartupError, match="is not the name of a file in the model folder"):
+        download(hub, tmp_path / "models", hubs=["huggingface"])
+    assert not (tmp_path / "models" / GLM.name).exists()
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("size", [10**12, -1])
+def test_small_files_of_impossible_sizes_are_refused_before_a_byte_comes(
+    hub: type[StandIn], tmp_path: Path, name: HubName, size: int
+) -> None:
+    hub.more_rows["generation_config.json"] = size
+    with pytest.raises(StartupError, match=r"generation_config\.json .* which cannot be"):
+        download(hub, tmp_path, hubs=[name])
+    assert not hub.ranges
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_crowded_hub_is_asked_again_when_it_says(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    hub.next_statuses[WEIGHTS] = [429, 416, 503, 429]
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert not hub.next_statuses[WEIGHTS]
+
+
+@pytest.mark.parametrize(("name", "status"), [(hub, code) for hub in BOTH for code in (401, 403)])
+def test_a_file_behind_a_gate_says_which_key_is_missing(
+    hub: type[StandIn], tmp_path: Path, name: HubName, status: int
+) -> None:
+    hub.faults[WEIGHTS] = status
+    with pytest.raises(StartupError, match=r"needs a key .*set (HF_TOKEN|MODELSCOPE_API_TOKEN)"):
+        download(hub, tmp_path, hubs=[name])
+    assert not (tmp_path / GLM.name).exists()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_file_may_lie_on_another_host_which_never_gets_the_key(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "ms-secret")
+    with stand_in_hub(FILES) as warehouse:
+        hub.elsewhere[WEIGHTS] = warehouse.url.replace("127.0.0.1", "localhost")
+        warehouse.cuts[WEIGHTS] = [2 * MIB]
+        require_whole(download(hub, tmp_path, hubs=[name]).folder)
+        assert starts(warehouse) == [0, 2 * MIB]
+        assert warehouse.keys == [None, None]
+    if name == "huggingface":
+        assert set(hub.keys) == {"Bearer hf_secret"}
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_file_that_is_always_elsewhere_is_given_up(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    hub.elsewhere[WEIGHTS] = hub.url
+    with pytest.raises(StartupError, match=f"{name}: ") as caught:
+        download(hub, tmp_path, hubs=[name])
+    assert "\n" not in caught.value.message
+    assert not (tmp_path / GLM.name).exists()
+
+
+def test_a_linked_cache_is_as_good_as_any(hub: type[StandIn], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk")
+    require_whole(download(hub, tmp_path / "models").folder)
+    require_whole(tmp_path / "disk" / GLM.name)
+
+
+def test_a_link_to_nothing_is_said_before_a_byte_comes(hub: type[StandIn], tmp_path: Path) -> None:
+    (tmp_path / GLM.name).symlink_to(tmp_path / "unmounted")
+    with pytest.raises(StartupError, match="is a link to nothing"):
+        download(hub, tmp_path)
+    assert not hub.asked
+
+
+def test_a_model_whose_file_was_cut_since_is_not_taken_for_whole(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    folder = download(hub, tmp_path).folder
+    (folder / WEIGHTS).write_bytes(FILES[WEIGHTS][:-9])
+    with pytest.raises(StartupError, match=f"{WEIGHTS} .* bytes; {len(FILES[WEIGHTS])} were"):
+        download(hub, tmp_path)
+    with pytest.raises(StartupError, match="pull the model again"):
+        check_folder(folder)
+    assert remove(GLM, tmp_path)
+    require_whole(download(hub, tmp_path).folder)
 
 
 # The command, as a process of its own.

@@ -1,5 +1,6 @@
 """Qwen2-VL and Qwen2.5-VL against transformers, with random weights and pictures of many sizes."""
 
+import random
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -205,3 +206,25 @@ def test_the_resize_rule_is_the_published_one() -> None:
             size = policy.target_size(width, height)
             assert size == (expected[1], expected[0]), (width, height)
             assert policy.count_tokens(*size) == expected[0] * expected[1] // 784
+
+
+def test_the_resize_rule_is_the_published_one_for_the_longest_pictures_and_tightest_bounds() -> (
+    None
+):
+    dice = random.Random(0)
+    published = PatchGridImagePolicy(max_pixels=16384 * 784)
+    for _ in range(20_000):
+        short = dice.choice((1, 2, 13, 14, 27, 28, 29, dice.randrange(1, 300)))
+        long = min(
+            16_384, dice.choice((200 * short, 199 * short, dice.randint(short, 200 * short)))
+        )
+        width, height = dice.choice(((short, long), (long, short)))
+        least, most = sorted(
+            dice.choice((3136, 3137, 12544, 784 * dice.randint(4, 16384))) for _ in "ab"
+        )
+        policy = published.within(least, most)
+        expected = smart_resize(height, width, 28, min_pixels=least, max_pixels=most)
+        size = policy.target_size(width, height)
+        assert size == (expected[1], expected[0]), (width, height, least, most)
+        # What is priced by a sender's bounds is known to the engine, which has the model's own.
+        assert policy.count_tokens(*size) == published.count_tokens(*size) is not None, (size, most)

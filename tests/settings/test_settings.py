@@ -134,7 +134,23 @@ def test_names_are_unique_over_the_tree():
 
 @pytest.mark.parametrize(
     ("text", "num_bytes"),
-    [("24GB", 24 * 2**30), ("512 MiB", 2**29), ("64k", 65536), ("1000", 1000), ("much", None)],
+    [
+        ("24GB", 24 * 10**9),
+        ("24 GiB", 24 * 2**30),
+        ("512 MiB", 2**29),
+        ("1.5gb", 1_500_000_000),
+        ("0.5G", 2**29),
+        ("64k", 65536),
+        ("64kB", 64_000),
+        ("2TB", 2 * 10**12),
+        (" 1000 ", 1000),
+        ("much", None),
+        ("1.5", None),
+        ("-1GB", None),
+        ("24 GBs", None),
+        ("٢٤", None),
+        ("9" * 400 + "G", None),
+    ],
 )
 def test_sizes_are_written_as_people_write_them(text, num_bytes):
     assert parse_size(text) == num_bytes

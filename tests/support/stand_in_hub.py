@@ -27,6 +27,11 @@ class StandIn(BaseHTTPRequestHandler):
     is_held: threading.Event
     may_go_on: threading.Event
     ignores_ranges: bool
+    tells_no_hashes: bool
+    more_rows: dict[str, int]
+    next_statuses: dict[str, list[int]]
+    elsewhere: dict[str, str]
+    keys: list[str | None]
     url: str
 
     def do_HEAD(self) -> None:
@@ -62,6 +67,9 @@ class StandIn(BaseHTTPRequestHandler):
                 digest = hashlib.sha256(data).hexdigest()
                 row["lfs"] = {"sha256": digest, "size": len(data), "pointerSize": 1}
             rows.append(row)
+        rows += [{"rfilename": name, "size": size} for name, size in self.more_rows.items()]
+        if self.tells_no_hashes:
+            rows = [{"rfilename": row["rfilename"], "size": row["size"]} for row in rows]
         return {"id": "x/y", "modelId": "x/y", "sha": REVISION, "siblings": rows, "tags": []}
 
     def modelscope_listing(self) -> dict[str, Any]:
@@ -76,11 +84,26 @@ class StandIn(BaseHTTPRequestHandler):
             }
             for name, data in self.files.items()
         ]
+        rows += [
+            {"Path": name, "Name": name, "Size": size, "Type": "blob", "Revision": REVISION}
+            for name, size in self.more_rows.items()
+        ]
+        if self.tells_no_hashes:
+            rows = [{key: row[key] for key in row if key != "Sha256"} for row in rows]
         return {"Code": 200, "Success": True, "Data": {"Files": rows}}
 
     def send_file(self, name: str, head: bool) -> None:
         if name not in self.files or name in self.faults:
             self.send(b"", head, status=self.faults.get(name, 404))
+            return
+        if not head:
+            self.keys.append(self.headers.get("Authorization"))
+        if not head and self.next_statuses.get(name):
+            waiting = {"Retry-After": "0"}
+            self.send(b"", head, status=self.next_statuses[name].pop(0), **waiting)
+            return
+        if name in self.elsewhere:
+            self.send(b"", head, status=302, Location=self.elsewhere[name] + self.path)
             return
         data = self.lies.get(name, self.files[name])
         status, start = 200, 0
@@ -140,7 +163,9 @@ def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
 
     What can go wrong: `lies` are sent in the place of files; `faults` are status codes for a file
     or the `list`; `cuts` end each next answer for a file after so many bytes; `holds` stop
-    answers there until `may_go_on`, and set `is_held`.
+    answers there until `may_go_on`, and set `is_held`. `next_statuses` answer the next questions
+    for a file; `elsewhere` sends those for it to another address; `more_rows` are listed, with a
+    size, and not there. `keys` are those that came with questions for files.
     """
     state: dict[str, Any] = {
         "files": dict(files),
@@ -153,6 +178,11 @@ def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
         "is_held": threading.Event(),
         "may_go_on": threading.Event(),
         "ignores_ranges": False,
+        "tells_no_hashes": False,
+        "more_rows": {},
+        "next_statuses": {},
+        "elsewhere": {},
+        "keys": [],
     }
     handler = type("Hub", (StandIn,), state)
     with _Quiet(("127.0.0.1", 0), handler) as server:

@@ -341,8 +341,9 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "同时编码的图片数。",
     ),
     "fit.memory": (
-        "Plan for a device with this much free memory, like 24GB, instead of asking this machine.",
-        "按给定的可用内存（如 24GB）规划，而不查询本机。",
+        "Plan for a device with this much free memory, like 24GB or 24GiB (7 % more), instead of "
+        "asking this machine.",
+        "按给定的可用内存规划，而不查询本机；如 24GB，或 24GiB（多 7%）。",
     ),
     "fit.bad_memory": (
         "--memory: {value!r} is not a size such as 24GB.",
@@ -364,12 +365,23 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{context} 个 token x 同时 {number} 路 x {token}",
     ),
     "fit.picture": ("of which a picture", "其中一张图片"),
-    "fit.picture_sum": ("{tokens} tokens x {token}", "{tokens} 个 token x {token}"),
+    "fit.picture_sum": (
+        "{tokens} tokens x {token}, {width} x {height} pixels",
+        "{tokens} 个 token x {token}，{width} x {height} 像素",
+    ),
     "fit.cache": ("Embeddings of pictures", "图片嵌入"),
     "fit.cache_sum": ("remembered for further questions", "为后续提问保留"),
     "fit.work": ("Work of a step", "计算所需"),
-    "fit.work_images": ("encoding {number} at once, estimated", "同时编码 {number} 张图片，估计值"),
+    "fit.work_images": (
+        "encoding {number} of {width} x {height} pixels at once, estimated",
+        "同时编码 {number} 张 {width} x {height} 像素的图片，估计值",
+    ),
     "fit.work_tokens": ("{number} tokens, estimated", "{number} 个 token，估计值"),
+    "fit.recordings": ("Recorded steps", "录制的解码步"),
+    "fit.recordings_sum": (
+        "up to {number} sequences at once, estimated",
+        "最多同时 {number} 路，估计值",
+    ),
     "fit.program": ("The program itself", "程序本身"),
     "fit.loading": ("More while loading", "加载时额外"),
     "fit.loading_sum": ("one tensor on its way", "一个正在读取的张量"),
@@ -398,8 +410,9 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "原因：仅 {format} 的权重就要 {weights}，而空闲只有 {free}。",
     ),
     "fit.cpu_without_bfloat16": (
-        "This processor has no bfloat16 arithmetic; float32 is faster, for twice the memory.",
-        "该处理器不支持 bfloat16 运算；float32 更快，但占用两倍内存。",
+        "This processor has no bfloat16 arithmetic; float32 is faster, and takes twice the memory "
+        "while it loads.",
+        "该处理器不支持 bfloat16 运算；float32 更快，但加载时占用两倍内存。",
     ),
     "fit.gpu_without_bfloat16": (
         "This GPU does not compute in bfloat16; use --dtype float16.",
@@ -501,6 +514,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "error.pull_locked": ("", "另一个进程正在下载 {name}，请等待其完成。"),
     "error.pull_folder": ("", "无法写入 {folder}：{reason}。"),
+    "error.pull_impossible": ("", "{hub} 上的 {file} 大小为 {size} 字节，不可能属实。"),
+    "error.pull_dead_link": ("", "{folder} 是失效的链接；请删除它，或恢复其指向的目录。"),
     "error.pull_disk": ("", "写入磁盘失败：{reason}。已下载的部分保留；请释放空间后重新运行。"),
     "error.pull_no_room": (
         "",
@@ -675,7 +690,7 @@ SETTINGS_ZH: dict[str, str] = {
     "dtype": "权重精度；auto 采用检查点自身的精度，处理器不支持 bfloat16 运算时用 float32。",
     "max_model_len": "单次对话的最大 token 数，含图片与回答。",
     "threads": "引擎使用的 CPU 线程数；默认每核一个。",
-    "kv_cache_memory": "键值缓存内存，字节数或 2GiB 这样的写法；默认按机器选择。",
+    "kv_cache_memory": "键值缓存内存，字节数，或 2GiB、2GB 这样的写法；默认按机器选择。",
     "gpu_memory_utilization": "显存最多占用的比例，含其他程序已占用的部分。",
     "force": "即使模型看来放不下也照样加载。",
     "max_num_seqs": "同时计算的回答数；默认与 max_running 相同。",

@@ -35,6 +35,8 @@ SETTINGS = (
     "kv_cache_memory",
     "gpu_memory_utilization",
     "max_num_batched_tokens",
+    "max_num_seqs",
+    "cuda_graphs",
 )
 
 
@@ -102,6 +104,8 @@ def _imagined(name: str, memory: str) -> "DeviceMemory":
 
 
 def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
+    from sightline.models.footprint import largest_size
+
     fit = judgement.fit
     device, print_ = fit.device, fit.footprint
     yield catalogue.text(
@@ -125,14 +129,15 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
             ),
         )
     )
-    policy = print_.facts.image_policy
-    if policy is not None:
-        picture = policy.most_tokens
+    width, height = (0, 0) if fit.policy is None else largest_size(fit.policy)
+    pixels = {"width": f"{width:,}", "height": f"{height:,}"}
+    if fit.policy is not None:
+        picture = fit.policy.most_tokens
         rows.append(
             (
                 "  " + catalogue.text("fit.picture"),
                 size(picture * print_.kv_token_bytes),
-                catalogue.text("fit.picture_sum", tokens=f"{picture:,}", token=token),
+                catalogue.text("fit.picture_sum", tokens=f"{picture:,}", token=token, **pixels),
             )
         )
         rows.append(
@@ -140,11 +145,14 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         )
     work = max(fit.step_bytes, fit.encode_bytes)
     what = (
-        catalogue.text("fit.work_images", number=fit.wish.images)
+        catalogue.text("fit.work_images", number=fit.wish.images, **pixels)
         if fit.encode_bytes >= fit.step_bytes
         else catalogue.text("fit.work_tokens", number=f"{fit.step_tokens:,}")
     )
     rows.append((catalogue.text("fit.work"), size(work), what))
+    if fit.recording_bytes:
+        estimated = catalogue.text("fit.recordings_sum", number=fit.wish.max_num_seqs)
+        rows.append((catalogue.text("fit.recordings"), size(fit.recording_bytes), estimated))
     rows.append((catalogue.text("fit.program"), size(fit.program_bytes), ""))
     if fit.needed > fit.fixed_bytes + fit.kv_bytes:
         extra = fit.needed - fit.fixed_bytes - fit.kv_bytes
@@ -257,7 +265,9 @@ def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
 
 
 def _numbers(fit: "Fit") -> dict[str, Any]:
-    chosen, policy = fit.footprint.quantization, fit.footprint.facts.image_policy
+    from sightline.models.footprint import largest_size
+
+    chosen, policy = fit.footprint.quantization, fit.policy
     return {
         "dtype": fit.footprint.dtype,
         "quantization": {"language": chosen.language, "vision": chosen.vision},
@@ -270,12 +280,17 @@ def _numbers(fit: "Fit") -> dict[str, Any]:
         "context_that_fits": fit.context_that_fits,
         "kv": fit.kv_bytes,
         "kv_per_token": fit.footprint.kv_token_bytes,
+        "image": None
+        if policy is None
+        else dict(zip(("width", "height"), largest_size(policy), strict=True))
+        | {"tokens": policy.most_tokens},
         "kv_per_image": 0 if policy is None else policy.most_tokens * fit.footprint.kv_token_bytes,
         "kv_planned": min(fit.kv_planned, fit.kv_room),
         "step": fit.step_bytes,
         "encode": fit.encode_bytes,
         "image_cache": fit.cache_bytes,
         "table_copy": fit.table_copy_bytes,
+        "recordings": fit.recording_bytes,
         "program": fit.program_bytes,
         "loading": fit.loading_bytes,
     }

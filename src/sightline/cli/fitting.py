@@ -95,6 +95,8 @@ def wish_of(settings: Settings, name: str) -> "Wish":
         kv_cache_memory=model.kv_cache_memory,
         step_tokens=model.max_num_batched_tokens,
         gpu_memory_utilization=model.gpu_memory_utilization,
+        max_num_seqs=model.max_num_seqs or settings.limits.max_running,
+        cuda_graphs=model.cuda_graphs,
     )
 
 

@@ -9,6 +9,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+# What a picture may cost that is one slot high, at the longest ratio that is taken anywhere (200).
+THIN_TOKENS = 201
+
 
 class ImagePolicy(ABC):
     """`max_images` is how many a conversation may hold. Sizes are (width, height) in pixels."""
@@ -132,8 +135,8 @@ class PatchGridImagePolicy(ImagePolicy):
         if width < 1 or height < 1 or width % self.factor or height % self.factor:
             return None
         num_tokens = width * height // self.factor**2
-        # Very long pictures may end above the most pixels, by the rule's own rounding.
-        return num_tokens if num_tokens <= 2 * self.most_tokens else None
+        # By the rule's own rounding, very long pictures may end above the most pixels.
+        return num_tokens if num_tokens <= max(2 * self.most_tokens, THIN_TOKENS) else None
 
 
 def image_policy_of(values: dict[str, object]) -> ImagePolicy:

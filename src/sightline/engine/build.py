@@ -25,6 +25,7 @@ from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
+from sightline.models.footprint import within_context
 from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.quantization import wanted_quantization
@@ -128,7 +129,8 @@ def assemble_engine(
         held_bytes=held_bytes(loaded.device),
     )
     row_bytes = _row_bytes(loaded)
-    largest = 0 if description.image_policy is None else description.image_policy.most_tokens
+    policy = within_context(description.image_policy, max_model_len)
+    largest = 0 if policy is None else policy.most_tokens
     scheduler = Scheduler(
         num_blocks=num_blocks,
         block_size=options.block_size,

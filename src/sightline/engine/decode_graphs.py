@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sightline.engine.graph_memory import sizes_up_to
 from sightline.engine.plan import Chunk, Plan
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.kv_pool import KVPool
@@ -27,7 +28,6 @@ from sightline.models.transfer import pinned
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 # What is not recorded by then is recorded when it is first needed.
 START_BUDGET_S = 30.0
 # A replay runs the same kernels; libraries may choose others while they are recorded.
@@ -115,6 +115,9 @@ class DecodeGraphs:
         self._numbers = torch.zeros(rows, most, dtype=torch.int32, device=device)
         self._tables = torch.full((most, width), nobodys_block, dtype=torch.int32, device=device)
         self._first_rows = torch.arange(most + 1, dtype=torch.int32, device=device)
+        # One place for the scores of every size: recordings then share all the rest.
+        shape = (self.sizes[-1], model.description.vocab_size)
+        self._scores = torch.empty(shape, dtype=model.dtype, device=device)
         self._rows: list[_Row | None] = [None] * most
         self._num_used = 0
         self._recordings: dict[tuple[int, int], tuple[Callable[[], None], Outputs] | None] = {}
@@ -144,8 +147,7 @@ class DecodeGraphs:
         if recording is None:
             return True  # there is nothing to be wrong
         self._vacate()
-        expected, _ = self._work(size, bound)()
-        expected = expected.clone()
+        expected = self._work(size, bound)()[0].clone()
         replay, (logits, _) = recording
         replay()
         scale = float(expected.abs().max()) + 1e-6
@@ -271,7 +273,8 @@ class DecodeGraphs:
             embeds = self._model.embed(self._numbers[_ID, :size].long())
             positions = self._numbers[axes][..., :size].long()
             hidden = self._model.forward_paged(embeds, positions, self._pool, batch)
-            return self._model.logits(hidden), finite_rows(hidden)
+            scores = self._scores[:size].copy_(self._model.logits(hidden))
+            return scores, finite_rows(hidden)
 
         return work
 
@@ -282,9 +285,3 @@ def finite_rows(hidden: Tensor) -> Tensor:
     Keys and values that are not finite show here, in the row that they belong to.
     """
     return torch.isfinite(hidden.sum(-1, dtype=torch.float32))
-
-
-def sizes_up_to(max_seqs: int) -> tuple[int, ...]:
-    """Return the batch sizes to record; the last one holds `max_seqs`, or is the largest of all."""
-    fitting = tuple(size for size in SIZES if size < max_seqs)
-    return (*fitting, min(max_seqs, SIZES[-1]))

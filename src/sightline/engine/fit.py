@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import MIB
+from sightline.engine.graph_memory import recording_bytes, sizes_up_to
 from sightline.engine.kv_budget import (
     CPU_TOKENS,
     GPU_TOKENS,
@@ -18,7 +20,7 @@ from sightline.engine.kv_budget import (
 )
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
-from sightline.models.footprint import Footprint
+from sightline.models.footprint import Footprint, within_context
 from sightline.models.number_formats import is_better_as_float32
 from sightline.models.outline import weights
 from sightline.models.quantization import Quantization, choose_quantization
@@ -29,8 +31,8 @@ Choice = Literal["this way", "shorter context", "fewer at once", "other format",
 # Measured: the engine's process with torch, and the front with its decode workers, before any
 # weight. On a GPU torch's context and libraries are assumed to take as much on the device.
 CPU_PROGRAM, GPU_PROGRAM = 450 * MIB, 700 * MIB
-# Room for a question and its answer, besides the largest picture.
-LEAST_WORDS = 512
+# Room for a question and its answer, besides a picture; of those of any size one of a megapixel.
+LEAST_WORDS, LEAST_PICTURE = 512, 1280
 # In which a model is looked at when it does not fit as asked, best first: (language, vision).
 FORMATS = (("none", "none"), ("int8", "none"), ("int8", "int8"), ("int4", "int8"), ("int4", "int4"))
 
@@ -51,13 +53,16 @@ class Wish:
     step_tokens: int | None = None
     embedding_cache_bytes: int = 128 * MIB
     gpu_memory_utilization: float = 0.9
+    max_num_seqs: int = 256
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
     """One way to run a model on a device, in bytes.
 
-    `kv_bytes` is what `context` x `concurrency` need; `kv_planned` is what the server would take.
+    `policy` is that of the pictures that `context` has room for. `kv_bytes` is what `context` x
+    `concurrency` need; `kv_planned` is what the server would take.
     `context_that_fits` is the longest for that concurrency, 0 if not even the shortest fits.
     """
 
@@ -66,10 +71,12 @@ class Fit:
     wish: Wish
     context: int
     concurrency: int
+    policy: ImagePolicy | None
     step_tokens: int
     step_bytes: int
     encode_bytes: int
     cache_bytes: int
+    recording_bytes: int
     program_bytes: int
     available: int
     least_context: int
@@ -82,7 +89,7 @@ class Fit:
     def fixed_bytes(self) -> int:
         """Everything but keys and values."""
         work = max(self.step_bytes, self.encode_bytes)
-        rest = work + self.cache_bytes + self.program_bytes
+        rest = work + self.cache_bytes + self.recording_bytes + self.program_bytes
         return self.footprint.weight_bytes + self.table_copy_bytes + rest
 
     @property
@@ -170,14 +177,16 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         quantization=quantization,
         keeps_halves=device.keeps_halves,
     )
-    policy = facts.image_policy
-    largest_picture = 0 if policy is None else policy.most_tokens
     longest = facts.blueprint.max_positions
     context = min(wish.context or longest, longest)
+    policy = within_context(facts.image_policy, context)
+    largest_picture = 0 if policy is None else policy.most_tokens
     step_tokens = wish.step_tokens or (GPU_TOKENS if device.is_gpu else CPU_TOKENS)
     concurrency = wish.concurrency or 1
     # Pictures larger than a small context are refused, not waited for.
-    least = min(context, LEAST_WORDS + min(largest_picture, longest // 2))
+    is_of_any_size = policy is not None and policy.tokens_per_image is None
+    picture = min(largest_picture, LEAST_PICTURE) if is_of_any_size else largest_picture
+    least = min(context, LEAST_WORDS + min(picture, longest // 2))
     kept = round((1 - wish.gpu_memory_utilization) * device.total)
     return Fit(
         footprint=footprint,
@@ -185,16 +194,28 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         wish=wish,
         context=context,
         concurrency=concurrency,
+        policy=policy,
         step_tokens=step_tokens,
         step_bytes=footprint.step_bytes(step_tokens, concurrency),
-        encode_bytes=footprint.encode_bytes(wish.images),
+        encode_bytes=footprint.encode_bytes(wish.images, policy),
         cache_bytes=0
         if policy is None
         else max(wish.embedding_cache_bytes, largest_picture * footprint.embedding_row_bytes),
+        recording_bytes=_recording_bytes(footprint, wish) if device.is_gpu else 0,
         program_bytes=GPU_PROGRAM if device.is_gpu else CPU_PROGRAM,
         available=max(0, device.free - kept) if device.is_gpu else left_of(device.free),
         least_context=least,
     )
+
+
+def _recording_bytes(footprint: Footprint, wish: Wish) -> int:
+    """Return what a GPU's recorded steps take, estimated as steps are."""
+    if not wish.cuda_graphs:
+        return 0
+    largest = sizes_up_to(wish.max_num_seqs)[-1]
+    row = footprint.facts.blueprint.vocab_size * ITEM_BYTES[footprint.dtype]
+    rows = footprint.step_bytes(largest, 0)
+    return recording_bytes(wish.max_num_seqs, step_bytes=rows + largest * row, score_bytes=row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from torch import nn
 from sightline.core.engine_options import EngineOptions
 from sightline.core.errors import StartupError
 from sightline.core.image_policy import ImagePolicy
+from sightline.engine.graph_memory import recording_bytes, sizes_up_to
 from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.device_memory import cpu_memory, process_bytes
-from sightline.models.footprint import largest_size
+from sightline.models.footprint import largest_size, within_context
 from sightline.models.linear import Linear
 from sightline.models.loading import LoadedModel
 
@@ -49,13 +50,15 @@ def kv_budget(
 ) -> int:
     """Return the bytes for keys and values, where the options name none.
 
-    On a GPU what is free beside the weights and a step of `step_tokens` that was tried; on a CPU
-    what `cpu_kv_bytes` says.
+    On a GPU what is free beside the weights, a step of `step_tokens` that was tried, and recorded
+    steps; on a CPU what `cpu_kv_bytes` says.
     """
     device = loaded.device
+    context = options.max_model_len or loaded.description.max_model_len
     if device.type == "cuda":
-        step = measure_step(
-            loaded.model, device, CudaPeak(device), step_tokens, options.max_num_seqs
+        meter, max_seqs = CudaPeak(device), options.max_num_seqs
+        step = measure_step(loaded.model, device, meter, step_tokens, max_seqs, context=context) + (
+            _recorded_bytes(loaded, meter, max_seqs) if options.cuda_graphs else 0
         )
         free, total = torch.cuda.mem_get_info(device)
         return gpu_kv_bytes(
@@ -64,7 +67,6 @@ def kv_budget(
             utilization=options.gpu_memory_utilization,
             step_bytes=step + options.embedding_cache_bytes,
         )
-    context = options.max_model_len or loaded.description.max_model_len
     memory = cpu_memory()
     return cpu_kv_bytes(
         context_bytes=-(-context // options.block_size) * block_bytes,
@@ -80,21 +82,21 @@ def measure_step(
     meter: PeakMeter,
     num_tokens: int,
     num_sampled: int,
+    *,
+    context: int,
 ) -> int:
     """Return what the largest picture, a step of that many tokens, and sampling take, in bytes.
 
-    Raises StartupError when the device has not enough even for them.
+    The picture is the largest that has room in `context`. Raises StartupError when the device has
+    not enough even for them.
     """
-    policy = model.description.image_policy
-    num_tokens = min(num_tokens, model.description.max_model_len)
+    policy = within_context(model.description.image_policy, context)
+    num_tokens = min(num_tokens, context)
     try:
         meter.start()
         if policy is not None:
             model.encode_images(_picture(policy, device))
-        ids = torch.zeros(num_tokens, dtype=torch.int64, device=device)
-        positions = model.positions(num_tokens, ()).to(device)
-        hidden = model.forward(model.embed(ids), positions)
-        scores = model.logits(hidden[:num_sampled]).float()
+        scores = _scores(model, device, num_tokens, num_sampled).float()
         scores.softmax(-1).sort(-1, descending=True)
         return meter.peak()
     except torch.OutOfMemoryError:
@@ -102,6 +104,27 @@ def measure_step(
             f"{device} has not enough memory beside the weights for a step of {num_tokens} tokens "
             "and the largest picture; lower --max-num-batched-tokens, or quantise the weights."
         ) from None
+
+
+@torch.inference_mode()
+def _recorded_bytes(loaded: LoadedModel, meter: PeakMeter, max_seqs: int) -> int:
+    """Return what recorded steps will take: see `graph_memory`."""
+    largest = sizes_up_to(max_seqs)[-1]
+    meter.start()
+    scores = _scores(loaded.model, loaded.device, largest, largest)
+    return recording_bytes(
+        max_seqs, step_bytes=meter.peak(), score_bytes=scores.nbytes // len(scores)
+    )
+
+
+def _scores(
+    model: VisionLanguageModel, device: torch.device, num_tokens: int, num_sampled: int
+) -> torch.Tensor:
+    """Compute a step whose first `num_sampled` rows are sampled, with nothing remembered."""
+    ids = torch.zeros(num_tokens, dtype=torch.int64, device=device)
+    positions = model.positions(num_tokens, ()).to(device)
+    hidden = model.forward(model.embed(ids), positions)
+    return model.logits(hidden[:num_sampled])
 
 
 def weight_bytes(model: object) -> int:

@@ -7,6 +7,7 @@ path fails before anything heavy starts. The loader judges the rest.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import known_model, nearest_names, split_quantisation
@@ -47,19 +48,26 @@ def check_folder(path: Path) -> LocalModel:
         model_type, stored = config.get("model_type"), stored_quantization(config)
         files = [checked_file(path, name) for name in weight_files(path)]
         tokenizer_file(path)
-        size_bytes = sum(file.stat().st_size for file in files)
+        sizes = {file.name: file.stat().st_size for file in files}
     except StartupError as error:
         raise _refused(error.message) from None
     except OSError as error:
         raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
-    licence, origin = _from_record(path)
+    record = _record(path)
+    for name, size in _recorded_sizes(record).items():
+        if sizes.get(name, size) != size:
+            raise _refused(
+                f"{name} in {path} has {sizes[name]} bytes; {size} were downloaded. Remove the "
+                "folder (`sightline rm`) and pull the model again."
+            )
+    licence, origin = _origin(record)
     return LocalModel(
         licence=licence,
         origin=origin,
         name=path.resolve().name,
         path=path,
         model_type=shorten(model_type) if isinstance(model_type, str) else "unknown",
-        size_bytes=size_bytes,
+        size_bytes=sum(sizes.values()),
         quantization=None if stored is None else str(stored),
     )
 
@@ -105,10 +113,28 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     )
 
 
-def _from_record(path: Path) -> tuple[str | None, str | None]:
+def _record(path: Path) -> dict[str, Any]:
+    """Return what `pull` noted; nothing for folders that came in another way."""
     try:
-        record = read_json(path, RECORD_FILE)
+        return read_json(path, RECORD_FILE)
     except StartupError:
+        return {}
+
+
+def _recorded_sizes(record: dict[str, Any]) -> dict[str, int]:
+    rows = record.get("files")
+    return {
+        row["name"]: row["size"]
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict)
+        and isinstance(row.get("name"), str)
+        and type(row.get("size")) is int
+    }
+
+
+def _origin(record: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Return licence and origin."""
+    if not record:
         return None, None
     texts = {key: value for key, value in record.items() if isinstance(value, str)}
     origin = f"{texts.get('hub', '?')}:{texts.get('repository', '?')}"

@@ -41,6 +41,8 @@ SMALL_FILES = (
     "LICENSE",
 )
 SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
+WEIGHTS = re.compile(r"\.(safetensors|bin)$")
+MAX_SMALL_BYTES = 64 * 1024 * 1024
 PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 
 Progress = Callable[[RemoteFile, int], None]
@@ -99,6 +101,13 @@ def pull(
     that sightline runs, the disk is too small, or what came is not what was listed.
     """
     folder = into / model.name
+    if folder.is_symlink() and not folder.exists():
+        where = shorten(str(folder), 160)
+        raise StartupError(
+            f"{where} is a link to nothing; remove it, or bring back what it leads to.",
+            code="pull_dead_link",
+            values={"folder": where},
+        )
     if folder.exists():
         return Pulled(folder=folder, hub=None, size_bytes=check_folder(folder).size_bytes)
     if offline:
@@ -203,7 +212,15 @@ def needed_files(listing: Listing) -> list[RemoteFile]:
             code="pull_no_model",
             values={"repository": shorten(listing.repository), "hub": listing.hub},
         )
-    return [by_name[name] for name in SMALL_FILES if name in by_name] + weights
+    files = [by_name[name] for name in SMALL_FILES if name in by_name] + weights
+    for file in files:
+        if not WEIGHTS.search(file.name) and not 0 <= file.size <= MAX_SMALL_BYTES:
+            raise StartupError(
+                f"{file.name} on {listing.hub} has {file.size} bytes, which cannot be.",
+                code="pull_impossible",
+                values={"file": file.name, "hub": listing.hub, "size": file.size},
+            )
+    return files
 
 
 def _bring_all(
@@ -310,8 +327,9 @@ def _keep_what_fits(
     known = [row for row in rows if row in record["files"]] if isinstance(rows, list) else []
     kept = {RECORD_FILE}
     for row in known:
-        # Halves are tied to a place; whole files are known by their hash.
-        kept |= {row["name"], row["name"] + PART} if same_place else {row["name"]}
+        # Whole files are known by their hash, and so are halves in the end; those without are not.
+        has_hash = row["sha256"] or row["git_sha1"]
+        kept |= {row["name"], row["name"] + PART} if same_place and has_hash else {row["name"]}
     gathered.mkdir(parents=True, exist_ok=True)
     for found in gathered.iterdir():
         if found.name not in kept:

@@ -29,13 +29,21 @@ KEY_VARIABLES: dict[HubName, str] = {
 class HubFailed(StartupError):
     """A hub could not be reached, does not have the repository, or wants a key.
 
-    `is_passing` says that another attempt may well succeed.
+    `is_passing` says that another attempt may well succeed, `retry_after_s` from when on.
     """
 
-    def __init__(self, message: str, *, is_passing: bool = False, is_missing: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_passing: bool = False,
+        is_missing: bool = False,
+        retry_after_s: float = 0.0,
+    ) -> None:
         super().__init__(message, code="hub_failed")
         self.is_passing = is_passing
         self.is_missing = is_missing
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +241,12 @@ def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
     if status == 404:
         return HubFailed(f"{subject} is not there (404).", is_missing=True)
     if status is not None:
-        return HubFailed(f"{subject}: the hub answers {status}.", is_passing=status in _PASSING)
+        wait = str(getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", ""))
+        return HubFailed(
+            f"{subject}: the hub answers {status}.",
+            is_passing=status in _PASSING,
+            retry_after_s=float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0,
+        )
     # Libraries wrap the system's own words in many of theirs.
     found = _SYSTEM_ERROR.search(str(error))
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.remote import CHUNK_BYTES, Hub, HubFailed, Listing, RemoteFile
+from sightline.hub.weight_form import has_its_form
 
 PART = ".part"
 # Attempts in a row that bring no byte before a file is given up, and the pauses between them.
@@ -64,7 +65,8 @@ def bring(
             num_fruitless = 1 if _size(part) > before else num_fruitless + 1
             if not error.is_passing or num_fruitless == MAX_FRUITLESS:
                 raise
-            if stop.wait(min(FIRST_PAUSE_S * 2**num_fruitless / 2, LONGEST_PAUSE_S)):
+            pause = max(FIRST_PAUSE_S * 2**num_fruitless / 2, error.retry_after_s)
+            if stop.wait(min(pause, LONGEST_PAUSE_S)):
                 raise Stopped from None
         except OSError as error:
             raise disk_failed(error) from None
@@ -80,7 +82,7 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
         _feed(digest, path)
     except OSError:
         return False
-    return _is_right(digest, file)
+    return _is_right(digest, file, path)
 
 
 def disk_failed(error: OSError) -> StartupError:
@@ -128,7 +130,7 @@ def _append(
                 is_passing=True,
             )
         os.fsync(output.fileno())
-    if not _is_right(digest, file):
+    if not _is_right(digest, file, part):
         raise _Damaged
 
 
@@ -138,9 +140,9 @@ def _digest(file: RemoteFile) -> _Digest:
     return hashlib.sha256()
 
 
-def _is_right(digest: _Digest, file: RemoteFile) -> bool:
+def _is_right(digest: _Digest, file: RemoteFile, path: Path) -> bool:
     expected = file.sha256 or file.git_sha1
-    return expected is None or digest.hexdigest() == expected
+    return has_its_form(path, file.name) if expected is None else digest.hexdigest() == expected
 
 
 def _feed(digest: _Digest, path: Path) -> None:

@@ -86,9 +86,9 @@ class Footprint:
         logits = num_sampled * blueprint.vocab_size * _LOGIT_COPIES * _LOGIT_BYTES
         return num_tokens * row * item + logits
 
-    def encode_bytes(self, num_images: int) -> int:
-        """Estimate of what encoding that many pictures together needs, each of the largest size."""
-        patches, policy = self.facts.blueprint.patches, self.facts.image_policy
+    def encode_bytes(self, num_images: int, policy: ImagePolicy | None) -> int:
+        """Estimate of what encoding that many of the largest pictures of `policy` needs at once."""
+        patches = self.facts.blueprint.patches
         if patches is None or policy is None:
             return 0
         row = _LIVE_TOWER_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
@@ -106,6 +106,16 @@ def largest_size(policy: ImagePolicy) -> tuple[int, int]:
         side = int(policy.max_pixels**0.5) // policy.factor * policy.factor
         return max(side, policy.factor), max(side, policy.factor)
     return policy.target_size(1, 1)
+
+
+def within_context(policy: ImagePolicy | None, num_tokens: int) -> ImagePolicy | None:
+    """Return the policy of those pictures that a context of `num_tokens` has room for.
+
+    Larger ones are refused before they are encoded.
+    """
+    if not isinstance(policy, PatchGridImagePolicy):
+        return policy
+    return policy.within(None, num_tokens * policy.factor**2)
 
 
 def num_patches(policy: ImagePolicy, side: int, width: int, height: int) -> int:

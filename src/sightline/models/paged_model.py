@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
+from sightline.models.contract import ModelDescription
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.gpu.picture_attention import PictureAttention, TowerShape
 from sightline.models.kv_pool import KVCache, KVPool, Segment
@@ -39,6 +40,10 @@ class PagedModel(nn.Module):
 
     attention: AttentionBackend | None = None
     picture_attention: PictureAttention | None = None
+
+    @property
+    @abstractmethod
+    def description(self) -> ModelDescription: ...
 
     @property
     @abstractmethod

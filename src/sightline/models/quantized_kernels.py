@@ -55,13 +55,13 @@ class Kernel(ABC):
 
     @abstractmethod
     def product(self, rows: Tensor) -> Tensor:
-        """Return `[M, O]` of `[M, I]`."""
+        """Return a new `[M, O]` of `[M, I]`."""
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return `x W^T + b` of `[..., I]`, in the type of `x`."""
         out = self.product(x.reshape(-1, x.shape[-1]))
         if bias is not None:
-            out = out + bias
+            out.add_(bias)
         return out.to(x.dtype).view(*x.shape[:-1], self.num_outputs)
 
 
@@ -197,8 +197,10 @@ def split_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """
     wide = rows.float()
     top = torch.linalg.vector_norm(wide, torch.inf, dim=-1, keepdim=True).clamp_min_(_SMALLEST)
-    shifted = wide.mul(_HIGHEST / top).add_(_OFFSET).round_()
-    pairs = shifted.to(torch.int32).to(torch.uint16).view(torch.uint8).view(*rows.shape, 2)
+    # An fp32 number from 2^23 on is whole, and its lower bits are that number: adding rounds, and
+    # there is nothing to convert.
+    shifted = wide.mul(_HIGHEST / top).add_(_OFFSET + 2.0**23)
+    pairs = shifted.view(torch.uint8).view(*rows.shape, 4)[..., :2]
     return pairs.permute(2, 0, 1).contiguous(), top.div_(_HIGHEST)
 
 

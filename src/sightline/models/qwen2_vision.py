@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sightline.models.activations import quick_gelu
 from sightline.models.linear import Linear, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
+from sightline.models.transfer import send
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
@@ -42,18 +43,17 @@ class Sight:
     def __init__(
         self, height: int, width: int, config: Qwen2VisionConfig, device: torch.device
     ) -> None:
-        rows = torch.arange(height, device=device)[:, None].expand(height, width)
-        columns = torch.arange(width, device=device)[None, :].expand(height, width)
+        # The host lays patches out and sends what it found, so that it never waits for a device.
+        order = self._merge_order(height, width, config.merge_size)
+        where = torch.stack((order // width, order % width), dim=-1)
+        self.order = send(order, device)
+        self.windows = [send(group, device) for group in self._windows(where, config)]
         head_dim = config.width // config.num_heads
         quarter = torch.arange(0, head_dim // 2, 2, device=device, dtype=torch.float32)
         frequencies = 1.0 / ROPE_BASE ** (quarter / (head_dim // 2))
-        order = self._merge_order(height, width, config.merge_size, device)
-        where = torch.stack((rows.flatten()[order], columns.flatten()[order]), dim=-1)
-        angles = (where[..., None].float() * frequencies).flatten(1)  # [P, Dh / 2]
+        angles = (send(where, device)[..., None].float() * frequencies).flatten(1)  # [P, Dh / 2]
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         self._cosines, self._sines = angles.cos(), angles.sin()
-        self.order = order
-        self.windows = self._windows(where, config)
 
     def turn(self, heads: Tensor) -> Tensor:
         """Rotate `[N, P, heads, Dh]` in fp32."""
@@ -63,9 +63,9 @@ class Sight:
         return (x * self._cosines + swapped * self._sines).to(heads.dtype)
 
     @staticmethod
-    def _merge_order(height: int, width: int, merge: int, device: torch.device) -> Tensor:
+    def _merge_order(height: int, width: int, merge: int) -> Tensor:
         """Return the patches in the order in which neighbours that are merged stand together."""
-        index = torch.arange(height * width, device=device)
+        index = torch.arange(height * width)
         blocks = index.view(height // merge, merge, width // merge, merge)
         return blocks.transpose(1, 2).flatten()
 

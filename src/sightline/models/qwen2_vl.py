@@ -9,6 +9,7 @@ Shapes: T tokens, D model width, H query heads, G KV groups, Dh head width.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +38,11 @@ class Rotation:
     def __init__(self, positions: Tensor, config: Qwen2VLConfig) -> None:
         device, head_dim = positions.device, config.head_dim
         halves = torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
-        axis = torch.tensor(
-            [number for number, size in enumerate(config.sections) for _ in range(size)],
-            device=device,
-        )
+        # Counted on the device: numbers of the host cannot be sent while a graph is recorded.
+        pair = torch.arange(head_dim // 2, device=device)
+        axis = torch.zeros_like(pair)
+        for end in list(accumulate(config.sections))[:-1]:
+            axis += pair >= end
         where = positions.movedim(0, -1)[..., axis].float()  # [..., T, Dh / 2]
         angles = where * (1.0 / config.rope_base**halves)
         angles = torch.cat((angles, angles), dim=-1).unsqueeze(-2)

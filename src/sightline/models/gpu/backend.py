@@ -20,6 +20,10 @@ class AttentionBackend(Protocol):
         """Return the attention of one pass."""
         ...
 
+    def withdraw(self) -> None:
+        """Undo what making it changed for everybody; it is not used any more."""
+        ...
+
     def graph_slots(self, num_slots: int) -> int:
         """Return the `max_slots` with which a graph for so many slots has to be recorded.
 

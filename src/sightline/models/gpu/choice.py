@@ -47,10 +47,13 @@ def choose_attention(
     for name, make in _CANDIDATES.items():
         if wanted not in ("auto", name):
             continue
+        backend: AttentionBackend | None = None
         try:
             backend = make()
             _check(backend, reference, num_heads, num_groups, head_dim, dtype, device)
         except Exception as error:  # whatever a compiler or a driver may raise
+            if backend is not None:
+                backend.withdraw()
             reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             if wanted == name:
                 raise StartupError(

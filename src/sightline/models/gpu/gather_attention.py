@@ -21,6 +21,9 @@ class GatherBackend:
     def over(self, pool: KVPool, batch: PagedBatch) -> "GatherAttention":
         return GatherAttention(pool, batch)
 
+    def withdraw(self) -> None:
+        pass
+
     def graph_slots(self, num_slots: int) -> int:
         """Everything up to it is copied, so lengths are told apart by powers of two."""
         bound = FIRST_GRAPH

@@ -28,6 +28,9 @@ class TritonBackend:
     def over(self, pool: KVPool, batch: PagedBatch) -> "TritonAttention":
         return TritonAttention(pool, batch)
 
+    def withdraw(self) -> None:
+        pass
+
     def graph_slots(self, num_slots: int) -> int:
         return 0
 

@@ -32,7 +32,7 @@ class VarlenBackend:
         self._attend = varlen_attn
 
     def withdraw(self) -> None:
-        """Give torch its own kernels back."""
+        # Torch gets its own kernels back.
         if self._restore is not None:
             self._restore()
 

@@ -250,10 +250,12 @@ class House:
 
         Raises StartupError when the model cannot be loaded.
         """
+        from sightline.media.known_base64 import KnownBase64
         from sightline.media.loader import MediaLoader
         from sightline.models.tokenizer_files import load_tokenizer
         from sightline.playground.site import Site
         from sightline.server.app import create_app
+        from sightline.server.freed_memory import keep_freed_memory
         from sightline.server.lifecycle import Lifecycle
         from sightline.server.options import ServerOptions
         from sightline.server.serve import Server
@@ -262,14 +264,17 @@ class House:
         from sightline.service.metrics import Metrics
 
         plan, settings = self._plan, self._plan.settings
+        keep_freed_memory()
         async with AsyncExitStack() as resources:
             metrics = Metrics(plan.model_id)
             held_bytes = HeldBytes(settings.limits.max_held_bytes)
+            known = KnownBase64()
             media = MediaLoader(
                 settings.limits,
                 _media_options(settings, plan.listener),
                 meter=RequestMeter(metrics),
                 held_bytes=held_bytes,
+                known=known,
             )
             engine, start_engine = _make_engine(plan, self._on_progress)
             resources.push_async_callback(engine.close)
@@ -298,6 +303,7 @@ class House:
                 allowed_hosts=settings.server.allow_host,
                 allowed_origins=settings.server.allow_origin,
                 held_bytes=held_bytes,
+                known=known,
                 strict=settings.server.strict,
                 inspect_content=settings.server.inspect_content,
                 limits=settings.limits,

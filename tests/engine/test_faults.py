@@ -122,6 +122,26 @@ def test_a_picture_that_cannot_be_encoded_fails_those_who_show_it(
         assert books(desk) == (0, 0, 0, 0)
 
 
+def test_a_request_for_which_memory_is_short_however_alone_says_so(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = loaded.model.embed
+
+    def greedy(ids: Tensor) -> Tensor:
+        if bool((ids == RAISE).any()):
+            raise torch.OutOfMemoryError("on purpose")
+        return embed(ids)
+
+    monkeypatch.setattr(loaded.model, "embed", greedy)
+    with bench(loaded) as desk:
+        desk.loop.submit(ask("modest", 1, 2))
+        desk.loop.submit(ask("greedy", 1, RAISE, 2))
+        desk.wait("modest", "greedy")
+        assert desk.reasons["greedy"] == "out_of_memory"
+        assert desk.reasons["modest"] in ("stop", "length")
+        assert books(desk) == (0, 0, 0, 0)
+
+
 def test_memory_that_is_short_once_fails_nobody(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,17 +2,19 @@
 
 import asyncio
 import os
+from dataclasses import replace
 
 import picture_files as files
 import pytest
 from picture_files import data_url
 from pretend_internet import Internet, answer
 
-from sightline.core.chat import ImagePart
+from sightline.core.chat import ImagePart, InlineText
 from sightline.core.errors import RequestError, StartupError
 from sightline.core.image_policy import SquareImagePolicy
 from sightline.core.limits import Limits
 from sightline.media.fetch import Fetcher
+from sightline.media.known_base64 import KnownBase64
 from sightline.media.loader import MediaLoader, MediaOptions
 
 POLICY = SquareImagePolicy(size=32, num_tokens=18)
@@ -81,6 +83,62 @@ def test_a_second_question_costs_no_decode_but_another_size_or_tenant_does(album
     assert pool.num_decoded == 2
     album.runner.run(loader.load(picture, SquareImagePolicy(size=16, num_tokens=18)))
     assert pool.num_decoded == 3
+
+
+@pytest.fixture
+def long_text() -> str:
+    """The base64 of a picture that is long enough to be remembered."""
+    return data_url(files.padded_png(100_000)).partition(",")[2]
+
+
+def inline(known: KnownBase64, text: str, digits: bytes) -> ImagePart:
+    """A part as the server makes it of a text that is known; `digits` are those that it brings."""
+    digest = known.digest(text.encode(), b"")
+    read = InlineText(digits=memoryview(digits), digest=digest)
+    return replace(part("data:image/png;base64,iVBO"), inline=read)
+
+
+def test_the_digits_of_a_picture_that_is_known_are_not_looked_at(album, loading, long_text):
+    known = KnownBase64()
+    loader = loading(known=known)
+    (first,) = album.runner.run(loader.load(parts(f"data:image/png;base64,{long_text}"), POLICY))
+    again = inline(known, long_text, b"these are no digits")
+    assert album.runner.run(loader.load([again], POLICY)) == [first]
+
+
+def test_a_known_picture_that_is_not_kept_any_more_is_read_again(album, loading, long_text):
+    known = KnownBase64()
+    loader = loading(MediaOptions(cache_bytes=0), known=known)
+    (first,) = album.runner.run(loader.load(parts(f"data:image/png;base64,{long_text}"), POLICY))
+    pool = CountingPool(loader)
+    again = inline(known, long_text, long_text.encode())
+    assert album.runner.run(loader.load([again, again], POLICY)) == [first, first]
+    assert pool.num_decoded == 1
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        lambda text: text[:100] + "\n" + text[100:],
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("=", "%3D"),
+    ],
+    ids=["white space", "no padding", "escapes"],
+)
+def test_only_a_text_of_nothing_but_digits_is_remembered(album, loading, long_text, spelling):
+    known = KnownBase64()
+    text = spelling(long_text)
+    assert text != long_text
+    album.runner.run(loading(known=known).load(parts(f"data:image/png;base64,{text}"), POLICY))
+    assert known.file_of(known.digest(text.encode(), b"")) is None
+
+
+def test_a_file_that_is_no_picture_is_not_remembered(album, loading):
+    known = KnownBase64()
+    text = "A" * 100_000
+    with pytest.raises(RequestError):
+        album.runner.run(loading(known=known).load(parts(f"data:image/png;base64,{text}"), POLICY))
+    assert known.file_of(known.digest(text.encode(), b"")) is None
 
 
 def test_the_digest_depends_on_the_size_that_was_asked_for(album, loading):

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from front import Front, serving
 
-from sightline.playground.site import PAGES, STATIC, Site
+from sightline.playground.site import GUARDED, PAGES, STATIC, Site
 
 ROOT = Path(__file__).parents[2]
 VENDOR = STATIC / "vendor"
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,9 @@ def test_what_is_vendored_is_less_than_two_megabytes() -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_a_page_needs_no_key_and_every_part_of_it_is_there(front: Front, path: str) -> None:
-    page = front.get(path)
-    assert page.status_code == 200
+def test_a_page_and_every_part_of_it_can_be_seen_without_a_key(front: Front, path: str) -> None:
+    page = front.get(path, headers=BROWSER)
+    assert page.status_code == (401 if path == GUARDED else 200)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     parts = parts_of(page.text)
     assert parts
@@ -64,7 +65,7 @@ def test_a_page_needs_no_key_and_every_part_of_it_is_there(front: Front, path: s
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_runs_only_scripts_of_its_own_server(front: Front, path: str) -> None:
-    page = front.get(path)
+    page = front.get(path, headers=BROWSER)
     policy = page.headers["content-security-policy"]
     assert "script-src 'self';" in policy
     assert "default-src 'none'" in policy
@@ -75,7 +76,8 @@ def test_a_page_runs_only_scripts_of_its_own_server(front: Front, path: str) -> 
 def test_only_the_comparing_page_may_talk_to_other_servers(front: Front) -> None:
     for path in PAGES:
         connect = re.search(
-            r"connect-src ([^;]*);", front.get(path).headers["content-security-policy"]
+            r"connect-src ([^;]*);",
+            front.get(path, headers=BROWSER).headers["content-security-policy"],
         )
         assert connect is not None
         assert connect[1] == ("'self' http: https:" if path == "/compare" else "'self'")

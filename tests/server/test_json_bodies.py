@@ -150,7 +150,7 @@ REFUSED = {
     ),
     "a file id": (
         user([{"type": "input_image", "file_id": "file-1"}]),
-        "unsupported_parameter",
+        "image_file_not_found",
         "messages[0].content[0].file_id",
     ),
     "an image from the system": (

@@ -212,7 +212,7 @@ WRONG = {
     ),
     "image file": (
         part(type="input_image", file_id="file-1"),
-        "unsupported_parameter",
+        "image_file_not_found",
         "input[0].content[0].file_id",
     ),
     "broken image": (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_families import QWEN2, qwen2_files, qwen_vl_files
 
 from sightline.backends.fake import TOKENIZER_FILE
-from sightline.core.chat import ImagePart, Message, TextPart
+from sightline.core.chat import ImagePart, Message, TextPart, ToolCall
 from sightline.models.tokenizer_files import load_tokenizer
 from sightline.service.formats.contract import PromptFormat, Tokenizer
 from sightline.service.formats.registry import FORMATS, open_format
@@ -106,3 +106,19 @@ def test_answers_end_at_tokens_that_no_text_can_spell(kit) -> None:
     tokenizer, prompt_format = kit
     assert prompt_format.stop_token_ids
     assert set(prompt_format.stop_token_ids) <= set(tokenizer.special_tokens.values())
+
+
+def test_the_result_of_a_tool_may_show_a_picture(kit) -> None:
+    tokenizer, prompt_format = kit
+    call = ToolCall(id="c", name="look", arguments="{}")
+    result = Message(
+        role="tool", parts=(TextPart(text="seen: "), IMAGE, TextPart(text="!")), tool_call_id="c"
+    )
+    asked = Message(role="assistant", tool_calls=(call,))
+    layout = prompt_format.layout([user("look"), asked, result], tokens_per_image=NUM_IMAGE_TOKENS)
+    (slots,) = layout.images
+    assert slots.part is IMAGE
+    ids = layout.token_ids
+    assert b"look" in spelled(tokenizer, ids[: slots.start])
+    said = spelled(tokenizer, ids)
+    assert said.index(b"seen: ") < said.index(b"!")

@@ -139,4 +139,6 @@ def _error(failure: RequestFailed) -> SightlineError:
         return RequestError(
             "The schemas of this request are too complex together.", code=failure.code
         )
+    if failure.code == "out_of_memory":
+        return InternalError(code=failure.code)
     return InternalError()

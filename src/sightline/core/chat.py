@@ -30,17 +30,27 @@ class PixelBounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InlineText:
+    """The base64 digits of a picture that this server has read before, and their digest."""
+
+    digits: memoryview = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
     """A picture by reference: an http(s) URL, a data URI or bare base64, as the client sent it.
 
     `param` is the part's path in the request, used in errors, for example
-    `messages[0].content[1].image_url`.
+    `messages[0].content[1].image_url`. With `inline`, only the beginning of the data URI is left
+    in `source`.
     """
 
     source: str = field(repr=False)
     param: str
     detail: str | None = None
     bounds: PixelBounds | None = None
+    inline: InlineText | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

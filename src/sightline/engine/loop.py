@@ -18,6 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 
+import torch
+
 from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
@@ -272,9 +274,7 @@ class EngineLoop:
             if isinstance(outcome, Exception):
                 logger.error("request %s failed: %s", sequence.request_id, type(outcome).__name__)
                 self._end(sequence.request_id, is_damaged=True)
-                too_complex = isinstance(outcome, GrammarTooComplex)
-                code = "schema_too_complex" if too_complex else "internal_error"
-                self._fail(sequence.request_id, code)
+                self._fail(sequence.request_id, _code_of(outcome))
                 continue
             if chunk.images:
                 sequence.encode_s += result.encode_s
@@ -359,3 +359,13 @@ class EngineLoop:
             self._scheduler.check_integrity()
         except AssertionError:
             logger.exception("the books of blocks and leases do not add up")
+
+
+def _code_of(failure: Exception) -> str:
+    match failure:
+        case GrammarTooComplex():
+            return "schema_too_complex"
+        case torch.OutOfMemoryError() | MemoryError():
+            return "out_of_memory"
+        case _:
+            return "internal_error"

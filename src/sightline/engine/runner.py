@@ -98,6 +98,8 @@ class ModelRunner:
     def check_device(self) -> None:
         try:
             torch.ones(1, device=self._device).add_(1).item()
+        except torch.OutOfMemoryError:
+            pass  # it is full, not broken
         except RuntimeError as error:
             raise DeviceLost from error
 

@@ -24,6 +24,7 @@ from sightline.media.base64_text import decode_base64
 from sightline.media.decoder import DecodePool
 from sightline.media.fetch import Allowance, AllowedHost, Fetcher
 from sightline.media.headers import declared_size
+from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
 from sightline.media.local_file import MediaRoot
 from sightline.media.pixel_cache import PixelCache
 from sightline.media.signatures import require_image
@@ -77,6 +78,7 @@ class MediaLoader:
 
     The constructor raises `StartupError` for options that cannot be right. `fetcher` is for tests.
     `meter` is told what was fetched, decoded and found; what is fetched stands in `held_bytes`.
+    `known` gains the texts that turned out to be pictures.
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class MediaLoader:
         fetcher: Fetcher | None = None,
         meter: MediaMeter | None = None,
         held_bytes: HeldBytes | None = None,
+        known: KnownBase64 | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.options = options or MediaOptions()
         self._meter = meter
+        self._known = known or KnownBase64()
         self._held_bytes = held_bytes or HeldBytes(self.limits.max_held_bytes)
         root = self.options.media_root
         self._root = None if root is None else MediaRoot(root)
@@ -200,13 +204,26 @@ class MediaLoader:
         try:
             if part.bounds is not None:
                 policy = policy.within(part.bounds.min_pixels, part.bounds.max_pixels)
+            if (image := self._known_image(part, policy, request)) is not None:
+                return image
             num_bytes, read = await self._reader(source, part, request)
             data, key = await self._compute(
-                num_bytes, self._identified, read, policy, request.cache_salt
+                num_bytes, self._identified, source, part, read, policy, request.cache_salt
             )
             return await self._image(data, key, policy, request)
         except RequestError as error:
             raise _blame(error, part) from None
+
+    def _known_image(
+        self, part: ImagePart, policy: ImagePolicy, request: "_Request"
+    ) -> Image | None:
+        """Return the picture of a text that was read before, if it is still there."""
+        if part.inline is None or (file := self._known.file_of(part.inline.digest)) is None:
+            return None
+        image = self._cache.get(_cache_key(file, policy, request.cache_salt))
+        if image is not None and self._meter is not None:
+            self._meter.looked_up(image.digest)
+        return image
 
     async def _reader(
         self, source: Source, part: ImagePart, request: "_Request"
@@ -221,6 +238,9 @@ class MediaLoader:
                 data = await self._fetcher.fetch(url, request.allowance)
                 if self._meter is not None:
                     self._meter.fetched(time.monotonic() - began, len(data))
+            case Base64Source() if part.inline is not None:
+                digits = part.inline.digits
+                return len(digits), lambda: decode_base64(str(digits, "ascii"), self.limits)
             case Base64Source(text, start):
                 return len(text), lambda: decode_base64(text[start:], self.limits)
             case FileSource(path):
@@ -229,12 +249,27 @@ class MediaLoader:
         return len(data), lambda: data
 
     def _identified(
-        self, read: Callable[[], bytes], policy: ImagePolicy, cache_salt: bytes
+        self,
+        source: Source,
+        part: ImagePart,
+        read: Callable[[], bytes],
+        policy: ImagePolicy,
+        cache_salt: bytes,
     ) -> tuple[bytes, bytes]:
         """Return an encoded picture that passed the first checks, and its key in the cache."""
         data = read()
         self._check_head(data)
-        return data, _cache_key(data, policy, cache_salt)
+        file = blake3(data).digest()
+        if isinstance(source, Base64Source) and part.inline is None:
+            self._remember(source, data, file, cache_salt)
+        return data, _cache_key(file, policy, cache_salt)
+
+    def _remember(self, source: Base64Source, data: bytes, file: bytes, cache_salt: bytes) -> None:
+        num_digits = len(source.text) - source.start
+        # As many characters as the book wants are digits, all of them.
+        if num_digits >= LEAST_CHARS and num_digits == 4 * -(-len(data) // 3):
+            digits = source.text[source.start :].encode("ascii")
+            self._known.note(self._known.digest(digits, cache_salt), file)
 
     def _check_head(self, data: bytes) -> tuple[int, int] | None:
         """Refuse what can be refused without a decoder: other kinds of data, sizes over a limit.
@@ -320,10 +355,10 @@ def image_digest(pixels: bytes, policy: ImagePolicy, width: int, height: int) ->
     return digest.digest()
 
 
-def _cache_key(data: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
+def _cache_key(file_digest: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
     wanted = repr(policy).encode()
     head = struct.pack(">II", len(wanted), len(cache_salt)) + wanted + cache_salt
-    return blake3(head + len(data).to_bytes(8, "big")).update(data).digest()
+    return blake3(head + file_digest).digest()
 
 
 def _by_name(parts: Sequence[ImagePart]) -> dict[Name, ImagePart]:
@@ -339,6 +374,8 @@ def _name(part: ImagePart) -> Name:
 
     To compare megabytes by their hash takes as long as decoding them.
     """
+    if part.inline is not None:
+        return part.inline.digest.hex(), part.bounds
     return (part.source if len(part.source) <= LARGE_BYTES else id(part.source)), part.bounds
 
 

@@ -22,6 +22,8 @@ PAGES = {
     "/docs": "docs.html",
     "/status": "status.html",
 }
+# Documentation is for those who hold a key; who comes without one is asked for it on the page.
+GUARDED = "/docs"
 # These alone are told to the browser; a file of another kind is not part of the site.
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -106,7 +108,7 @@ class Site:
 
     def is_open(self, path: str) -> bool:
         """Whether `path` is the site's own, to be had without a key. It holds nothing secret."""
-        return path in PAGES or path.startswith(PREFIX)
+        return (path in PAGES and path != GUARDED) or path.startswith(PREFIX)
 
     def _page(self, path: str, name: str, body: bytes) -> SiteFile:
         text = body.replace(ANY_VERSION.encode(), f"{PREFIX}{self.version}/".encode())

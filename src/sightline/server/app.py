@@ -5,6 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from sightline.core.errors import RequestError, shorten
 from sightline.core.held_bytes import HeldBytes
@@ -27,10 +28,11 @@ from sightline.server.options import ServerOptions
 from sightline.server.paths import CollapseSlashes
 from sightline.server.recent import RecentRequests
 from sightline.server.responses.routes import responses_router
+from sightline.server.routes_files import files_router
 from sightline.server.routes_models import models_router
 from sightline.server.routes_openapi import openapi_router
 from sightline.server.routes_pictures import pictures_router
-from sightline.server.routes_site import Site, site_router
+from sightline.server.routes_site import Site, page_instead_of_401, site_router
 from sightline.server.routes_status import status_router
 from sightline.server.tokens.routes import tokens_router
 
@@ -62,6 +64,9 @@ def create_app(
     def is_open(path: str) -> bool:
         return path in OPEN_PATHS or (site is not None and site.is_open(path))
 
+    def instead(scope: Scope) -> Response | None:
+        return None if site is None else page_instead_of_401(site, scope)
+
     app = Starlette(
         middleware=[
             Middleware(Envelope, metrics=chat.metrics, held_bytes=held_bytes, recent=recent),
@@ -74,7 +79,7 @@ def create_app(
                 allowed_origins=origins,
             ),
             Middleware(Cors, allowed_origins=origins),
-            Middleware(KeyGuard, keys=keys, is_open=is_open),
+            Middleware(KeyGuard, keys=keys, is_open=is_open, instead=instead),
         ],
         exception_handlers={HTTPException: _routing_error},
         routes=[
@@ -86,6 +91,7 @@ def create_app(
             *openapi_router(chat, options, needs_key=bool(keys)).routes,
             *tokens_router(chat, options, lifecycle).routes,
             *models_router(chat).routes,
+            *files_router().routes,
             *ops_router(chat, lifecycle).routes,
             *metrics_router(chat).routes,
             *pictures_router(chat, options, lifecycle).routes,

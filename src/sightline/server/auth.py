@@ -32,24 +32,37 @@ def unauthorized() -> RequestError:
 
 
 class KeyGuard:
-    """Middleware: without a good key, nothing exists but what `is_open`; POSTs are paid for."""
+    """Middleware: without a good key, nothing exists but what `is_open`; POSTs are paid for.
+
+    `instead` may turn a refusal into a page on which a person can type the key.
+    """
 
     def __init__(
         self,
         app: ASGIApp,
         keys: KeyRing,
         is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+        instead: Callable[[Scope], ASGIApp | None] = lambda _: None,
     ) -> None:
         self._app = app
         self._is_open = is_open
         self._keys = keys
+        self._instead = instead
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._is_open(scope["path"]):
             await self._app(scope, receive, send)
             return
-        holder = self._holder(scope)
         context = context_of(scope)
+        try:
+            holder = self._holder(scope)
+        except RequestError as error:
+            page = self._instead(scope)
+            if page is None:
+                raise
+            context.log["error"] = error.code
+            await page(scope, receive, send)
+            return
         if holder.key_id:
             context.key_id = holder.key_id
             context.log["key"] = holder.name

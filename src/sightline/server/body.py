@@ -43,23 +43,30 @@ def check_encoding(scope: Scope) -> None:
         )
 
 
+def check_length(scope: Scope) -> None:
+    """Raise `RequestError` (`length_required`) where no body was announced at all."""
+    if not any(name in (b"content-length", b"transfer-encoding") for name, _ in scope["headers"]):
+        raise RequestError("Send a body, with Content-Length.", code="length_required")
+
+
 async def read_body(
     scope: Scope, receive: Receive, limits: Limits, *, any_type: bool = False
 ) -> bytes:
     """Return the whole body, without a byte-order mark; `any_type`: whatever it is said to be.
 
-    Raises `RequestError` (`unsupported_media_type`, `request_too_large`, `request_timeout`),
-    `Overloaded` when all requests together hold too much, and `ClientGone`. A body that declares
-    too much is refused before any of it is read. Every body has `limits.body_timeout_s`, and a
-    second more for each KiB that has arrived.
+    Raises `RequestError` (`length_required`, `unsupported_media_type`, `request_too_large`,
+    `request_timeout`), `Overloaded` when all requests together hold too much, and `ClientGone`.
+    A body that declares too much is refused before any of it is read. Every body has
+    `limits.body_timeout_s`, and a second more for each KiB that has arrived.
     """
+    check_length(scope)
     if not any_type:
         check_media_type(scope)
     check_encoding(scope)
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
-    pieces: list[bytes | bytearray] = []
+    pieces: list[bytes] = []
     size = 0
     held = context_of(scope).held_bytes
     deadline = asyncio.get_running_loop().time() + limits.body_timeout_s
@@ -85,7 +92,7 @@ async def read_body(
                 if not message.get("more_body", False):
                     break
                 if (read_rest := scope.get("state", {}).get("read_rest")) is not None:
-                    pieces.append(await read_rest(account))
+                    pieces = [await read_rest(b"".join(pieces), account)]
                     break
     except TimeoutError:
         raise RequestError(

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from starlette.types import Scope
+from starlette.types import Scope, Send
 
 from sightline.core.chat import Notice
 from sightline.core.held_bytes import Lease
@@ -25,7 +25,8 @@ class RequestContext:
     `log` collects what the access line tells beyond the request line; never content.
     `held_bytes` is charged with what the request brings, until it has been answered.
     `header_sources` are asked for further headers when the answer, whatever it is, begins.
-    `is_quiet`: no access line, because nobody would want to read it.
+    `send_body` takes the pieces of an answer that has begun, past all layers that only look at
+    beginnings. `is_quiet`: no access line, because nobody would want to read it.
     """
 
     request_id: str
@@ -36,6 +37,7 @@ class RequestContext:
     log: Facts = field(default_factory=dict)
     header_sources: list[HeaderSource] = field(default_factory=list)
     held_bytes: Lease | None = None
+    send_body: Send | None = None
     is_quiet: bool = False
 
     def understood(self, call_id: str, notices: Iterable[Notice], *, stream: bool) -> None:

@@ -71,6 +71,7 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         context = open_context(scope)
+        context.send_body = send
         status: int | None = None
         seen = self._recent.open(context, scope["method"], scope["path"])
         token = current_transcript.set(seen.transcript)

@@ -26,6 +26,7 @@ STATUS_OF_CODE = {
     "key_not_allowed": 403,
     "model_not_found": 404,
     "response_not_found": 404,
+    "file_not_found": 404,
     "unknown_url": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,

@@ -2,15 +2,19 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from starlette.requests import Request
 from starlette.types import Scope
 
+from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
+from sightline.media.known_base64 import KnownBase64
 from sightline.server.body import read_body
 from sightline.server.context import context_of, header_values
+from sightline.server.known_pictures import NOTHING, Misplaced, TakenOut, take_out
 from sightline.server.options import ServerOptions
 
 T = TypeVar("T")
@@ -21,17 +25,25 @@ MAX_INLINE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What a body is understood by, besides itself: how strictly, for whom, within what bounds."""
+    """What a body is understood by, besides itself: how strictly, for whom, within what bounds.
+
+    `known` are pictures that were read before, `taken` those of them that were taken out.
+    """
 
     strict: bool
     limits: Limits
     cache_salt: bytes = field(default=b"", repr=False)
+    known: KnownBase64 = field(default_factory=KnownBase64, repr=False)
+    taken: TakenOut = field(default=NOTHING, repr=False)
+
+
+Understand = Callable[[bytes, Terms], T]
 
 
 async def read_call(
     request: Request,
     options: ServerOptions,
-    understand: Callable[[bytes, Terms], T],
+    understand: Understand[T],
     *,
     any_type: bool = False,
 ) -> T:
@@ -43,11 +55,30 @@ async def read_call(
         strict=options.strict or _asks_strict(request.scope),
         limits=options.limits,
         cache_salt=context_of(request.scope).cache_salt,
+        known=options.known,
     )
     body = await read_body(request.scope, request.receive, options.limits, any_type=any_type)
     if len(body) <= MAX_INLINE_BYTES:
         return understand(body, terms)
     return await asyncio.to_thread(understand, body, terms)
+
+
+def without_known(understand: Understand[T]) -> Understand[T]:
+    """Spare `understand` the pictures that are known; it must put back `Terms.taken`.
+
+    Whatever is unusual about a body without them, an error or a mark that does not end up as the
+    address of a picture, makes it be read again as it came: what a client is told never depends on
+    what is known.
+    """
+
+    def read(body: bytes, terms: Terms) -> T:
+        short, taken = take_out(body, terms.known, terms.cache_salt)
+        if taken is not NOTHING:
+            with suppress(RequestError, Misplaced):
+                return understand(short, replace(terms, taken=taken))
+        return understand(body, terms)
+
+    return read
 
 
 def _asks_strict(scope: Scope) -> bool:

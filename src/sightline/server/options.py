@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from sightline.core.held_bytes import HeldBytes
 from sightline.core.limits import Limits
+from sightline.media.known_base64 import KnownBase64
 from sightline.server.keys import KeyRing
 
 
@@ -17,7 +18,8 @@ class ServerOptions:
     use the API. `api_keys` is short for a `key_ring` of them. With `strict`, every request is
     judged as if it carried `x-sightline-strict: 1`. `held_bytes` is the book of what requests
     bring, when others write into it too. `inspect_content` keeps what the last requests said, for
-    the page that shows them. Idle and clock values come from `limits`.
+    the page that shows them. `known` are the pictures that the image loader has read before. Idle
+    and clock values come from `limits`.
     """
 
     bind_host: str = "127.0.0.1"
@@ -28,4 +30,5 @@ class ServerOptions:
     strict: bool = False
     held_bytes: HeldBytes | None = None
     inspect_content: bool = False
+    known: KnownBase64 = field(default_factory=KnownBase64, repr=False)
     limits: Limits = field(default_factory=Limits)

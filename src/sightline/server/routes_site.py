@@ -5,6 +5,7 @@ from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from sightline.core.errors import RequestError, shorten
 from sightline.server.context import context_of, header_values
@@ -31,6 +32,17 @@ class Site(Protocol):
 
     def find(self, path: str) -> SiteFile | None: ...
     def is_open(self, path: str) -> bool: ...
+
+
+def page_instead_of_401(site: Site, scope: Scope) -> Response | None:
+    """Return the page that asks a person for the key that is missing, if it is a page they want."""
+    if not any(b"text/html" in value for value in header_values(scope, b"accept")):
+        return None
+    file = site.find(scope["path"]) if scope["method"] in ("GET", "HEAD") else None
+    if file is None:
+        return None
+    headers = {**file.headers, "cache-control": "no-store", "www-authenticate": "Bearer"}
+    return Response(file.body, 401, headers, media_type=file.media_type)
 
 
 def site_router(site: Site) -> Router:

@@ -80,7 +80,7 @@ class EventStream(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _Writer(send, self._form)
+        writer = _Writer(send, self._form, context_of(scope).send_body)
         try:
             await run_for_client(self._stream(writer), receive, self._lifecycle)
         except ClientGone:
@@ -120,8 +120,9 @@ class EventStream(Response):
 class _Writer:
     """The response so far. Two tasks write to it; the lock keeps the status line first."""
 
-    def __init__(self, send: Send, form: StreamForm) -> None:
+    def __init__(self, send: Send, form: StreamForm, send_body: Send | None = None) -> None:
         self._send = send
+        self._send_body = send_body or send
         self._form = form
         self._lock = asyncio.Lock()
         self._clock = asyncio.get_running_loop()
@@ -133,7 +134,8 @@ class _Writer:
             if not self.has_started:
                 self.has_started = True
                 await self._send(_start(self._form.media_type))
-            await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
+            message = {"type": "http.response.body", "body": data, "more_body": not is_last}
+            await self._send_body(message)
             self._last_write = self._clock.time()
 
     async def fill_silences(self, after_s: float) -> None:

@@ -12,39 +12,37 @@ LEAST_BYTES = 128 * 1024
 
 
 class StraightBody:
-    """What is missing of a body: `missing` bytes, gathered as they arrive.
+    """A body that began with `first` and has `missing` bytes to come, joined once all are there.
 
-    `on_piece` is told the size of each; what it raises ends the reading, and `wait` raises it.
+    `on_piece` is told the size of each piece; what it raises ends the reading, and `wait` raises
+    it.
     """
 
     def __init__(self, first: bytes, missing: int, on_piece: Callable[[int], None]) -> None:
         self.missing = missing
-        self._data = bytearray(first)
+        self._pieces = [first]
         self._on_piece = on_piece
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._take(len(first))
 
     def feed(self, data: bytes) -> bytes:
         """Take what belongs to the body; return what comes after it."""
         piece = data[: self.missing]
-        self._data += piece
+        self._pieces.append(piece)
         self.missing -= len(piece)
-        self._take(len(piece))
+        try:
+            self._on_piece(len(piece))
+        except Exception as error:
+            self.end(error)
+        if not self.missing and not self._done.done():
+            self._done.set_result(None)
         return data[len(piece) :]
 
     def end(self, error: Exception) -> None:
         """Give up: nothing more will come."""
         if not self._done.done():
+            self._pieces.clear()
             self._done.set_exception(error)
 
-    async def wait(self) -> bytearray:
+    async def wait(self) -> bytes:
         await self._done
-        return self._data
-
-    def _take(self, num_bytes: int) -> None:
-        try:
-            self._on_piece(num_bytes)
-        except Exception as error:
-            self.end(error)
-        if not self.missing and not self._done.done():
-            self._done.set_result(None)
+        return b"".join(self._pieces)

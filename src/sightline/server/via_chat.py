@@ -56,6 +56,7 @@ def judge_chat(
             strict=terms.strict,
             cache_salt=terms.cache_salt,
             limits=terms.limits,
+            taken=terms.taken,
         )
     return replace(
         call,

@@ -13,6 +13,7 @@ from sightline.core.chat import ChatRequest, ImageReport, Notice, Usage
 from sightline.core.errors import shorten
 from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
 from sightline.core.limits import Limits
+from sightline.server.known_pictures import NOTHING, TakenOut
 from sightline.server.openai.fields import invalid_value, judge_unused_fields
 from sightline.server.openai.messages import DETAILS, note_unknown, to_messages
 from sightline.server.openai.pixels import default_bounds
@@ -39,9 +40,18 @@ class ChatCall:
 
 
 def to_chat_call(
-    body: ChatBody, *, request_id: str, strict: bool, cache_salt: bytes, limits: Limits
+    body: ChatBody,
+    *,
+    request_id: str,
+    strict: bool,
+    cache_salt: bytes,
+    limits: Limits,
+    taken: TakenOut = NOTHING,
 ) -> ChatCall:
-    """Convert a typed request. Raises `RequestError` with the exact path of what is wrong."""
+    """Convert a typed request. Raises `RequestError` with the exact path of what is wrong.
+
+    `taken` are the pictures that were left out of the body; they are put back.
+    """
     if not body.messages:
         raise missing_parameter("messages")
     if len(body.messages) > limits.max_messages:
@@ -54,7 +64,7 @@ def to_chat_call(
     if body.sightline is not None:
         note_unknown(body.sightline, "sightline", notices)
     bounds = default_bounds(body.mm_processor_kwargs)
-    messages = to_messages(body.messages, limits, notices, bounds)
+    messages = taken.put_back(to_messages(body.messages, limits, notices, bounds))
     tools = tool_fields(body, limits, notices)
     if strict:
         refuse_warnings(notices)

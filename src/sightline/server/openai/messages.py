@@ -15,7 +15,7 @@ from sightline.core.chat import (
 )
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.fields import invalid_value
 from sightline.server.openai.pixels import bounds_of, with_bounds
 from sightline.server.openai.schema import (
     Body,
@@ -38,6 +38,7 @@ _ROLES: dict[str, Role] = {
     "function": "tool",
 }
 _MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
+_MAY_SHOW = frozenset({"user", "tool", "function"})
 DETAILS = ("auto", "low", "high", "original")
 _INFO_PART_KEYS = frozenset({"uuid", "content_hash"})
 
@@ -164,9 +165,9 @@ def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart |
             note_unknown(part, path, notices)
             return TextPart(text=part.text)
         case "image_url" | "input_image":
-            if role != "user":
+            if role not in _MAY_SHOW:
                 raise RequestError(
-                    f"Images are supported in user messages, not in '{role}' messages.",
+                    f"Images are supported in user and tool messages, not in '{role}' messages.",
                     code="unsupported_parameter",
                     param=f"{path}.type",
                 )
@@ -182,8 +183,7 @@ def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart |
 
 
 def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImagePart:
-    if value.get("file_id") is not None:
-        raise unsupported(f"{path}.file_id", "'file_id' is not supported; send image_url.")
+    _refuse_file(value, path)
     part = parse_part(ImagePartBody, value, path)
     param = f"{path}.image_url"
     note_unknown(part, path, notices)
@@ -192,6 +192,7 @@ def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImageP
         case str() as url:
             detail, detail_path = part.detail, f"{path}.detail"
         case dict() as address:
+            _refuse_file(address, param)
             image_url = parse_part(ImageUrlBody, address, param)
             note_unknown(image_url, param, notices)
             bounds = bounds_of(address, param)
@@ -201,6 +202,18 @@ def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImageP
     return ImagePart(
         source=url, param=param, detail=_detail(detail, detail_path, notices), bounds=bounds
     )
+
+
+def _refuse_file(value: Mapping[str, Any], path: str) -> None:
+    """No files are kept, so whatever file is named is not there."""
+    file_id = value.get("file_id")
+    if file_id is not None:
+        name = shorten(file_id) if isinstance(file_id, str) else json_type(file_id)
+        raise RequestError(
+            f"No such file: '{name}'. Send image_url.",
+            code="image_file_not_found",
+            param=f"{path}.file_id",
+        )
 
 
 def _detail(detail: Any, path: str, notices: list[Notice]) -> str | None:

@@ -25,6 +25,7 @@ from sightline.server.openapi.shapes import (
 )
 
 SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+THINKING = one_of(BOOLEAN, thing("type", {"type": enum("enabled", "disabled", "auto", "adaptive")}))
 IGNORED = told(ANY, "Ignored, with a notice in x-sightline-warnings.")
 
 
@@ -97,7 +98,7 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         {
             "id": STRING,
             "type": const("function"),
-            "function": thing("name arguments", {"name": STRING, "arguments": STRING}),
+            "function": ref("CalledFunction"),
         },
     )
     name = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
@@ -149,11 +150,14 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         "function_call": nullable(one_of(enum("none", "auto"), thing("name", {"name": STRING}))),
         "reasoning_effort": nullable(STRING),
         "enable_thinking": nullable(BOOLEAN),
-        "thinking": nullable(one_of(BOOLEAN, thing("type", {"type": STRING}))),
+        "thinking": nullable(THINKING),
         "chat_template_kwargs": nullable(
             {
                 "type": "object",
-                "properties": {"enable_thinking": BOOLEAN, "thinking": BOOLEAN},
+                "properties": {
+                    "enable_thinking": nullable(THINKING),
+                    "thinking": nullable(THINKING),
+                },
                 "additionalProperties": False,
             }
         ),
@@ -177,9 +181,18 @@ def _requests(limits: Limits) -> dict[str, Schema]:
     return {
         "TextPart": text_part,
         "ImagePart": image_part,
+        "CalledFunction": thing(
+            "name", {"name": STRING, "arguments": nullable(one_of(STRING, OBJECT))}
+        ),
         "ToolCall": call,
         "Function": function,
-        "Tool": thing("type function", {"type": const("function"), "function": ref("Function")}),
+        "Tool": one_of(
+            thing("function", {"type": const("function"), "function": ref("Function")}),
+            told(
+                thing("type", {"type": {"type": "string", "not": const("function")}}),
+                "Left out, with a notice in x-sightline-warnings.",
+            ),
+        ),
         "Message": one_of(
             thing("role content", {"role": enum("system", "developer"), "content": words}),
             thing("role content", {"role": const("user"), "content": content}),

@@ -1,6 +1,7 @@
 """Schemas of Responses, of Anthropic's Messages and of Ollama's API."""
 
 from sightline.core.limits import Limits
+from sightline.server.openapi.chat import IGNORED
 from sightline.server.openapi.shapes import (
     ANY,
     BOOLEAN,
@@ -125,9 +126,7 @@ def _responses() -> dict[str, Schema]:
                 ),
                 "parallel_tool_calls": nullable(BOOLEAN),
                 "text": nullable(thing("", {"format": nullable(form)})),
-                "reasoning": nullable(
-                    thing("", {"effort": nullable(STRING), "summary": nullable(STRING)})
-                ),
+                "reasoning": nullable(thing("", {"effort": nullable(STRING), "summary": IGNORED})),
                 "include": nullable(array(STRING)),
                 "truncation": nullable(enum("auto", "disabled")),
                 "metadata": nullable(OBJECT),
@@ -236,8 +235,8 @@ def _anthropic(limits: Limits) -> dict[str, Schema]:
         {
             "type": nullable(const("custom")),
             "name": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-            "description": STRING,
-            "input_schema": OBJECT,
+            "description": nullable(STRING),
+            "input_schema": nullable(OBJECT),
         },
     )
     stop = text(1, limits.max_stop_chars)

@@ -141,6 +141,22 @@ ENDPOINTS = (
     ),
     Endpoint(
         method="get",
+        path="/v1/files/{name}",
+        tag="Responses",
+        name="retrieveFile",
+        summary="Always 404: no files are kept",
+        parameters=(_NAME,),
+    ),
+    Endpoint(
+        method="delete",
+        path="/v1/files/{name}",
+        tag="Responses",
+        name="deleteFile",
+        summary="Always 404: no files are kept",
+        parameters=(_NAME,),
+    ),
+    Endpoint(
+        method="get",
         path="/v1/models",
         tag="Models",
         name="listModels",

@@ -179,8 +179,9 @@ class _Writer:
 
 def _with_system(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
     """Put the system message first, with the offer of tools in it; results get their tags."""
+    before, after = TextPart(text=hermes.BEFORE_RESULT), TextPart(text=hermes.AFTER_RESULT)
     told = [
-        replace(message, parts=(TextPart(text=hermes.result_text(message.text)),))
+        replace(message, parts=(before, *message.parts, after))
         if message.role == "tool"
         else message
         for message in messages

@@ -49,8 +49,8 @@ def call_text(calls: Sequence[ToolCall]) -> str:
     )
 
 
-def result_text(result: str) -> str:
-    return f"<tool_response>\n{result}\n</tool_response>"
+# What stands around the result of a call.
+BEFORE_RESULT, AFTER_RESULT = "<tool_response>\n", "\n</tool_response>"
 
 
 def grammar(

@@ -1,0 +1,87 @@
+"""Bodies without the pictures that this server has read before.
+
+The digits of a data URL whose picture is known are taken out of the JSON before it is parsed, and
+a short mark is left in their place.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sightline.core.chat import ImagePart, InlineText, Message
+from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
+
+_BEFORE = b";base64,"
+# So much is left of the digits, for whoever shows how an address begins.
+_SHOWN_DIGITS = 64
+
+
+class Misplaced(Exception):
+    """A mark stands where no picture is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """What was taken out of a body, by the mark that is left."""
+
+    texts: dict[str, InlineText]
+
+    def put_back(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Return `messages` with every text at the picture whose address it is.
+
+        Raises `Misplaced`.
+        """
+        missing = dict(self.texts)
+
+        def found(part: ImagePart) -> ImagePart:
+            mark = part.source[part.source.rfind(".") :]
+            text = missing.pop(mark, None)
+            if text is None:
+                return part
+            return replace(part, source=part.source.removesuffix(mark), inline=text)
+
+        whole = tuple(
+            replace(
+                message,
+                parts=tuple(
+                    found(part) if isinstance(part, ImagePart) else part for part in message.parts
+                ),
+            )
+            if message.images
+            else message
+            for message in messages
+        )
+        if missing:
+            raise Misplaced
+        return whole
+
+
+NOTHING = TakenOut({})
+
+
+def take_out(body: bytes, known: KnownBase64, salt: bytes) -> tuple[bytes, TakenOut]:
+    """Return `body` without the digits that are known.
+
+    They are plain characters of one JSON string, or the body is no JSON: nothing else changes.
+    """
+    view = memoryview(body)
+    texts: dict[str, InlineText] = {}
+    pieces: list[bytes | memoryview] = []
+    position = copied = 0
+    while (before := body.find(_BEFORE, position)) >= 0:
+        start = before + len(_BEFORE)
+        position = body.find(b'"', start)
+        if position < 0:
+            break
+        if position - start < LEAST_CHARS:
+            continue
+        digits = view[start:position]
+        digest = known.digest(digits, salt)
+        if known.file_of(digest) is not None:
+            mark = f".{uuid.uuid4().hex}"
+            texts[mark] = InlineText(digits=digits, digest=digest)
+            pieces += [view[copied : start + _SHOWN_DIGITS], mark.encode("ascii")]
+            copied = position
+    if not texts:
+        return body, NOTHING
+    return b"".join([*pieces, view[copied:]]), TakenOut(texts)

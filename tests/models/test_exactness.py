@@ -44,7 +44,7 @@ def without_gradients() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=[1, 2], ids=lambda n: f"{n} threads")
+@pytest.fixture(params=[1, 3], ids=lambda n: f"{n} threads")
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)

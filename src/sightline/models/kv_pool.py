@@ -39,6 +39,7 @@ class KVPool:
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys = keys
         self.values = values
+        self._copies = keys.new_empty(0), values.new_empty(0)
 
     @classmethod
     def allocate(
@@ -79,6 +80,17 @@ class KVPool:
     def block_bytes(self) -> int:
         """Memory of one block, all layers together."""
         return self.size_bytes // self.num_blocks
+
+    def copies(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return room for copies of `count` numbers of keys and of values: always the same.
+
+        It is kept, since the system takes longer to give and clear it than to copy into it.
+        """
+        if len(self._copies[0]) < count:
+            with torch.inference_mode(mode=False):  # inside and outside of it can be written to
+                self._copies = self.keys.new_empty(count), self.values.new_empty(count)
+        keys, values = self._copies
+        return keys[:count], values[:count]
 
     def count_blocks(self, segment: Segment) -> int:
         """Return how many of its blocks a segment needs."""

@@ -27,7 +27,8 @@ class SlotReader:
 
     S covers the longest sequence. What a sequence has not written of its S slots is some finite
     number of its own, never another sequence's. A single sequence in neighbouring blocks is shown
-    where it lies; everything else is copied, into memory that the next read overwrites.
+    where it lies; everything else is copied, into memory that the next read of any reader
+    overwrites.
     """
 
     def __init__(self, pool: KVPool, segments: Sequence[Segment]) -> None:
@@ -38,7 +39,7 @@ class SlotReader:
         self.num_slots = round_up_slots(longest, pool.keys.dtype, step=max(self._unit, VECTOR))
         self._shape = (len(segments), self.num_slots, *pool.keys.shape[-2:])
         self._run: slice | None = None
-        self._buffers: tuple[Tensor, Tensor] | None = None
+        self._pool = pool
         if fits:
             tables = [list(segment.blocks[: pool.count_blocks(segment)]) for segment in segments]
         else:
@@ -59,12 +60,10 @@ class SlotReader:
             key, value = keys.flatten(0, 1)[self._run], values.flatten(0, 1)[self._run]
             return key.unsqueeze(0), value.unsqueeze(0)
         width = self._unit * keys.shape[-2] * keys.shape[-1]
-        if self._buffers is None:
-            shape = (len(self._units), width)
-            self._buffers = keys.new_empty(shape), values.new_empty(shape)
+        copies = self._pool.copies(len(self._units) * width)
         key, value = (
-            torch.index_select(source.view(-1, width), 0, self._units, out=buffer)
-            for source, buffer in zip((keys, values), self._buffers, strict=True)
+            torch.index_select(source.view(-1, width), 0, self._units, out=copy.view(-1, width))
+            for source, copy in zip((keys, values), copies, strict=True)
         )
         return key.view(self._shape), value.view(self._shape)
 

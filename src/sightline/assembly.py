@@ -8,6 +8,7 @@ The port is taken and the model folder is looked at before anything heavy, and t
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import secrets
@@ -319,6 +320,9 @@ class House:
             async def load() -> None:
                 await start_engine()
                 await service.prepare()
+                # What is there now stays: no collection has to look at it again, and hold up all.
+                gc.collect()
+                gc.freeze()
                 model = service.model
                 if not lifecycle.draining:  # else the port may be closed already
                     on_ready(model.info, (model.id, *model.aliases))

@@ -125,10 +125,19 @@ def test_section_7_completions_take_a_string_a_list_or_token_ids(
     assert len(choices) == (2 if isinstance(prompt, list) and prompt != [113] else 1)
 
 
-def test_section_7_completions_refuse_a_suffix(front: Front) -> None:
-    body = {"model": "sightline-fake", "prompt": "q", "suffix": "x"}
+@pytest.mark.parametrize(("field", "value"), [("suffix", "x"), ("echo", True)])
+def test_section_7_completions_refuse_suffix_and_echo(
+    front: Front, field: str, value: object
+) -> None:
+    body = {"model": "sightline-fake", "prompt": "q", field: value}
     error = front.post(body, path="/v1/completions").json()["error"]
-    assert (error["code"], error["param"]) == ("unsupported_parameter", "suffix")
+    assert (error["code"], error["param"]) == ("unsupported_parameter", field)
+
+
+def test_section_7_completions_take_no_images(front: Front) -> None:
+    body = {"model": "sightline-fake", "prompt": [{"type": "image_url", "image_url": PICTURE}]}
+    answer = front.post(body, path="/v1/completions")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prompt[0]")
 
 
 def test_section_7_responses_are_stateless(front: Front) -> None:

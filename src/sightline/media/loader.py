@@ -268,7 +268,7 @@ class MediaLoader:
         num_digits = len(source.text) - source.start
         # As many characters as the book wants are digits, all of them.
         if num_digits >= LEAST_CHARS and num_digits == 4 * -(-len(data) // 3):
-            digits = source.text[source.start :].encode("ascii")
+            digits = memoryview(source.text.encode("ascii"))[source.start :]
             self._known.note(self._known.digest(digits, cache_salt), file)
 
     def _check_head(self, data: bytes) -> tuple[int, int] | None:

@@ -36,9 +36,10 @@ def test_every_operation_keeps_its_word(case):
 def sensible(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body that a schema allows, made to keep the rules that no schema can say.
 
-    That a string is a picture, that a result answers a call, that one field wants another.
+    That a string is a picture, that a result answers a call, that one field wants another, that
+    5.0 is no integer.
     """
-    body = dict(body)
+    body = {name: _whole(value) for name, value in body.items()}
     if "model" in body:
         body["model"] = MODEL
     for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
@@ -48,7 +49,7 @@ def sensible(body: dict[str, Any]) -> dict[str, Any]:
         body.pop("stream_options", None)
     if not body.get("logprobs") or "prompt" in body:
         body.pop("top_logprobs", None)
-    for name in ("logit_bias", "response_format", "format", "text", "mm_processor_kwargs"):
+    for name in ("logit_bias", "response_format", "format", "text", "mm_processor_kwargs", "raw"):
         body.pop(name, None)
     if isinstance(body.get("prompt"), list):
         body["prompt"] = [
@@ -58,7 +59,7 @@ def sensible(body: dict[str, Any]) -> dict[str, Any]:
         body["tokens"] = [7 for _ in body["tokens"]]
     for name in ("tools", "functions"):
         if body.get(name):
-            body[name] = [_tool(tool, f"t{n}") for n, tool in enumerate(body[name])]
+            body[name] = [_tool(tool, f"t{n}") for n, tool in enumerate(body[name][:3])]
     if body.get("tools"):
         body.pop("functions", None)
     for name in ("tool_choice", "function_call"):
@@ -70,6 +71,18 @@ def sensible(body: dict[str, Any]) -> dict[str, Any]:
         if isinstance(body.get(name), list):
             body[name] = [_message(message) for message in body[name]]
     return body
+
+
+def _whole(value: Any) -> Any:
+    match value:
+        case float() if value.is_integer():
+            return int(value)
+        case dict():
+            return {name: _whole(inner) for name, inner in value.items()}
+        case list():
+            return [_whole(inner) for inner in value]
+        case _:
+            return value
 
 
 def _tool(tool: dict[str, Any], name: str) -> dict[str, Any]:
@@ -85,8 +98,7 @@ def _tool(tool: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """Return `message` with at most one picture, and without what answers an earlier one."""
-    message = {key: value for key, value in message.items() if key != "tool_call_id"}
-    if message.get("type") == "function_call_output":
+    if message.get("role") == "tool" or message.get("type") == "function_call_output":
         return {"role": "user", "content": "x"}
     if isinstance(message.get("images"), list):
         message["images"] = [PICTURE for _ in message["images"][:1]]

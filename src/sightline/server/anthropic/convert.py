@@ -29,6 +29,7 @@ from sightline.server.openai.fields import invalid_value, unsupported
 from sightline.server.openai.schema import (
     AnyBody,
     Body,
+    check_type,
     missing_parameter,
     parse_part,
     wrong_type,
@@ -54,13 +55,15 @@ def to_anthropic_call(
     """Convert a typed request. Raises `RequestError` with the path of what is wrong."""
     if body.max_tokens is None and not counting:
         raise missing_parameter("max_tokens")
+    if not body.messages:
+        raise missing_parameter("messages")
     chat = _Chat()
     fields = {name: getattr(body, name) for name in _SAME}
     if body.system is not None:
         chat.add_system(body.system)
     for index, message in enumerate(body.messages):
         chat.add(message, f"messages[{index}]")
-    if body.messages and body.messages[-1].role == "assistant":
+    if body.messages[-1].role == "assistant":
         chat.notices.append(Notice(field=f"messages[{index}]", reason="answered-not-continued"))
     fields["messages"] = chat.messages
     if body.stop_sequences:
@@ -235,6 +238,7 @@ class _Chat:
         """Return the tools that the client runs, with their places; others are dropped."""
         own = []
         for index, tool in enumerate(tools):
+            check_type(tool, "type", str, f"tools[{index}]")
             if tool.get("type") in (None, "custom"):
                 own.append((index, tool))
             else:

@@ -23,6 +23,7 @@ from sightline.server.openai.schema import (
     ImageUrlBody,
     MessageBody,
     TextPartBody,
+    check_type,
     json_type,
     missing_parameter,
     parse_part,
@@ -108,6 +109,7 @@ def _tool_calls(values: Any, path: str, limits: Limits) -> tuple[ToolCall, ...]:
         at = f"{path}[{index}]"
         if not isinstance(value, dict):
             raise wrong_type(at, "object", value)
+        check_type(value, "type", str, at)
         call_id = value.get("id", at)
         if not isinstance(call_id, str):
             raise wrong_type(f"{at}.id", "string", call_id)
@@ -199,6 +201,8 @@ def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImageP
             url, detail, detail_path = image_url.url, image_url.detail, f"{param}.detail"
         case other:
             raise wrong_type(param, "string or object", other)
+    if not url:
+        raise RequestError("The address is empty.", code="invalid_image_url", param=param)
     return ImagePart(
         source=url, param=param, detail=_detail(detail, detail_path, notices), bounds=bounds
     )

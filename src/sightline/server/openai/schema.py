@@ -5,6 +5,7 @@ No coercion: `true` is not 1 and `"10"` is not 10. Unknown fields are kept aside
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
@@ -179,6 +180,13 @@ def wrong_type(path: str, expected: str, value: object) -> RequestError:
         code="invalid_type",
         param=path or None,
     )
+
+
+def check_type(values: Mapping[str, Any], name: str, kind: type[str] | type[bool], at: str) -> None:
+    """Raise `RequestError` unless `name`, in the object at `at`, is missing, null or a `kind`."""
+    value = values.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise wrong_type(f"{at}.{name}", "string" if kind is str else "boolean", value)
 
 
 def json_type(value: object) -> str:

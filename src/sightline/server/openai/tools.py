@@ -12,7 +12,7 @@ from sightline.core.chat import Notice, ResponseFormat, Tool, ToolChoice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.server.openai.fields import invalid_value, quoted, unsupported
-from sightline.server.openai.schema import ChatBody, missing_parameter, wrong_type
+from sightline.server.openai.schema import ChatBody, check_type, missing_parameter, wrong_type
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})
@@ -139,6 +139,7 @@ def _function(value: Any, path: str, others: list[Tool]) -> Tool:
             code="invalid_schema",
             param=f"{path}.parameters",
         )
+    check_type(value, "strict", bool, path)
     return Tool(
         name=name,
         parameters=parameters or {},
@@ -259,6 +260,9 @@ def _json_schema(value: Any, path: str) -> ResponseFormat:
         raise wrong_type(path, "object", value)
     if not value.keys() <= _WRAPPER_KEYS:
         return ResponseFormat(schema=value, param=path)
+    check_type(value, "name", str, path)
+    check_type(value, "description", str, path)
+    check_type(value, "strict", bool, path)
     schema: Mapping[str, Any] | bool | None = value.get("schema")
     if schema is None:
         raise missing_parameter(f"{path}.schema")

@@ -70,11 +70,11 @@ def schemas(limits: Limits) -> dict[str, Schema]:
 
 def _requests(limits: Limits) -> dict[str, Schema]:
     image_url = one_of(
-        told(STRING, "An http(s) URL, a data URI, or bare base64."),
+        told({**STRING, "minLength": 1}, "An http(s) URL, a data URI, or bare base64."),
         thing(
             "url",
             {
-                "url": STRING,
+                "url": {**STRING, "minLength": 1},
                 "detail": nullable(enum("auto", "low", "high", "original")),
                 "min_pixels": nullable(whole(1)),
                 "max_pixels": nullable(whole(1)),
@@ -97,7 +97,7 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         "function",
         {
             "id": STRING,
-            "type": const("function"),
+            "type": nullable(told(STRING, "function")),
             "function": ref("CalledFunction"),
         },
     )
@@ -110,6 +110,9 @@ def _requests(limits: Limits) -> dict[str, Schema]:
             "parameters": nullable(told(OBJECT, "A JSON schema.")),
             "strict": nullable(BOOLEAN),
         },
+    )
+    named = thing(
+        "type function", {"type": const("function"), "function": thing("name", {"name": STRING})}
     )
     messages = array(ref("Message"), minItems=1, maxItems=limits.max_messages)
     chat_fields = {
@@ -126,17 +129,13 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         "tool_choice": nullable(
             one_of(
                 enum("none", "auto", "required"),
-                thing(
-                    "type function",
-                    {"type": const("function"), "function": thing("name", {"name": STRING})},
-                ),
+                named,
                 thing(
                     "type allowed_tools",
                     {
                         "type": const("allowed_tools"),
                         "allowed_tools": thing(
-                            "mode tools",
-                            {"mode": enum("auto", "required"), "tools": array(OBJECT)},
+                            "tools", {"mode": enum("auto", "required"), "tools": array(named)}
                         ),
                     },
                 ),
@@ -144,7 +143,11 @@ def _requests(limits: Limits) -> dict[str, Schema]:
         ),
         "parallel_tool_calls": nullable(BOOLEAN),
         "mm_processor_kwargs": nullable(
-            thing("", {"min_pixels": nullable(whole(1)), "max_pixels": nullable(whole(1))})
+            thing(
+                "",
+                {"min_pixels": nullable(whole(1)), "max_pixels": nullable(whole(1))},
+                additionalProperties=False,
+            )
         ),
         "functions": nullable(told(array(ref("Function"), maxItems=128), "The legacy form.")),
         "function_call": nullable(one_of(enum("none", "auto"), thing("name", {"name": STRING}))),
@@ -221,8 +224,16 @@ def _requests(limits: Limits) -> dict[str, Schema]:
                 {
                     "type": const("json_schema"),
                     "json_schema": told(
-                        thing("schema", {"name": STRING, "schema": OBJECT}),
-                        "Also taken as a bare schema.",
+                        thing(
+                            "",
+                            {
+                                "name": nullable(STRING),
+                                "strict": nullable(BOOLEAN),
+                                "schema": one_of(OBJECT, BOOLEAN),
+                            },
+                            minProperties=1,
+                        ),
+                        "A schema with its wrapper, or bare.",
                     ),
                 },
             ),

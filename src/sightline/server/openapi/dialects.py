@@ -45,7 +45,7 @@ def _responses() -> dict[str, Schema]:
             {
                 "type": const("message"),
                 "role": const("user"),
-                "content": one_of(STRING, array(one_of(words, picture), minItems=1)),
+                "content": one_of(STRING, array(one_of(words, picture))),
             },
         ),
         thing(
@@ -82,12 +82,16 @@ def _responses() -> dict[str, Schema]:
         thing("type", {"type": enum("text", "json_object")}),
         thing(
             "type schema",
-            {"type": const("json_schema"), "name": STRING, "schema": OBJECT},
+            {
+                "type": const("json_schema"),
+                "name": nullable(STRING),
+                "schema": one_of(OBJECT, BOOLEAN),
+            },
         ),
     )
     name = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
     tool = thing(
-        "type name parameters",
+        "type name",
         {
             "type": const("function"),
             "name": name,
@@ -96,6 +100,7 @@ def _responses() -> dict[str, Schema]:
             "strict": nullable(BOOLEAN),
         },
     )
+    tool = one_of(tool, thing("type", {"type": {"type": "string", "not": const("function")}}))
     return {
         "ResponseItem": item,
         "ResponseRequest": thing(
@@ -115,11 +120,13 @@ def _responses() -> dict[str, Schema]:
                         enum("none", "auto", "required"),
                         thing("type name", {"type": const("function"), "name": STRING}),
                         thing(
-                            "type mode tools",
+                            "type tools",
                             {
                                 "type": const("allowed_tools"),
                                 "mode": enum("auto", "required"),
-                                "tools": array(OBJECT),
+                                "tools": array(
+                                    thing("type name", {"type": const("function"), "name": STRING})
+                                ),
                             },
                         ),
                     )
@@ -219,14 +226,14 @@ def _anthropic(limits: Limits) -> dict[str, Schema]:
             "role content",
             {
                 "role": const("user"),
-                "content": one_of(STRING, array(one_of(words, picture, result), minItems=1)),
+                "content": one_of(STRING, array(one_of(words, picture, result))),
             },
         ),
         thing(
             "role content",
             {
                 "role": const("assistant"),
-                "content": one_of(STRING, array(one_of(words, use, thought), minItems=1)),
+                "content": one_of(STRING, array(one_of(words, use, thought))),
             },
         ),
     )
@@ -239,6 +246,7 @@ def _anthropic(limits: Limits) -> dict[str, Schema]:
             "input_schema": nullable(OBJECT),
         },
     )
+    tool = one_of(tool, thing("type", {"type": {"type": "string", "not": const("custom")}}))
     stop = text(1, limits.max_stop_chars)
     fields = {
         "model": STRING,

@@ -13,6 +13,7 @@ from sightline.server.openai.schema import (
     AnyBody,
     Body,
     ChatBody,
+    check_type,
     missing_parameter,
     parse_part,
     wrong_type,
@@ -295,7 +296,10 @@ class _Chat:
         given: list[dict[str, Any]] = []
         for index, tool in enumerate(tools):
             path = f"tools[{index}]"
-            if tool.get("type") != "function":
+            if tool.get("type") is None:
+                raise missing_parameter(f"{path}.type")
+            check_type(tool, "type", str, path)
+            if tool["type"] != "function":
                 self.notices.append(Notice(field=path, reason="not-supported"))
                 continue
             at = f"tools[{len(given)}]"

@@ -14,7 +14,8 @@ from served import PATIENCE_S, Served
 
 pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(600)]
 
-NUM_STREAMS = 64
+NUM_STREAMS, NUM_WHOLE = 64, 4
+NEVER_STOPS = {str(token): -100 for token in (256, 263, 265)}
 
 
 @dataclass
@@ -33,7 +34,7 @@ def listen(served: Served, number: int, heard: Heard, begun: "threading.Barrier 
         "max_tokens": 100,
         "stream": True,
         "temperature": 0,
-        "logit_bias": {str(token): -100 for token in (256, 263, 265)},  # it never stops by itself
+        "logit_bias": NEVER_STOPS,
     }
     with (
         httpx2.Client(trust_env=False, timeout=PATIENCE_S) as client,
@@ -77,11 +78,18 @@ def test_a_server_that_is_told_to_stop_finishes_what_it_says(serve, tiny_folder:
         assert served.process.wait(PATIENCE_S) == 0
 
 
-def test_streams_of_a_killed_engine_end_with_one_error_event(serve, tiny_folder: Path) -> None:
+def test_streams_of_a_killed_engine_end_with_one_error_event_and_whole_answers_come(
+    serve, tiny_folder: Path
+) -> None:
     with serve(str(tiny_folder), "--served-model-name", "glm-4v") as served:
-        with ThreadPoolExecutor(NUM_STREAMS) as pool:
+        with ThreadPoolExecutor(NUM_STREAMS + NUM_WHOLE) as pool:
+            whole = [
+                pool.submit(served.ask, f"whole {number}", max_tokens=100, logit_bias=NEVER_STOPS)
+                for number in range(NUM_WHOLE)
+            ]
             heard = full_house(served, pool)
             os.kill(served.engine_pid(), signal.SIGKILL)
+            assert all(answer.result() for answer in whole)
         ended = [one for one in heard if one.is_done]  # they were faster
         cut = [one for one in heard if not one.is_done]
         assert len(cut) > NUM_STREAMS // 2 or len(ended) == NUM_STREAMS

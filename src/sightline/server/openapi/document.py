@@ -5,7 +5,14 @@ from typing import Any
 
 import sightline
 from sightline.core.limits import Limits
-from sightline.server.openapi import chat, dialects
+from sightline.server.openapi import (
+    anthropic,
+    chat_answers,
+    chat_requests,
+    ollama,
+    others,
+    responses,
+)
 from sightline.server.openapi.endpoints import ENDPOINTS, MODEL, Endpoint
 from sightline.server.openapi.shapes import ref
 
@@ -63,7 +70,14 @@ def openapi_document(limits: Limits, *, model: str | None, needs_key: bool) -> J
         "security": [{"bearer": []}] if needs_key else [{}, {"bearer": []}],
         "paths": paths,
         "components": {
-            "schemas": chat.schemas(limits) | dialects.schemas(limits),
+            "schemas": {
+                **chat_requests.schemas(limits),
+                **chat_answers.schemas(),
+                **others.schemas(limits),
+                **responses.schemas(),
+                **anthropic.schemas(limits),
+                **ollama.schemas(limits),
+            },
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -126,6 +126,14 @@ def test_an_error_before_the_first_word_keeps_its_status(front: Front) -> None:
     assert answer.json()["error"]["code"] == "engine_restarting"
 
 
+def test_a_stream_that_has_said_nothing_yet_outlives_its_engine(front: Front) -> None:
+    lost = Reply(["\n"], error=Unavailable("Gone.", code="engine_restarting"))  # not shown
+    front.enqueue(lost, lost, Reply(["\nWhole"]))
+    *texts, _finish, done = events_of(stream_text(front, chat("x", **STREAM)))
+    assert "".join(event["choices"][0]["delta"].get("content", "") for event in texts) == "Whole"
+    assert done == "[DONE]"
+
+
 @pytest.mark.parametrize("crashes", [1, 4])
 def test_a_whole_answer_that_went_down_with_its_engine_is_asked_again(
     front: Front, crashes: int

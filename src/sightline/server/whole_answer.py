@@ -19,11 +19,10 @@ from sightline.core.errors import InternalError, Unavailable
 from sightline.server.context import RequestContext
 from sightline.server.contract import Answer, Asked
 from sightline.server.lifecycle import Lifecycle
+from sightline.service.choices import MAX_REPEATS
 from sightline.service.request_log import Facts
 
 T = TypeVar("T")
-# How often an answer is begun anew that went down with its engine.
-MAX_REPEATS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sightline.core.chat import ChatDelta, FinishReason, Usage
 from sightline.core.engine import Engine
-from sightline.core.errors import InternalError
+from sightline.core.errors import InternalError, Unavailable
 from sightline.core.prompt import Prompt
 from sightline.service.answer_text import Shown
 from sightline.service.generation import Generation
@@ -19,6 +19,8 @@ from sightline.service.request_log import RequestLog
 
 # More deltas than this per choice do not wait for a slow reader; they pile up as tokens instead.
 MAX_WAITING = 4
+# How often an answer is begun anew that went down with its engine.
+MAX_REPEATS = 3
 
 
 def read_choices(
@@ -58,28 +60,43 @@ async def read_choice(
     """Generate one choice. Every delta but the last has something to show.
 
     The last one has the finish reason and the usage of this choice. `on_start` is called when the
-    prompt has been computed. A stop string aborts the request in the engine.
+    prompt has been computed. A stop string aborts the request in the engine. An engine that dies
+    before there was anything to show is asked again.
     """
-    text = generation.answer_text()
     prompt_tokens, image_tokens = len(prompt.token_ids), prompt.num_image_tokens
-    cached_tokens = 0
-    tokens = engine.generate(prompt, generation.choice_params(index), generation.request.request_id)
-    del prompt  # megabytes of pixels: the engine knows how long it needs them
-    async with aclosing(tokens):
-        async for delta in tokens:
-            on_start()
-            log.tokens(delta)
-            cached_tokens = max(cached_tokens, delta.num_cached_tokens)
-            shown = text.feed(delta.token_ids, generation.likelihoods(delta))
-            finish_reason: FinishReason | None = delta.finish_reason
-            if text.is_stopped:
-                finish_reason = "stop"
-            if finish_reason is not None:
-                break
-            if shown:
-                yield _delta(index, shown)
-        else:
-            raise InternalError  # the engine fell silent without a finish reason
+    unheard: Prompt | None = prompt  # megabytes of pixels, kept while nobody has heard anything
+    del prompt
+    finish_reason: FinishReason | None = None
+    params, request_id = generation.choice_params(index), generation.request.request_id
+    num_repeats = 0
+    while True:
+        text, shown = generation.answer_text(), Shown()
+        cached_tokens, has_tokens = 0, False
+        assert unheard is not None
+        try:
+            async with aclosing(engine.generate(unheard, params, request_id)) as tokens:
+                async for delta in tokens:
+                    has_tokens = True
+                    on_start()
+                    log.tokens(delta)
+                    cached_tokens = max(cached_tokens, delta.num_cached_tokens)
+                    shown = text.feed(delta.token_ids, generation.likelihoods(delta))
+                    finish_reason = "stop" if text.is_stopped else delta.finish_reason
+                    if finish_reason is not None:
+                        break
+                    if shown:
+                        unheard = None
+                        yield _delta(index, shown)
+        except Unavailable as error:
+            # Without tokens the engine has tried again by itself for as long as it may.
+            is_lost = error.code == "engine_restarting" and has_tokens and unheard is not None
+            if not is_lost or num_repeats == MAX_REPEATS:
+                raise
+            num_repeats += 1
+            continue
+        break
+    if finish_reason is None:
+        raise InternalError  # the engine fell silent without one
     shown += text.finish(cut=finish_reason == "length")
     if text.num_calls and finish_reason == "stop":
         finish_reason = "tool_calls"

@@ -148,6 +148,31 @@ def test_a_prompt_that_kills_the_engine_twice_is_refused(tiny_folder: Path) -> N
     asyncio.run(main())
 
 
+def test_whoever_keeps_company_with_a_prompt_that_kills_is_never_refused(tiny_folder: Path) -> None:
+    settings = SamplingParams(max_tokens=60, temperature=0)
+
+    async def ask_again(engine: ProcessEngine, asked: Prompt) -> list[int]:
+        while True:
+            try:
+                return await collect(engine, asked, settings)
+            except Unavailable as error:
+                assert error.code == "engine_restarting"  # noqa: PT017
+
+    async def main() -> None:
+        async with engine_for(tiny_folder, step_delay_s=0.01) as engine:
+            company = [prompt(f"good {n}") for n in range(6)]
+            *answers, failure = await asyncio.gather(
+                *(ask_again(engine, asked) for asked in company),
+                collect(engine, prompt("boom", KILL), settings),
+                return_exceptions=True,
+            )
+            assert isinstance(failure, RequestError)
+            assert [len(answer) for answer in answers] == [60] * len(company)
+            assert (await engine.stats()).num_restarts <= 3
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("fault", [RAISE, NAN], ids=["raises", "gives NaN"])
 def test_a_step_that_fails_for_one_request_fails_only_that_one(
     tiny_folder: Path, fault: int

@@ -14,9 +14,10 @@ def test_a_prompt_is_refused_after_two_crashes() -> None:
 
 def test_of_two_that_were_there_twice_none_is_refused_before_the_third_time() -> None:
     quarantine = Quarantine()
-    for _ in range(2):
+    for crashes in (1, 2):
         quarantine.blame(["a", "b"])
         assert not quarantine.is_refused("a")
+        assert quarantine.is_tried_alone("a") == (crashes == 2)
     quarantine.blame(["a", "b"])
     assert quarantine.is_refused("a")
 

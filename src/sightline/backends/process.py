@@ -174,7 +174,7 @@ class ProcessEngine:
 
         One at a time: should it happen again, only one is to blame.
         """
-        if not self._is_up or (self._suspect is not None and self._suspect.awaits_tokens):
+        if not self._is_up or (self._suspect is not None and self._is_on_trial(self._suspect)):
             return
         self._suspect = None
         while self._suspects and self._suspect is None:
@@ -182,6 +182,11 @@ class ProcessEngine:
             if candidate.awaits_tokens:
                 self._suspect = candidate
                 self._send(candidate)
+
+    def _is_on_trial(self, suspect: LiveRequest) -> bool:
+        if not self._quarantine.is_tried_alone(suspect.fingerprint):
+            return suspect.awaits_tokens
+        return suspect.is_open and not suspect.stream.is_finished
 
     async def _supervise(self, loaded: "asyncio.Future[None]") -> None:
         """Keep one engine process running until cancelled, or until the first cannot start."""

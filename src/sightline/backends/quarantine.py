@@ -1,8 +1,8 @@
 """Which prompts were on the device when an engine died.
 
-A prompt that was there twice is not given a third engine, unless it was there in company both
-times: then another one may be to blame, and it is given one more. One that was there once is
-tried again, and an answer clears it.
+One that was there once is tried again, and an answer clears it. One that was there twice is not
+given a third engine, unless others were there twice, too: then each of them is tried once more,
+one after the other.
 """
 
 from collections import OrderedDict
@@ -38,6 +38,10 @@ class Quarantine:
 
     def is_suspect(self, fingerprint: str) -> bool:
         return fingerprint in self._crashes
+
+    def is_tried_alone(self, fingerprint: str) -> bool:
+        """Whether no other suspect may be on the device with it, from beginning to end."""
+        return self._crashes.get(fingerprint, 0) > 1
 
     def is_refused(self, fingerprint: str) -> bool:
         return self._crashes.get(fingerprint, 0) >= MAX_CRASHES

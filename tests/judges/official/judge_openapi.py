@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from schemathesis import GenerationMode
 
 PACKAGE = "schemathesis"
-NUM_EXAMPLES = int(os.environ.get("JUDGE_EXAMPLES", "10"))
+NUM_EXAMPLES = int(os.environ.get("JUDGE_EXAMPLES", "5"))
 MODEL = os.environ.get("JUDGED_MODEL", "glm-4v")
 PICTURE = base64.b64encode(Path(os.environ["JUDGE_PICTURE"]).read_bytes()).decode()
 ADDRESS = f"data:image/png;base64,{PICTURE}"

@@ -1,11 +1,11 @@
 """What number formats cost the packaged model: the same questions, pair by pair.
 
-    python -m training.compare_formats --scale 4 --json formats.json
+    python -m training.compare_formats --minutes 20 --json formats.json
 
 Each format is asked what float32 is asked, greedily. A row tells how many answers a format has
 right, how many it lost and gained against float32, and the difference in points with the half
 width of its 95 % interval: that of paired answers, which is far narrower than either share's.
-Rows without a bar, whose answers are long, are left out.
+Rows without a bar, whose answers are long, are left out. It asks in rounds and tells after each.
 """
 
 import argparse
@@ -13,8 +13,11 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from sightline.models.quantization import wanted_quantization
 from training.evaluate import BARS, Asked, Speaker, questions
@@ -62,8 +65,8 @@ class Pairs:
 class Listener:
     """A speaker that looks at a picture once for all its questions."""
 
-    def __init__(self, speaker: Speaker) -> None:
-        self._speaker = speaker
+    def __init__(self, folder: Path, scheme: str | None = None) -> None:
+        self._speaker = Speaker(folder, "float32", wanted_quantization(scheme, None))
         self._picture = b""
 
     def judged(self, asked: Asked) -> dict[str, bool]:
@@ -73,31 +76,47 @@ class Listener:
         return asked.judged(self._speaker.say(asked.dialog, self._rows))
 
 
-def compare(
-    folder: Path, formats: list[str], seed: int, scale: float
-) -> dict[str, dict[str, Pairs]]:
-    """Return the pairs by format and row."""
-    plain = Listener(Speaker(folder, "float32"))
-    others = {
-        name: Listener(Speaker(folder, "float32", wanted_quantization(name, None)))
-        for name in formats
-    }
-    pairs: dict[str, dict[str, Pairs]] = {name: defaultdict(Pairs) for name in formats}
-    for asked in questions(seed, scale):
-        if asked.case.bar not in BARS:
-            continue
-        expected = plain.judged(asked)
-        for name, other in others.items():
-            for row, is_right in other.judged(asked).items():
-                pairs[name][row].add(plain=expected[row], other=is_right)
-    return pairs
+class Comparison:
+    """What every format has right, row by row, beside float32."""
+
+    def __init__(self, folder: Path, formats: list[str]) -> None:
+        self._plain = Listener(folder)
+        self._others = {name: Listener(folder, name) for name in formats}
+        self.pairs: dict[str, dict[str, Pairs]] = {name: defaultdict(Pairs) for name in formats}
+
+    def ask(self, seed: int, scale: float) -> None:
+        for asked in questions(seed, scale):
+            if asked.case.bar not in BARS:
+                continue
+            expected = self._plain.judged(asked)
+            for name, other in self._others.items():
+                for row, is_right in other.judged(asked).items():
+                    self.pairs[name][row].add(plain=expected[row], other=is_right)
+
+    def lines(self) -> Iterator[str]:
+        for name, rows in self.pairs.items():
+            for row, pairs in sorted(rows.items()):
+                yield (
+                    f"{name} {row:20} {pairs.right:5} / {pairs.number:<5} lost {pairs.lost:3} "
+                    f"gained {pairs.gained:3}  {pairs.points:+6.2f} +- {pairs.half_width:.2f} "
+                    f"points  {verdict(name, row, pairs)}"
+                )
+
+    def as_object(self) -> dict[str, Any]:
+        return {
+            name: {
+                row: pairs.as_row() | {"verdict": verdict(name, row, pairs)}
+                for row, pairs in sorted(rows.items())
+            }
+            for name, rows in self.pairs.items()
+        }
 
 
 def verdict(name: str, row: str, found: Pairs) -> str:
+    """Say whether a row with a bar keeps to what its format may lose, surely or on average."""
     if row not in BARS:
         return ""
-    worst = found.points - found.half_width
-    if worst >= -ALLOWED[name]:
+    if found.points - found.half_width >= -ALLOWED[name]:
         return "holds"
     return "holds on average" if found.points >= -ALLOWED[name] else "MISSED"
 
@@ -106,25 +125,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, default=DEMO_FOLDER)
     parser.add_argument("--formats", default="int8,int4")
-    parser.add_argument("--seed", type=int, default=40)
-    parser.add_argument("--scale", type=float, default=4.0)
+    parser.add_argument("--seed", type=int, default=40, help="the first; each round takes the next")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--scale", type=float, default=0.3, help="questions of a round")
+    parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after these")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    torch.set_num_threads(1)  # for so small a model, threads cost more than they bring
     began = time.monotonic()
-    found = compare(options.folder, options.formats.split(","), options.seed, options.scale)
-    report: dict[str, Any] = {"seed": options.seed, "scale": options.scale}
-    for name, rows in found.items():
-        report[name] = {}
-        for row, pairs in sorted(rows.items()):
-            report[name][row] = pairs.as_row() | {"verdict": verdict(name, row, pairs)}
-            print(
-                f"{name} {row:20} {pairs.right:5} / {pairs.number:<5} lost {pairs.lost:3} gained "
-                f"{pairs.gained:3}  {pairs.points:+6.2f} +- {pairs.half_width:.2f} points  "
-                f"{verdict(name, row, pairs)}"
-            )
-    print(f"{time.monotonic() - began:.0f} s")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    comparison = Comparison(options.folder, options.formats.split(","))
+    for number in range(options.rounds):
+        if time.monotonic() - began > 60 * options.minutes:
+            break
+        comparison.ask(options.seed + number, options.scale)
+        print(f"round {number + 1}, {time.monotonic() - began:.0f} s")
+        print("\n".join(comparison.lines()), flush=True)
+        if options.json:
+            report = {"seed": options.seed, "rounds": number + 1, "scale": options.scale}
+            text = json.dumps(report | comparison.as_object(), indent=1)
+            options.json.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

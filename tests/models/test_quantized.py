@@ -173,14 +173,34 @@ def test_a_row_that_is_not_finite_spoils_itself_alone(scheme: Scheme) -> None:
 def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the check at start: sums that depend on company, and sums that are off."""
     sums = IntegerKernel._sums
-    wrongs = (lambda out: out * (1 + 1e-5 * len(out)), lambda out: out.clamp(max=40_000))
+    wrongs = (
+        lambda out, _: out * (1 + 1e-5 * out.shape[1]),
+        lambda out, scales: out.minimum(40_000 * scales),
+    )
     for wrong in wrongs:
-        monkeypatch.setattr(IntegerKernel, "_sums", lambda self, x, w=wrong: w(sums(self, x)))
+        monkeypatch.setattr(
+            IntegerKernel, "_sums", lambda self, x, w=wrong: w(sums(self, x), self._scales)
+        )
         keeps_its_promise.cache_clear()
         weight = quantize(draw(1, 32, 64), "int8")
         assert not isinstance(choose_kernel(weight), IntegerKernel)
     monkeypatch.undo()
     keeps_its_promise.cache_clear()
+
+
+def test_rows_of_any_size_are_split_and_bad_ones_show() -> None:
+    weight = quantize(draw(1, 32, 64), "int8")
+    x = draw(2, 6, 64)
+    plain = IntegerKernel(weight)(x, None)
+    x[0], x[1, 3], x[2, 5] = 0.0, torch.nan, torch.inf
+    x[3] *= 2.0**-60
+    x[4] *= 2.0**90
+    found = IntegerKernel(weight)(x, None)
+    assert (found[0] == 0).all()
+    assert not found[1:3].isfinite().any()
+    assert torch.equal(found[3] * 2.0**60, plain[3])
+    assert torch.equal(found[4] * 2.0**-90, plain[4])
+    assert torch.equal(found[5], plain[5])
 
 
 def test_the_products_of_a_gpu_are_the_same_sums() -> None:

@@ -410,9 +410,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "原因：仅 {format} 的权重就要 {weights}，而空闲只有 {free}。",
     ),
     "fit.cpu_without_bfloat16": (
-        "This processor has no bfloat16 arithmetic; float32 is faster, and takes twice the memory "
-        "while it loads.",
-        "该处理器不支持 bfloat16 运算；float32 更快，但加载时占用两倍内存。",
+        "This processor has no bfloat16 arithmetic; float32 is faster, for more memory.",
+        "该处理器不支持 bfloat16 运算；float32 更快，但占用更多内存。",
     ),
     "fit.gpu_without_bfloat16": (
         "This GPU does not compute in bfloat16; use --dtype float16.",

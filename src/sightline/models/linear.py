@@ -294,7 +294,9 @@ def _layers(module: object) -> list[Linear]:
 
 @torch.inference_mode()
 def _settle(layer: Linear, dtype: torch.dtype | None) -> None:
-    layer.choose_kernel()
+    if layer.quantized is not None:
+        layer.choose_kernel()
+        return_freed()  # or the matrices before and behind it would both be held
     if layer.weight is None or layer.weight.device.type != "cpu":
         return
     wanted = dtype or layer.weight.dtype

@@ -28,13 +28,12 @@ logger = logging.getLogger(__name__)
 TILE = 16
 _ROWS_CHECKED = (1, 2, 17, 131)
 _SHAPE_CHECKED = (96, 640)  # (O, I): more inputs than kernels add up in one go
-_SMALLEST = 1e-30
 
 # Activations in 16 bits: -32512 to 32512, so that the upper byte stays within -127 to 127.
 _HIGHEST = 32512.0
 # Upper and lower byte are both stored as unsigned with a zero of 128.
 _BYTE_ZERO = 128
-_OFFSET = 256.0 * _BYTE_ZERO + _BYTE_ZERO
+_OFFSET = 2.0**23 + 256.0 * _BYTE_ZERO + _BYTE_ZERO
 # The CPU's int4 layout is made of 64 rows at a time.
 _ROWS_PACKED = 256
 # _int_mm on CUDA wants more than 16 rows, and multiples of 8 elsewhere.
@@ -59,10 +58,12 @@ class Kernel(ABC):
 
     def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Return `x W^T + b` of `[..., I]`, in the type of `x`."""
-        out = self.product(x.reshape(-1, x.shape[-1]))
+        is_flat = x.dim() == 2
+        out = self.product(x if is_flat else x.reshape(-1, x.shape[-1]))
         if bias is not None:
             out.add_(bias)
-        return out.to(x.dtype).view(*x.shape[:-1], self.num_outputs)
+        out = out.to(x.dtype)
+        return out if is_flat else out.view(*x.shape[:-1], self.num_outputs)
 
 
 class DequantizingKernel(Kernel):
@@ -90,11 +91,12 @@ class IntegerKernel(Kernel):
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__(weight)
-        self._scales = weight.scales
+        self._scales = weight.scales / _HIGHEST
+        self._offset = torch.tensor(_OFFSET, device=weight.values.device)
         self._is_cpu = weight.values.device.type == "cpu"
         if self._is_cpu:
             self._values = torch.ops.onednn.qlinear_prepack(weight.values, None)
-            self._ones = torch.ones(weight.num_outputs)
+            self._multiply = torch.ops.onednn.qlinear_pointwise.default
             self._zeros = torch.zeros(weight.num_outputs, dtype=torch.int64)
         else:
             self._values = weight.values.t()
@@ -110,20 +112,21 @@ class IntegerKernel(Kernel):
         )
 
     def product(self, rows: Tensor) -> Tensor:
-        halves, row_scales = split_rows(rows)
-        low, high = self._sums(halves.flatten(0, 1)).view(2, len(rows), -1).unbind()
-        return torch.add(low, high, alpha=256).mul_(row_scales).mul_(self._scales)
+        halves, top = split_rows(rows, self._offset)
+        low, high = self._sums(halves).unbind()
+        return torch.add(low, high, alpha=256).mul_(top)
 
-    def _sums(self, rows: Tensor) -> Tensor:
-        """Return fp32 `[M, O]`, of whole numbers, for bytes `[M, I]`."""
+    def _sums(self, halves: Tensor) -> Tensor:
+        """Return fp32 `[2, M, O]`: whole sums for bytes `[2, M, I]`, times the outputs' scales."""
         if self._is_cpu:
-            return torch.ops.onednn.qlinear_pointwise(
-                rows, 1.0, _BYTE_ZERO, self._values, self._ones, self._zeros, None,
+            return self._multiply(
+                halves, 1.0, _BYTE_ZERO, self._values, self._scales, self._zeros, None,
                 1.0, 0, torch.float32, "none", [], "",
             )  # fmt: skip
-        signed = (rows ^ _BYTE_ZERO).view(torch.int8)
-        padded = F.pad(signed, (0, 0, 0, -len(rows) % _CUDA_ROWS))
-        return torch._int_mm(padded, self._values)[: len(rows)].float()
+        signed = (halves.flatten(0, 1) ^ _BYTE_ZERO).view(torch.int8)
+        padded = F.pad(signed, (0, 0, 0, -len(signed) % _CUDA_ROWS))
+        sums = torch._int_mm(padded, self._values)[: len(signed)] * self._scales
+        return sums.view(2, -1, self.num_outputs)
 
 
 class PackedInt8Kernel(Kernel):
@@ -189,19 +192,24 @@ def choose_kernel(weight: QuantizedWeight) -> Kernel:
     return DequantizingKernel(weight)
 
 
-def split_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Round rows `[M, I]` to 16 bits: lower and upper bytes `[2, M, I]`, and scales `[M, 1]`.
+def split_rows(rows: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
+    """Round rows `[M, I]` to 16 bits: lower and upper bytes `[2, M, I]`, and tops `[M, 1]`.
 
-    A row is about ((lower - 128) + 256 * (upper - 128)) * scale. Rows with numbers that are not
-    finite have scales that are not finite.
+    A row is about ((lower - 128) + 256 * (upper - 128)) * top / _HIGHEST. Rows with numbers that
+    are not finite have tops that are not finite; a row of zeros has bytes without a meaning and a
+    top of zero. `offset` holds `_OFFSET` on the rows' device.
+
+    Beside weights that stream through the caches every operator costs more than its arithmetic,
+    so there are few of them.
     """
     wide = rows.float()
-    top = torch.linalg.vector_norm(wide, torch.inf, dim=-1, keepdim=True).clamp_min_(_SMALLEST)
+    top = torch.linalg.vector_norm(wide, torch.inf, dim=-1, keepdim=True)
     # An fp32 number from 2^23 on is whole, and its lower bits are that number: adding rounds, and
     # there is nothing to convert.
-    shifted = wide.mul(_HIGHEST / top).add_(_OFFSET + 2.0**23)
-    pairs = shifted.view(torch.uint8).view(*rows.shape, 4)[..., :2]
-    return pairs.permute(2, 0, 1).contiguous(), top.div_(_HIGHEST)
+    shifted = torch.addcdiv(offset, wide, top, value=_HIGHEST)
+    number, width = shifted.shape
+    halves = shifted.view(torch.uint8).as_strided((2, number, width), (1, 4 * width, 4))
+    return halves.contiguous(), top
 
 
 @lru_cache

@@ -5,7 +5,7 @@ from typing import Any
 from training.pictures import IMAGE_SIZE
 from training.tokenizer import VOCAB_SIZE, special_ids
 
-PATCH_SIZE = 14
+PATCH_SIZE = 20
 SEQ_LENGTH = 2048
 
 

@@ -279,6 +279,8 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
             "请(讲|指|告诉我)(出|)(图中|){x}(的颜色|是什么颜色)",
             "{x}(涂|画|用)(的|了)(是|)什么颜色",
             "那个{x}(是|涂成|是涂成)什么颜色(的|)",
+            "(请|)(回答|指明|报出|说明){x}(的颜色|是什么颜色)",
+            "我想知道{x}(的颜色|是什么颜色)",
             "{x}(被|)(画成|涂成)了(什么|啥)颜色",
         ),
         "en": (
@@ -286,6 +288,9 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
             "(State|Say|Give) the (color|colour) of the {x}",
             "In (what|which) (color|colour) is the {x}( drawn| painted|)",
             "The {x}, what (color|colour) is it",
+            "(Please |)(report|specify|mention|indicate|describe|identify|name) the (color|colour) of the {x}",
+            "(Please say|State) (which|what) (color|colour) the {x} (is|has)",
+            "I (want|would like) to know (the (color|colour) of the {x}|what (color|colour) the {x} is)",
             "(What|Which) (color|colour) has the {x}( got|)",
             "(What|Which) (color|colour) (was|is) the {x} (drawn|painted)( in|)",
         ),
@@ -295,6 +300,8 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
             "请(指|讲)出{x}(的|是什么)(形状|图形)",
             "那个{x}(是|算)(什么|哪种)(形状|图形)",
             "{x}(属于|算是)(什么|哪种)(图形|形状)",
+            "(请|)(回答|指明|报出|说明){x}(的形状|是什么形状)",
+            "我想知道{x}(的形状|是什么形状|是什么图形)",
             "{x}(画的|)(是|)个什么",
         ),
         "en": (
@@ -303,6 +310,10 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
             "What form (has|is) the {x}",
             "(What|Which) shape (has|was) the {x}( got|)",
             "The {x}, what shape is it",
+            "(Please |)(report|specify|mention|indicate|describe|identify|name) the shape of the {x}",
+            "(What|Which) form (is|has) the {x}( got|)",
+            "(Please say|State) (which|what) shape the {x} (is|has)",
+            "I (want|would like) to know (the shape of the {x}|what shape the {x} is)",
         ),
     },
     "is_there": {
@@ -326,6 +337,8 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
         "zh": (
             "{x}(画|放|位)(在|于)(图片的|图的|画面的)(哪里|什么位置|哪个地方|哪边)",
             "请(说|指)出{x}(在哪里|的位置|在图中的位置)",
+            "(请|)(回答|指明|报出|说明){x}(的位置|在哪里|在哪边)",
+            "我想知道{x}(的位置|在哪里)",
             "{x}处(于|在)(哪里|什么位置|图的哪里)",
             "{x}在(图片|图)的什么(地方|方位)",
         ),
@@ -335,6 +348,8 @@ _MORE: dict[str, dict[Language, tuple[str, ...]]] = {
             "Where (was|has) the {x} (drawn|been drawn|been placed)",
             "What part of the (picture|image) (is|has|contains) the {x}( in|)",
             "(Say|State) where the {x} is",
+            "(Please |)(report|specify|mention|indicate|describe|identify|name) the (position|location|place) of the {x}",
+            "I (want|would like) to know (the position of the {x}|where the {x} is)",
         ),
     },
     "number": {

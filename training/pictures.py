@@ -20,7 +20,7 @@ from training.offworld import TRAINED, draw_other
 from training.world import COLORS, MAX_THINGS, SHAPES, Scene, Thing
 
 WORK = Path(__file__).parent / "state"
-IMAGE_SIZE = 112
+IMAGE_SIZE = 160
 SHARD = 2000
 KINDS = ("shapes", "number", "other")
 NO_COLOR = 255

@@ -1,6 +1,9 @@
 """Start values of the model, and what is done to the tower before the language learns from it."""
 
+from collections.abc import Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.glm_4v_9b import Glm4v
@@ -19,6 +22,25 @@ def initialise(model: Glm4v) -> None:
             nn.init.normal_(parameter, std=0.1)
         elif "output_layer" in name:
             nn.init.normal_(parameter, std=0.02)
+
+
+PATCHES = "transformer.vision.patch_embedding.proj.weight"
+
+
+def resample_patches(weights: Mapping[str, Tensor], patch_size: int) -> dict[str, Tensor]:
+    """Return the tensors of a packaged model for patches of `patch_size` pixels, as many as before.
+
+    The new patch weights [O, C, p, p] see a patch as the old ones saw it after resampling. All
+    else, positions too, stays as it is.
+    """
+    old = weights[PATCHES].float()
+    size = old.shape[-1]
+    if size == patch_size:
+        return dict(weights)
+    pixels = torch.eye(patch_size**2).view(-1, 1, patch_size, patch_size)
+    resampled = F.interpolate(pixels, size=(size, size), mode="bilinear", antialias=True)
+    new = old.flatten(2) @ resampled.flatten(1).T
+    return {**weights, PATCHES: new.view(*old.shape[:2], patch_size, patch_size)}
 
 
 @torch.no_grad()

@@ -27,14 +27,14 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
-from training.config import hub_config
+from training.config import PATCH_SIZE, hub_config
 from training.heads import GroundingHeads, Heads
 from training.looks import Looks
 from training.optimizer import Optimizer
 from training.pictures import SHARD, WORK, open_shards, to_scene
 from training.prompts import Batch, Writer, make_batches
 from training.questions import picture_dialog, text_dialog
-from training.start import initialise, whiten
+from training.start import initialise, resample_patches, whiten
 from training.targets import IGNORE, Targets, make_targets
 from training.tokenizer import load as load_encoding
 
@@ -177,7 +177,8 @@ class Trainer:
             self.average = state["average"]
             self.carried = state["heads"]
         elif self.start is not None:
-            self.model.load_state_dict(load_file(self.start / "model.safetensors"))
+            weights = load_file(self.start / "model.safetensors")
+            self.model.load_state_dict(resample_patches(weights, PATCH_SIZE))
         elif before.exists():
             state = torch.load(before, map_location=self.device, weights_only=True)
             self.model.load_state_dict(state["average"])

@@ -4,9 +4,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
+import torch.nn.functional as F
 import training.pictures
 import training.train
 from training.package import DEMO_FOLDER, TOKENIZER_FILES, package
+from training.start import PATCHES, resample_patches
 from training.train import RECIPES, Trainer
 
 from sightline.models.loading import load_model
@@ -45,3 +48,18 @@ def test_each_phase_goes_on_from_the_one_before(work, capsys):
     package(work / "run" / "joint.pt", work / "tokenizer", work / "model")
     model = load_model(work / "model", dtype="float32").model
     assert sum(parameter.numel() for parameter in model.parameters()) > 5e6
+
+
+def test_larger_patches_see_what_the_old_ones_saw_after_resampling():
+    random = torch.Generator().manual_seed(0)
+    old = {PATCHES: torch.randn(5, 3, 4, 4, generator=random), "other": torch.ones(2)}
+    picture = torch.rand(1, 3, 7, 7, generator=random)
+    seen_small = F.interpolate(picture, size=(4, 4), mode="bilinear", antialias=True)
+
+    new = resample_patches(old, 7)
+
+    torch.testing.assert_close(
+        F.conv2d(picture, new[PATCHES], stride=7), F.conv2d(seen_small, old[PATCHES], stride=4)
+    )
+    assert new["other"] is old["other"]
+    assert torch.equal(resample_patches(old, 4)[PATCHES], old[PATCHES])

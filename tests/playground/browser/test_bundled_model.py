@@ -49,7 +49,7 @@ def test_what_the_model_saw_is_its_own_picture(visit: Open, demo: Served) -> Non
     ask_about_example(page, "What is this?")
     page.locator(".answer").get_by_role("button", name="What the model saw").click()
     page.get_by_label("Show the token grid").check()
-    assert "112 × 112" in page.locator(".seen-caption").inner_text()
+    assert "160 × 160" in page.locator(".seen-caption").inner_text()
     photograph(page, "what-the-model-saw")
 
 

@@ -1,6 +1,7 @@
 """Fixtures for every room: the command line as a real process, and a server to ask."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,10 @@ import pytest
 
 # Before anything loads torch: beside a busy neighbour its waiting threads would take all the time.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell that runs the tests in the background makes them, and all they start, deaf to Ctrl-C.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from sightline.assembly import ThreadServer, server_in_thread
 from sightline.settings import resolve

@@ -254,7 +254,8 @@ def main() -> None:
             else:
                 wanted = [label for label in GROUPS[group].labels if label in labels]
                 servers = start_all(stack, group, wanted, programs, arguments.checkpoints, logs)
-                state["starts"].append({"group": group, "servers": [asdict(s) for s in servers]})
+                named = [asdict(s) | {"model": Path(s.model).name} for s in servers]
+                state["starts"].append({"group": group, "servers": named})
             if arguments.hold is not None:
                 save_running(servers, arguments.hold)
                 _write(file, state)

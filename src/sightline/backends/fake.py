@@ -189,6 +189,9 @@ class FakeEngine:
             request.outcome = outcome
 
     async def _take_slot(self, crash: asyncio.Event) -> None:
+        if not self._slots.locked():
+            await self._slots.acquire()  # at once
+            return
         acquiring = asyncio.ensure_future(self._slots.acquire())
         try:
             await _unless(crash, acquiring)

@@ -22,22 +22,37 @@ async def run_for_client(work: Coroutine[Any, Any, T], receive: Receive, lifecyc
     ends its answers. `work` has been cancelled and has cleaned up before either is raised. The
     request body must have been read: any further message of `receive` means a disconnect.
     """
-    running = asyncio.ensure_future(work)
-    left = asyncio.ensure_future(_disconnected(receive))
-    ended = asyncio.ensure_future(lifecycle.wait_ended())
-    try:
-        await asyncio.wait({running, left, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            return running.result()
-        if left.done():
-            left.result()
-            raise ClientGone
-        raise draining_error()
-    finally:
-        for task in (running, left, ended):
+    # In this very task: another one would cost every answer a turn of the event loop.
+    task = asyncio.current_task()
+    assert task is not None
+    num_cancelled = task.cancelling()
+    reasons: list[BaseException] = []
+
+    def stop(reason: BaseException) -> None:
+        if not reasons:
             task.cancel()
+        reasons.append(reason)
+
+    def on_left(left: asyncio.Task[None]) -> None:
+        if not left.cancelled():
+            stop(left.exception() or ClientGone())
+
+    left = asyncio.ensure_future(_disconnected(receive))
+    left.add_done_callback(on_left)
+    forget = lifecycle.when_ended(lambda: stop(draining_error()))
+    try:
+        return await work
+    except (Exception, asyncio.CancelledError):
         # Errors met while cleaning up were logged where they arose; the outcome is decided.
-        await asyncio.gather(running, left, ended, return_exceptions=True)
+        if not reasons or task.cancelling() > num_cancelled + 1:
+            raise
+        raise reasons[0] from None
+    finally:
+        forget()
+        left.remove_done_callback(on_left)
+        left.cancel()
+        if reasons:
+            task.uncancel()
 
 
 async def _disconnected(receive: Receive) -> None:

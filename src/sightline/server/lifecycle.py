@@ -1,7 +1,7 @@
 """Running, draining, ended: the state that the app and the server around it share."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sightline.core.errors import Unavailable
@@ -20,7 +20,8 @@ class Lifecycle:
     def __init__(self) -> None:
         self.draining = False
         self.num_running = 0
-        self._ended = asyncio.Event()
+        self._has_ended = False
+        self._to_tell: set[Callable[[], None]] = set()
 
     @contextmanager
     def running_answer(self) -> Iterator[None]:
@@ -43,7 +44,17 @@ class Lifecycle:
     def end_now(self) -> None:
         """End every running answer with a `draining` error."""
         self.draining = True
-        self._ended.set()
+        self._has_ended = True
+        for tell in tuple(self._to_tell):
+            tell()
 
-    async def wait_ended(self) -> None:
-        await self._ended.wait()
+    def when_ended(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call `tell` at `end_now`, soon if that has been; return what forgets it again."""
+        self._to_tell.add(tell)
+        if self._has_ended:
+            asyncio.get_running_loop().call_soon(self._tell_late, tell)
+        return lambda: self._to_tell.discard(tell)
+
+    def _tell_late(self, tell: Callable[[], None]) -> None:
+        if tell in self._to_tell:
+            tell()

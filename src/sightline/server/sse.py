@@ -8,8 +8,8 @@ further silence, so that proxies and clients with read time-outs stay.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from starlette.responses import Response
@@ -94,8 +94,7 @@ class EventStream(Response):
             await self._end_with(InternalError(), writer, scope)
 
     async def _stream(self, writer: "_Writer") -> None:
-        comments = asyncio.ensure_future(writer.fill_silences(self._keep_alive_s))
-        try:
+        with writer.without_silences(self._keep_alive_s):
             async with aclosing(self._blocks):
                 num_blocks = 0
                 async for data in self._blocks:
@@ -105,8 +104,6 @@ class EventStream(Response):
                     # this a stream could shut out all others, and its own cancellation.
                     if num_blocks % BLOCKS_PER_TURN == 0:
                         await asyncio.sleep(0)
-        finally:
-            comments.cancel()
         await writer.write(self._form.end, is_last=True)
 
     async def _end_with(self, error: SightlineError, writer: "_Writer", scope: Scope) -> None:
@@ -138,10 +135,27 @@ class _Writer:
             await self._send_body(message)
             self._last_write = self._clock.time()
 
-    async def fill_silences(self, after_s: float) -> None:
-        """Write a comment whenever nothing was written for `after_s`. Ends by being cancelled."""
+    @contextmanager
+    def without_silences(self, after_s: float) -> Iterator[None]:
+        """Write a comment whenever nothing was written for `after_s` in the block."""
         if self._form.keep_alive is None:
+            yield
             return
+        filling: list[asyncio.Task[None]] = []
+
+        def begin() -> None:
+            filling.append(asyncio.ensure_future(self._fill_silences(after_s)))
+
+        timer = self._clock.call_later(after_s, begin)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            for task in filling:
+                task.cancel()
+
+    async def _fill_silences(self, after_s: float) -> None:
+        assert self._form.keep_alive is not None
         while True:
             wait_s = self._last_write + after_s - self._clock.time()
             if wait_s > 0:

@@ -9,6 +9,7 @@ are; `refusal` says what to answer.
 import re
 
 import h11
+from h11._headers import Headers
 from h11._readers import ContentLengthReader
 from h11._writers import ChunkedWriter
 
@@ -73,6 +74,29 @@ class StrictConnection(h11.Connection):
         ):
             return b"%x\r\n%b\r\n" % (len(event.data), event.data) if event.data else b""
         return super().send(event)
+
+    def _clean_up_response_headers_for_sending(self, response: h11.Response) -> h11.Response:
+        """Say how the body is framed, without h11's way of reading all headers again for it."""
+        headers = response.headers
+        names = {name for name, _ in headers}
+        if (
+            self.their_http_version != b"1.1"
+            or not self._cstate.keep_alive
+            or self._request_method == b"HEAD"
+            or response.status_code in (204, 304)
+            or b"transfer-encoding" in names
+        ):
+            return super()._clean_up_response_headers_for_sending(response)
+        if b"content-length" in names:
+            return response
+        framing = (b"Transfer-Encoding", b"transfer-encoding", b"chunked")
+        return h11.Response(
+            headers=Headers([*headers._full_items, framing]),
+            status_code=response.status_code,
+            http_version=response.http_version,
+            reason=response.reason,
+            _parsed=True,
+        )
 
     @property
     def num_missing(self) -> int:

@@ -237,6 +237,7 @@ _NUMBER_TOPICS = {
     "count": 4, "is_there": 5, "color_of": 1, "shape_of": 1, "where": 1, "background": 1.5, "shapes": 1, "colors": 1, "is_it": 1.5,
     "count_of": 1,
 }  # fmt: skip
+_ABOUT_ONE = ("color_of", "shape_of", "where")
 _SINGLE_ONLY = ("its_color", "its_shape", "its_place", "is_it")
 
 
@@ -280,6 +281,10 @@ def draw_query(rng: Random, scene: Scene, topics: dict[str, float] | None = None
             topics["count"] *= 0.6
     topic = rng.choices(list(topics), list(topics.values()))[0]
     thing = rng.choice(scene.things) if scene.things else None
+    if topic in _ABOUT_ONE and rng.random() < 0.6:
+        # People ask so about the only one of its kind; many answers in the plural teach to see double.
+        key = "color" if topic == "shape_of" else "shape"
+        thing = rng.choice(only_ones(scene, key) or [thing])
     match topic:
         case "is_number":
             return Query(topic, number=_guess(rng, scene.number))
@@ -307,6 +312,12 @@ def draw_query(rng: Random, scene: Scene, topics: dict[str, float] | None = None
                 return Query(topic, color=color, side=side)
             return Query(topic, shape=shape, color=color, side=side)
     return Query(topic)
+
+
+def only_ones(scene: Scene, key: str) -> list[Thing]:
+    """Return the things whose shape (or colour: `key`) no other thing of the scene has."""
+    values = [getattr(thing, key) for thing in scene.things]
+    return [thing for thing in scene.things if values.count(getattr(thing, key)) == 1]
 
 
 def _guess(rng: Random, number: str) -> str:

@@ -276,6 +276,10 @@ def draw_query(rng: Random, scene: Scene, topics: dict[str, float] | None = None
         if scene.kind == "shapes" and len(scene.things) != 1:
             for name in _SINGLE_ONLY:
                 del topics[name]
+        if scene.kind == "other":
+            topics["number"] *= (
+                8  # or "which number is this" is answered with one, whatever is shown
+            )
         if scene.kind == "shapes" and len(scene.things) == 1:
             topics["what"] *= 1.6
             topics["count"] *= 0.6

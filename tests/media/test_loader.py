@@ -94,7 +94,7 @@ def long_text() -> str:
 def inline(known: KnownBase64, text: str, digits: bytes) -> ImagePart:
     """A part as the server makes it of a text that is known; `digits` are those that it brings."""
     digest = known.digest(text.encode(), b"")
-    read = InlineText(digits=memoryview(digits), digest=digest)
+    read = InlineText(pieces=(memoryview(digits),), digest=digest)
     return replace(part("data:image/png;base64,iVBO"), inline=read)
 
 

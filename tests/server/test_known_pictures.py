@@ -16,6 +16,8 @@ from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
 from sightline.server.intake import Terms
 from sightline.server.openai.convert import ChatCall
 from sightline.server.openai.routes import read_chat
+from sightline.server.received import MAX_SEEN, Received
+from sightline.server.responses.convert import ResponsesCall
 from sightline.server.responses.routes import _understand as read_response
 
 FILE = bytes(range(256)) * (LEAST_CHARS // 256)
@@ -33,6 +35,21 @@ def known() -> KnownBase64:
 
 def terms_of(known: KnownBase64, salt: bytes = SALT, *, strict: bool = False) -> Terms:
     return Terms(strict=strict, limits=Limits(), cache_salt=salt, known=known)
+
+
+def received(body: bytes, terms: Terms, piece_bytes: int = 1_000_000) -> Received:
+    whole = Received(lambda: terms.known.hasher(terms.cache_salt))
+    for start in range(0, len(body), piece_bytes):
+        whole.add(body[start : start + piece_bytes])
+    return whole
+
+
+def chat_of(body: bytes, terms: Terms) -> ChatCall:
+    return read_chat(received(body, terms), terms)
+
+
+def response_of(body: bytes, terms: Terms) -> ResponsesCall:
+    return read_response(received(body, terms), terms)
 
 
 def pictures(call: ChatCall) -> list[ImagePart]:
@@ -56,11 +73,11 @@ def without_pictures(call: ChatCall) -> ChatCall:
 
 def test_a_known_picture_keeps_its_place_and_its_digits(known: KnownBase64) -> None:
     body = json.dumps(chat("what?", "http://a.example/x.png", URL, temperature=1)).encode()
-    call, plain = read_chat(body, terms_of(known)), read_chat(body, terms_of(KnownBase64()))
+    call, plain = chat_of(body, terms_of(known)), chat_of(body, terms_of(KnownBase64()))
     fetched, picture = pictures(call)
     assert fetched == pictures(plain)[0]
     assert picture.inline is not None
-    assert bytes(picture.inline.digits) == DIGITS.encode()
+    assert picture.inline.text() == DIGITS
     assert URL.startswith(picture.source)
     assert len(picture.source) < 200
     assert pictures(plain)[1].inline is None
@@ -68,7 +85,7 @@ def test_a_known_picture_keeps_its_place_and_its_digits(known: KnownBase64) -> N
 
 
 def test_a_picture_that_stands_there_twice_is_put_back_twice(known: KnownBase64) -> None:
-    call = read_chat(json.dumps(chat("what?", URL, URL)).encode(), terms_of(known))
+    call = chat_of(json.dumps(chat("what?", URL, URL)).encode(), terms_of(known))
     first, second = pictures(call)
     assert first.inline is not None
     assert second.inline is not None
@@ -82,7 +99,7 @@ def test_a_picture_that_stands_there_twice_is_put_back_twice(known: KnownBase64)
 def test_a_response_knows_pictures_too(known: KnownBase64) -> None:
     part = {"type": "input_image", "image_url": URL, "detail": "auto"}
     body = {"model": "m", "input": [{"role": "user", "content": [part]}]}
-    asked = read_response(json.dumps(body).encode(), terms_of(known))
+    asked = response_of(json.dumps(body).encode(), terms_of(known))
     (picture,) = pictures(asked.call)
     assert picture.inline is not None
     assert picture.param == "input[0].content[0].image_url"
@@ -90,8 +107,35 @@ def test_a_response_knows_pictures_too(known: KnownBase64) -> None:
 
 def test_the_picture_of_another_tenant_is_not_known(known: KnownBase64) -> None:
     body = json.dumps(chat("what?", URL)).encode()
-    (picture,) = pictures(read_chat(body, terms_of(known, b"another")))
+    (picture,) = pictures(chat_of(body, terms_of(known, b"another")))
     assert picture.inline is None
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 3, 7, 8, 9, 1000, 70_000])
+def test_digits_are_the_same_however_they_come(known: KnownBase64, piece_bytes: int) -> None:
+    body = json.dumps(chat("what?", URL[:900], URL, f"{URL};base64,A")).encode()
+    terms = terms_of(known)
+    whole, cut = received(body, terms, len(body)), received(body, terms, piece_bytes)
+    assert cut.runs == whole.runs
+    assert [run.end - run.start for run in whole.runs] == [len(DIGITS), len(DIGITS) + 9]
+    assert whole.runs[0].digest == known.digest(DIGITS.encode(), SALT)
+    (run, _) = whole.runs
+    assert b"".join(cut.between(run.start, run.end)) == DIGITS.encode()
+    assert cut.whole() == body
+
+
+def test_behind_more_marks_than_there_may_be_pictures_nothing_is_looked_for(
+    known: KnownBase64,
+) -> None:
+    body = json.dumps(chat("x", *["data:image/png;base64,AAAA"] * MAX_SEEN, URL)).encode()
+    assert received(body, terms_of(known)).runs == []
+
+
+def test_a_byte_order_mark_is_no_part_of_a_body(known: KnownBase64) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(chat("what?", URL)).encode()
+    (picture,) = pictures(chat_of(body, terms_of(known)))
+    assert picture.inline is not None
+    assert received(body, terms_of(known)).whole() == body[3:]
 
 
 ELSEWHERE: dict[str, dict[str, Any]] = {
@@ -126,8 +170,8 @@ def test_digits_where_no_picture_is_expected_are_what_they_are(
     known: KnownBase64, place: str
 ) -> None:
     body = json.dumps(ELSEWHERE[place]).encode()
-    told = outcome(lambda: read_chat(body, terms_of(known)))
-    assert told == outcome(lambda: read_chat(body, terms_of(KnownBase64())))
+    told = outcome(lambda: chat_of(body, terms_of(known)))
+    assert told == outcome(lambda: chat_of(body, terms_of(KnownBase64())))
 
 
 SPOILED: dict[str, bytes] = {
@@ -148,11 +192,11 @@ SPOILED: dict[str, bytes] = {
 def test_an_error_is_told_as_if_nothing_were_known(
     known: KnownBase64, case: str, strict: bool
 ) -> None:
-    told = outcome(lambda: read_chat(SPOILED[case], terms_of(known, strict=strict)))
+    told = outcome(lambda: chat_of(SPOILED[case], terms_of(known, strict=strict)))
     assert isinstance(told, tuple)
     assert isinstance(told[0], str), "it should be refused"
     plain = terms_of(KnownBase64(), strict=strict)
-    assert told == outcome(lambda: read_chat(SPOILED[case], plain))
+    assert told == outcome(lambda: chat_of(SPOILED[case], plain))
 
 
 def test_a_text_with_digits_that_are_known_is_counted_whole() -> None:

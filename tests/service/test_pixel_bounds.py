@@ -3,8 +3,8 @@
 import pytest
 
 from sightline.core.chat import ImagePart, PixelBounds
-from sightline.core.image_policy import PatchGridImagePolicy, SquareImagePolicy
-from sightline.service.pixel_bounds import bounds_notices, policy_of
+from sightline.core.image_policy import PatchGridImagePolicy, SquareImagePolicy, policy_of
+from sightline.service.pixel_bounds import bounds_notices
 
 GRID = PatchGridImagePolicy(min_pixels=4 * 784, max_pixels=100 * 784)
 

@@ -31,10 +31,20 @@ class PixelBounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InlineText:
-    """The base64 digits of a picture that this server has read before, and their digest."""
+    """The base64 digits of a picture that this server has read before, and their digest.
 
-    digits: memoryview = field(repr=False)
+    They stand in `pieces`, as they came in.
+    """
+
+    pieces: tuple[memoryview, ...] = field(repr=False)
     digest: bytes = field(repr=False)
+
+    @property
+    def num_digits(self) -> int:
+        return sum(map(len, self.pieces))
+
+    def text(self) -> str:
+        return b"".join(self.pieces).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+from sightline.core.chat import ImagePart
+
 # What a picture may cost that is one slot high, at the longest ratio that is taken anywhere (200).
 THIN_TOKENS = 201
 
@@ -148,3 +150,9 @@ def image_policy_of(values: dict[str, object]) -> ImagePolicy:
             except TypeError as error:
                 raise ValueError("not an image policy") from error
     raise ValueError("not an image policy")
+
+
+def policy_of(part: ImagePart, policy: ImagePolicy) -> ImagePolicy:
+    """Return how the model wants this picture, within what its sender wants."""
+    bounds = part.bounds
+    return policy if bounds is None else policy.within(bounds.min_pixels, bounds.max_pixels)

@@ -30,10 +30,13 @@ class KnownBase64:
         self._files: OrderedDict[bytes, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
+    def hasher(self, salt: bytes) -> blake3:
+        """Return what makes the digest of the text that it is updated with."""
+        return blake3(len(salt).to_bytes(8, "big") + salt, key=self._secret)
+
     def digest(self, text: bytes | memoryview, salt: bytes) -> bytes:
         """Return the digest of `text`. Lets other threads go on meanwhile."""
-        head = len(salt).to_bytes(8, "big") + salt
-        return blake3(head, key=self._secret).update(text).digest()
+        return self.hasher(salt).update(text).digest()
 
     def note(self, text_digest: bytes, file_digest: bytes) -> None:
         """Remember the file that a text means. It must be nothing but digits of base64."""

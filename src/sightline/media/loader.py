@@ -16,7 +16,7 @@ from blake3 import blake3
 from sightline.core.chat import ImagePart, PixelBounds
 from sightline.core.errors import RequestError
 from sightline.core.held_bytes import HeldBytes
-from sightline.core.image_policy import ImagePolicy
+from sightline.core.image_policy import ImagePolicy, policy_of
 from sightline.core.limits import KIB, MIB, Limits
 from sightline.core.prompt import Image
 from sightline.media import refusals
@@ -138,13 +138,15 @@ class MediaLoader:
         """
         self._require_few(parts)
         first_parts = _by_name(parts)
-        sources = {name: self._parse(part) for name, part in first_parts.items()}
+        images = self._known_images(first_parts, policy, cache_salt)
+        missing = {name: part for name, part in first_parts.items() if name not in images}
+        sources = {name: self._parse(part) for name, part in missing.items()}
         with self._held_bytes.lease() as held:
             request = _Request(cache_salt, Allowance(self.limits, held), fetched)
-            images = await _all(
+            images |= await _all(
                 {
                     name: self._load_part(part, sources[name], policy, request)
-                    for name, part in first_parts.items()
+                    for name, part in missing.items()
                 }
             )
         return [images[_name(part)] for part in parts]
@@ -202,10 +204,7 @@ class MediaLoader:
         self, part: ImagePart, source: Source, policy: ImagePolicy, request: "_Request"
     ) -> Image:
         try:
-            if part.bounds is not None:
-                policy = policy.within(part.bounds.min_pixels, part.bounds.max_pixels)
-            if (image := self._known_image(part, policy, request)) is not None:
-                return image
+            policy = policy_of(part, policy)
             num_bytes, read = await self._reader(source, part, request)
             data, key = await self._compute(
                 num_bytes, self._identified, source, part, read, policy, request.cache_salt
@@ -214,16 +213,20 @@ class MediaLoader:
         except RequestError as error:
             raise _blame(error, part) from None
 
-    def _known_image(
-        self, part: ImagePart, policy: ImagePolicy, request: "_Request"
-    ) -> Image | None:
-        """Return the picture of a text that was read before, if it is still there."""
-        if part.inline is None or (file := self._known.file_of(part.inline.digest)) is None:
-            return None
-        image = self._cache.get(_cache_key(file, policy, request.cache_salt))
-        if image is not None and self._meter is not None:
-            self._meter.looked_up(image.digest)
-        return image
+    def _known_images(
+        self, parts: Mapping[Name, ImagePart], policy: ImagePolicy, cache_salt: bytes
+    ) -> dict[Name, Image]:
+        """Return the pictures of texts that were read before, as far as they are still there."""
+        images = {}
+        for name, part in parts.items():
+            if part.inline is None or (file := self._known.file_of(part.inline.digest)) is None:
+                continue
+            image = self._cache.get(_cache_key(file, policy_of(part, policy), cache_salt))
+            if image is not None:
+                images[name] = image
+                if self._meter is not None:
+                    self._meter.looked_up(image.digest)
+        return images
 
     async def _reader(
         self, source: Source, part: ImagePart, request: "_Request"
@@ -239,8 +242,8 @@ class MediaLoader:
                 if self._meter is not None:
                     self._meter.fetched(time.monotonic() - began, len(data))
             case Base64Source() if part.inline is not None:
-                digits = part.inline.digits
-                return len(digits), lambda: decode_base64(str(digits, "ascii"), self.limits)
+                inline = part.inline
+                return inline.num_digits, lambda: decode_base64(inline.text(), self.limits)
             case Base64Source(text, start):
                 return len(text), lambda: decode_base64(text[start:], self.limits)
             case FileSource(path):

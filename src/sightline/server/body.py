@@ -5,6 +5,7 @@ The pieces of a chunked body are counted by the protocol, which alone sees them.
 
 import asyncio
 import re
+from collections.abc import Callable
 
 from starlette.types import Receive, Scope
 
@@ -12,9 +13,9 @@ from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import MIB, Limits
 from sightline.server.context import context_of, header_values
 from sightline.server.hangup import ClientGone
+from sightline.server.received import Hasher, Received
 
 MIN_BYTES_PER_S = 1024
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _JSON_TYPE = re.compile(
     r"application/(?:json|[a-z0-9.!#$&^_-]+\+json)"
@@ -50,9 +51,14 @@ def check_length(scope: Scope) -> None:
 
 
 async def read_body(
-    scope: Scope, receive: Receive, limits: Limits, *, any_type: bool = False
-) -> bytes:
-    """Return the whole body, without a byte-order mark; `any_type`: whatever it is said to be.
+    scope: Scope,
+    receive: Receive,
+    limits: Limits,
+    *,
+    new_hasher: Callable[[], Hasher],
+    any_type: bool = False,
+) -> Received:
+    """Return the whole body; `any_type`: whatever it is said to be.
 
     Raises `RequestError` (`length_required`, `unsupported_media_type`, `request_too_large`,
     `request_timeout`), `Overloaded` when all requests together hold too much, and `ClientGone`.
@@ -66,19 +72,17 @@ async def read_body(
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
-    pieces: list[bytes] = []
-    size = 0
+    body = Received(new_hasher)
     held = context_of(scope).held_bytes
     deadline = asyncio.get_running_loop().time() + limits.body_timeout_s
 
-    def account(num_bytes: int) -> None:
-        nonlocal size
-        size += num_bytes
-        if size > limits.max_body_bytes:
+    def take(piece: bytes) -> None:
+        if body.size + len(piece) > limits.max_body_bytes:
             raise _too_large(limits)
         if held is not None:
-            held.take(num_bytes)
-        clock.reschedule(deadline + size / MIN_BYTES_PER_S)
+            held.take(len(piece))
+        body.add(piece)
+        clock.reschedule(deadline + body.size / MIN_BYTES_PER_S)
 
     try:
         async with asyncio.timeout_at(deadline) as clock:
@@ -86,20 +90,18 @@ async def read_body(
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGone
-                piece = message.get("body", b"")
-                pieces.append(piece)
-                account(len(piece))
+                take(message.get("body", b""))
                 if not message.get("more_body", False):
                     break
                 if (read_rest := scope.get("state", {}).get("read_rest")) is not None:
-                    pieces = [await read_rest(b"".join(pieces), account)]
+                    await read_rest(take)
                     break
     except TimeoutError:
         raise RequestError(
             f"Body is slower than 1 KiB/s for {limits.body_timeout_s:g} s.",
             code="request_timeout",
         ) from None
-    return b"".join(pieces).removeprefix(BYTE_ORDER_MARK)
+    return body
 
 
 def _too_large(limits: Limits) -> RequestError:

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from functools import partial
+from typing import Generic, TypeVar
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -16,6 +17,7 @@ from sightline.server.body import read_body
 from sightline.server.context import context_of, header_values
 from sightline.server.known_pictures import NOTHING, Misplaced, TakenOut, take_out
 from sightline.server.options import ServerOptions
+from sightline.server.received import Received
 
 T = TypeVar("T")
 
@@ -40,10 +42,37 @@ class Terms:
 Understand = Callable[[bytes, Terms], T]
 
 
+class WithoutKnown(Generic[T]):
+    """Spares `understand` the pictures that are known; it must put back `Terms.taken`.
+
+    Whatever is unusual about a body without them, an error or a mark that does not end up as the
+    address of a picture, makes it be read again as it came: what a client is told never depends on
+    what is known.
+    """
+
+    def __init__(self, understand: Understand[T]) -> None:
+        self._understand = understand
+
+    def __call__(self, body: Received, terms: Terms) -> T:
+        found = self.briefly(body, terms, body.size)
+        return self._understand(body.whole(), terms) if found is None else found
+
+    def briefly(self, body: Received, terms: Terms, max_bytes: int) -> T | None:
+        """Return what a body without known pictures means, if nothing about it is unusual.
+
+        None also if nothing is known, or if more than `max_bytes` are left without the pictures.
+        """
+        short, taken = take_out(body, terms.known)
+        if taken is not NOTHING and len(short) <= max_bytes:
+            with suppress(RequestError, Misplaced):
+                return self._understand(short, replace(terms, taken=taken))
+        return None
+
+
 async def read_call(
     request: Request,
     options: ServerOptions,
-    understand: Understand[T],
+    understand: Understand[T] | WithoutKnown[T],
     *,
     any_type: bool = False,
 ) -> T:
@@ -57,28 +86,27 @@ async def read_call(
         cache_salt=context_of(request.scope).cache_salt,
         known=options.known,
     )
-    body = await read_body(request.scope, request.receive, options.limits, any_type=any_type)
-    if len(body) <= MAX_INLINE_BYTES:
-        return understand(body, terms)
-    return await asyncio.to_thread(understand, body, terms)
+    body = await read_body(
+        request.scope,
+        request.receive,
+        options.limits,
+        new_hasher=partial(options.known.hasher, terms.cache_salt),
+        any_type=any_type,
+    )
 
+    def read() -> T:
+        if isinstance(understand, WithoutKnown):
+            return understand(body, terms)
+        return understand(body.whole(), terms)
 
-def without_known(understand: Understand[T]) -> Understand[T]:
-    """Spare `understand` the pictures that are known; it must put back `Terms.taken`.
-
-    Whatever is unusual about a body without them, an error or a mark that does not end up as the
-    address of a picture, makes it be read again as it came: what a client is told never depends on
-    what is known.
-    """
-
-    def read(body: bytes, terms: Terms) -> T:
-        short, taken = take_out(body, terms.known, terms.cache_salt)
-        if taken is not NOTHING:
-            with suppress(RequestError, Misplaced):
-                return understand(short, replace(terms, taken=taken))
-        return understand(body, terms)
-
-    return read
+    if body.size <= MAX_INLINE_BYTES:
+        return read()
+    if (
+        isinstance(understand, WithoutKnown)
+        and (found := understand.briefly(body, terms, MAX_INLINE_BYTES)) is not None
+    ):
+        return found
+    return await asyncio.to_thread(read)
 
 
 def _asks_strict(scope: Scope) -> bool:

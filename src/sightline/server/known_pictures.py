@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sightline.core.chat import ImagePart, InlineText, Message
-from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
+from sightline.media.known_base64 import KnownBase64
+from sightline.server.received import BYTE_ORDER_MARK, Received
 
-_BEFORE = b";base64,"
 # So much is left of the digits, for whoever shows how an address begins.
 _SHOWN_DIGITS = 64
 
@@ -59,29 +59,23 @@ class TakenOut:
 NOTHING = TakenOut({})
 
 
-def take_out(body: bytes, known: KnownBase64, salt: bytes) -> tuple[bytes, TakenOut]:
-    """Return `body` without the digits that are known.
+def take_out(body: Received, known: KnownBase64) -> tuple[bytes, TakenOut]:
+    """Return `body` without the digits that are known; nothing is taken out if none are.
 
     They are plain characters of one JSON string, or the body is no JSON: nothing else changes.
     """
-    view = memoryview(body)
     texts: dict[str, InlineText] = {}
     pieces: list[bytes | memoryview] = []
-    position = copied = 0
-    while (before := body.find(_BEFORE, position)) >= 0:
-        start = before + len(_BEFORE)
-        position = body.find(b'"', start)
-        if position < 0:
-            break
-        if position - start < LEAST_CHARS:
-            continue
-        digits = view[start:position]
-        digest = known.digest(digits, salt)
-        if known.file_of(digest) is not None:
+    copied = 0
+    for run in body.runs:
+        if known.file_of(run.digest) is not None:
             mark = f".{uuid.uuid4().hex}"
-            texts[mark] = InlineText(digits=digits, digest=digest)
-            pieces += [view[copied : start + _SHOWN_DIGITS], mark.encode("ascii")]
-            copied = position
+            texts[mark] = InlineText(
+                pieces=tuple(body.between(run.start, run.end)), digest=run.digest
+            )
+            pieces += [*body.between(copied, run.start + _SHOWN_DIGITS), mark.encode("ascii")]
+            copied = run.end
     if not texts:
-        return body, NOTHING
-    return b"".join([*pieces, view[copied:]]), TakenOut(texts)
+        return b"", NOTHING
+    short = b"".join([*pieces, *body.between(copied, body.size)])
+    return short.removeprefix(BYTE_ORDER_MARK), TakenOut(texts)

@@ -136,17 +136,17 @@ class GuardedProtocol(H11Protocol):
     def _should_upgrade(self) -> bool:
         return False  # an offer to speak something else may be left unanswered
 
-    async def read_rest(self, taken: bytes, on_piece: Callable[[int], None]) -> bytes:
-        """Return a body of known length, past uvicorn's flow control; `taken` is its beginning.
+    async def read_rest(self, on_piece: Callable[[bytes], None]) -> None:
+        """Hand the rest of a body of known length to `on_piece`, past uvicorn's flow control.
 
-        `on_piece` is told of every further piece, and may raise. Raises `ClientGone`.
+        `on_piece` may raise. Raises `ClientGone`.
         """
         assert self.cycle is not None
         if self.transport.is_closing():
             raise ClientGone
         here, self.cycle.body = bytes(self.cycle.body), bytearray()
-        on_piece(len(here))
-        self._straight = straight = StraightBody(taken + here, self.conn.num_missing, on_piece)
+        on_piece(here)
+        self._straight = straight = StraightBody(self.conn.num_missing, on_piece)
         unread = b"".join(self._backlog)
         self._backlog.clear()
         if unread:
@@ -154,7 +154,7 @@ class GuardedProtocol(H11Protocol):
         self.flow.resume_reading()
         self.transport.resume_reading()
         try:
-            return await straight.wait()
+            await straight.wait()
         finally:
             self._straight = None
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
 from sightline.core.engine import Engine, EngineStats
 from sightline.core.errors import RequestError
-from sightline.core.image_policy import ImagePolicy
+from sightline.core.image_policy import ImagePolicy, policy_of
 from sightline.core.limits import Limits
 from sightline.core.prompt import Image, Prompt
 from sightline.service.admission import Admission
@@ -37,7 +37,7 @@ from sightline.service.generation import (
 from sightline.service.grammar_check import GrammarCheck
 from sightline.service.media_times import MediaTimes, measured_media
 from sightline.service.metrics import Metrics
-from sightline.service.pixel_bounds import bounds_notices, policy_of
+from sightline.service.pixel_bounds import bounds_notices
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog

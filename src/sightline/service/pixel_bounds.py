@@ -3,13 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from sightline.core.chat import ImagePart, Notice
-from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy
-
-
-def policy_of(part: ImagePart, policy: ImagePolicy) -> ImagePolicy:
-    """Return how the model wants this picture, within what its sender wants."""
-    bounds = part.bounds
-    return policy if bounds is None else policy.within(bounds.min_pixels, bounds.max_pixels)
+from sightline.core.image_policy import ImagePolicy, PatchGridImagePolicy, policy_of
 
 
 def bounds_notices(parts: Sequence[ImagePart], policy: ImagePolicy | None) -> tuple[Notice, ...]:

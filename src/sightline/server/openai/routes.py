@@ -14,7 +14,7 @@ from sightline.server import ascii_json
 from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
-from sightline.server.intake import Terms, read_call, without_known
+from sightline.server.intake import Terms, WithoutKnown, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.openai.answers import AnswerForm, ChunkWriter, completion_object
 from sightline.server.openai.convert import (
@@ -55,7 +55,7 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Rou
     return router
 
 
-@without_known
+@WithoutKnown
 def read_chat(body: bytes, terms: Terms) -> ChatCall:
     return to_chat_call(
         parse_chat_body(body, terms.limits),

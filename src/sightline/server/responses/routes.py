@@ -13,7 +13,7 @@ from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Chat
 from sightline.server.error_map import error_message
 from sightline.server.hangup import run_for_client
-from sightline.server.intake import Terms, read_call, without_known
+from sightline.server.intake import Terms, WithoutKnown, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.options import ServerOptions
 from sightline.server.responses.answer import ResponseForm, final_status, new_id, output_items
@@ -80,7 +80,7 @@ def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
     return router
 
 
-@without_known
+@WithoutKnown
 def _understand(body: bytes, terms: Terms) -> ResponsesCall:
     return to_responses_call(
         parse_body(ResponsesBody, body, terms), terms, request_id=new_id("resp")

@@ -1,0 +1,107 @@
+"""A request body as it came in: its pieces, and the long runs of base64 in them.
+
+A run is hashed while the next piece is still on its way, when its bytes are warm; a body of
+megabytes whose pictures are known need never be put together.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from sightline.media.known_base64 import LEAST_CHARS
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# No request may have so many pictures; behind that many nothing is looked for.
+MAX_SEEN = 256
+_BEFORE = b";base64,"
+
+
+class Hasher(Protocol):
+    def update(self, data: memoryview, /) -> object: ...
+
+    def digest(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What stands between `;base64,` and the next quote: from `start` up to `end` of a body."""
+
+    start: int
+    end: int
+    digest: bytes
+
+
+class Received:
+    """A body that grows by `add`. `new_hasher` makes what the digests of `runs` are made with."""
+
+    def __init__(self, new_hasher: Callable[[], Hasher]) -> None:
+        self.size = 0
+        self.runs: list[Run] = []
+        self._pieces: list[bytes] = []
+        self._new_hasher = new_hasher
+        self._run_start = -1  # of the run that has not ended; -1: there is none
+        self._hasher: Hasher | None = None
+        self._tail = b""  # the last bytes, in which a mark may have begun
+        self._num_seen = 0
+
+    def add(self, piece: bytes) -> None:
+        self._look_through(piece)
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def whole(self) -> bytes:
+        """Return everything, without a byte-order mark."""
+        if len(self._pieces) > 1:
+            self._pieces = [b"".join(self._pieces)]
+        return b"".join(self._pieces).removeprefix(BYTE_ORDER_MARK)
+
+    def between(self, start: int, end: int) -> Iterator[memoryview]:
+        """Yield what stands from `start` up to `end`, in pieces, without copying it."""
+        offset = 0
+        for piece in self._pieces:
+            if offset < end and start < offset + len(piece):
+                yield memoryview(piece)[max(start - offset, 0) : end - offset]
+            offset += len(piece)
+
+    def _look_through(self, piece: bytes) -> None:
+        position = 0
+        while self._num_seen < MAX_SEEN:
+            if self._run_start < 0:
+                start = self._find_start(piece, position)
+                if start < 0:
+                    return
+                self._num_seen += 1
+                self._run_start = self.size + start
+                position = start
+            end = piece.find(b'"', position)
+            length = self.size + end - self._run_start
+            if end < 0 or length >= LEAST_CHARS:
+                if self._hasher is None:
+                    self._hasher = self._new_hasher()
+                self._hasher.update(memoryview(piece)[position : end if end >= 0 else len(piece)])
+            if end < 0:
+                return
+            if self._hasher is not None and length >= LEAST_CHARS:
+                digest = self._hasher.digest()
+                self.runs.append(Run(self._run_start, self.size + end, digest))
+            self._hasher, self._run_start, position = None, -1, end
+
+    def _find_start(self, piece: bytes, position: int) -> int:
+        """Return where in `piece` the digits of a run begin, from `position` on; -1: nowhere.
+
+        The mark before them may have begun in the piece before.
+        """
+        tail, self._tail = self._tail, b""
+        if position == 0 and tail:
+            joint = (tail + piece[: len(_BEFORE)]).find(_BEFORE)
+            if joint >= 0:
+                return joint + len(_BEFORE) - len(tail)
+        else:
+            tail = b""
+        found = piece.find(_BEFORE, position)
+        if found >= 0:
+            return found + len(_BEFORE)
+        self._tail = (tail + piece[max(position, len(piece) - len(_BEFORE) + 1) :])[
+            1 - len(_BEFORE) :
+        ]
+        return -1

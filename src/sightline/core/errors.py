@@ -20,7 +20,9 @@ MAX_ECHO = 64
 
 def shorten(text: str, limit: int = MAX_ECHO) -> str:
     """Return `text` fit for quoting in a message: at most `limit` characters, printable."""
-    printable = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
+    printable = text[: limit + 1]
+    if not printable.isprintable():
+        printable = "".join(c if c.isprintable() else "?" for c in printable)
     return printable if len(text) <= limit else printable[: limit - 1] + "…"
 
 

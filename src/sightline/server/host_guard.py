@@ -7,6 +7,7 @@ It cannot change the Host and Origin headers, so those decide.
 import ipaddress
 import re
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,7 @@ from sightline.server.error_map import BAD_REQUEST
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
+@lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address without port, is this machine's own loopback."""
     name = host.lower().removesuffix(".")

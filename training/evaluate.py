@@ -32,7 +32,7 @@ from training.offworld import FAMILIES, HELD_OUT, TRAINED
 from training.package import DEMO_FOLDER
 from training.phrases import Language
 from training.prompts import Writer
-from training.questions import Dialog, Turn, word
+from training.questions import Dialog, Turn, only_ones, word
 from training.tokenizer import load as load_encoding
 from training.world import COLORS, SHAPES, Scene
 
@@ -130,11 +130,6 @@ def _yes_no(rng: Random, scene: Scene) -> Query:
     return Query("is_there", shape=SHAPES[0])
 
 
-def _unique(scene: Scene, key: str) -> list[str]:
-    values = [getattr(t, key) for t in scene.things]
-    return [v for v in values if values.count(v) == 1]
-
-
 def cases(seed: int, scale: float) -> Iterator[Case]:
     """Yield the examination; Chinese and English in turn."""
     rng = Random(f"exam/{seed}")
@@ -155,7 +150,7 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
     for _ in range(round(220 * scale)):
         picture, scene = shapes_picture(rng, rng.randint(2, 4))
         yield Case("count", picture, scene, Query("count"), language())
-        if names := _unique(scene, "shape"):
+        if names := [thing.shape for thing in only_ones(scene, "shape")]:
             yield Case(
                 "scene colour",
                 picture,
@@ -166,7 +161,7 @@ def cases(seed: int, scale: float) -> Iterator[Case]:
             query = Query("where", shape=names[0])
             if answer(scene, query, "en"):
                 yield Case("position", picture, scene, query, language())
-        if names := _unique(scene, "color"):
+        if names := [thing.color for thing in only_ones(scene, "color")]:
             yield Case(
                 "scene shape",
                 picture,

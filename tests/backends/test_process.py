@@ -209,7 +209,8 @@ def test_a_hung_engine_is_noticed_explained_and_replaced(
     assert "faults.py" in capfd.readouterr().err  # the stack of the hanging thread
     silences = re.findall(r"has been silent for ([0-9.]+) s", caplog.text)
     assert len(silences) == 2
-    assert all(2.0 <= float(silence) < 3.0 for silence in silences)
+    # Five times the slowest step counts too: on a busy machine that is more than the two seconds.
+    assert all(2.0 <= float(silence) < 10.0 for silence in silences)
 
 
 def test_a_hang_is_noticed_when_everybody_has_left(tiny_folder: Path) -> None:

@@ -3,6 +3,7 @@
     python -m training.train --phase tower
     python -m training.train --phase language
     python -m training.train --phase joint
+    python -m training.train --phase refine
 
 Each phase begins with what the one before it saved. Runs on a GPU when there is one. A run that
 was stopped goes on from its last checkpoint. All phases train through the very modules that serve
@@ -14,12 +15,10 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
@@ -31,50 +30,17 @@ from training.config import PATCH_SIZE, hub_config
 from training.heads import GroundingHeads, Heads
 from training.looks import Looks
 from training.optimizer import Optimizer
-from training.pictures import SHARD, WORK, open_shards, to_scene
-from training.prompts import Batch, Writer, make_batches
-from training.questions import picture_dialog, text_dialog
+from training.pictures import WORK, open_shards
+from training.prompts import Batch, Writer
+from training.recipes import RECIPES, Recipe
+from training.source import Materials, Source
 from training.start import initialise, resample_patches, whiten
-from training.targets import IGNORE, Targets, make_targets
+from training.targets import IGNORE, Targets
 from training.tokenizer import load as load_encoding
 
 SAVE_EVERY_S = 150.0
-NEW_SHARDS_EVERY = 100
 HEADS_ALONE = 80  # steps that new heads learn from a tower that was trained before
 LABEL_STEP = 256  # answers' tokens are padded to this: kernels are compiled once per shape
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What one phase does. Rates are factors of the optimizer's base rates."""
-
-    steps: int
-    pictures: int
-    rate: float
-    end_rate: float = 0.0
-    decay_share: float = 1.0
-    warmup: int = 30
-    tower_rate: float = 1.0  # the tower's share of the rate
-    rows_weight: float = 1.0  # of the losses on image rows
-    after: str = ""  # the phase whose checkpoint this one begins with
-    dialogs_per_picture: int = 2
-    text_share: float = 0.12
-    shares: tuple[float, float, float] = (0.66, 0.22, 0.12)  # shapes, numbers, others
-
-    def rate_at(self, step: int) -> float:
-        """Warm up, hold, then fall to `end_rate` over the last `decay_share` of the steps."""
-        left = min(1.0, (self.steps - step) / max(1.0, self.steps * self.decay_share))
-        rate = self.end_rate + (self.rate - self.end_rate) * left
-        return rate * min(1.0, (step + 1) / self.warmup)
-
-
-@dataclass(slots=True)
-class Materials:
-    """One step's inputs."""
-
-    pixels: Tensor
-    targets: Targets
-    batches: list[Batch]
 
 
 class Spoken(NamedTuple):
@@ -85,46 +51,6 @@ class Spoken(NamedTuple):
     number: Tensor
     look: Tensor
     num_labels: int
-
-
-class Source:
-    """Draws steps from the rendered shards; the draw of step `i` depends on the seed and `i`."""
-
-    def __init__(self, recipe: Recipe, seed: int, grid: int, writer: Writer | None) -> None:
-        self.recipe, self.seed, self.grid, self.writer = recipe, seed, grid, writer
-        self._open()
-
-    def _open(self) -> None:
-        self._pixels, self._records = open_shards(WORK / "pictures")
-        self._of_kind = [np.flatnonzero(self._records["kind"] == kind) for kind in range(3)]
-
-    def draw(self, step: int) -> Materials:
-        if step % NEW_SHARDS_EVERY == 0:
-            self._open()
-        how = np.random.default_rng((self.seed, step))
-        kinds = how.choice(3, self.recipe.pictures, p=self.recipe.shares)
-        chosen = np.sort([how.choice(self._of_kind[kind]) for kind in kinds])
-        pixels = np.stack([self._pixels[i // SHARD][i % SHARD] for i in chosen])
-        records = self._records[chosen]
-        mirrored = (how.random(len(chosen)) < 0.5) & (records["kind"] != 1)
-        pixels[mirrored] = pixels[mirrored][:, :, ::-1]
-        records["box"][mirrored, :, 0] = 1 - records["box"][mirrored, :, 0]
-        batches = self._talk(records, Random(f"{self.seed}/{step}")) if self.writer else []
-        return Materials(torch.from_numpy(pixels), make_targets(records, self.grid), batches)
-
-    def _talk(self, records: np.ndarray, rng: Random) -> list[Batch]:
-        assert self.writer is not None
-        examples, pictures = [], []
-        for i, record in enumerate(records):
-            scene = to_scene(record)
-            for _ in range(self.recipe.dialogs_per_picture):
-                num_turns = rng.choices((1, 2, 3, 5), (0.45, 0.3, 0.2, 0.05))[0]
-                examples.append(self.writer.example(picture_dialog(rng, scene, num_turns)))
-                pictures.append(i)
-        for _ in range(round(len(examples) * self.recipe.text_share)):
-            examples.append(self.writer.example(text_dialog(rng)))
-            pictures.append(-1)
-        return make_batches(examples, pictures, self.writer.num_image_tokens, 8)
 
 
 class Trainer:
@@ -141,9 +67,9 @@ class Trainer:
         initialise(self.model)
         grid = config.vision.grid_size // 2
         self.readers = nn.ModuleDict()
-        if phase in ("tower", "joint"):
+        if phase != "language":
             self.readers["rows"] = Heads(config.hidden_size, grid * grid)
-        if phase in ("language", "joint"):
+        if phase != "tower":
             self.readers["words"] = GroundingHeads(config.hidden_size, grid * grid)
         self.looks = Looks(self.model)
         self._middle: list[Tensor] = []
@@ -231,7 +157,7 @@ class Trainer:
             if self.start is not None and self.step < HEADS_ALONE:
                 rows = rows.detach()  # heads that know nothing yet must not teach
             for name, loss in self.readers["rows"].losses(rows, targets).items():
-                losses[name] = self.recipe.rows_weight * loss
+                losses[name] = self.recipe.rows_weight * self.recipe.weights.get(name, 1.0) * loss
         return losses
 
     def _language(self, batch: Batch, features: Tensor) -> Spoken:
@@ -291,17 +217,6 @@ class Trainer:
         torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], share)
 
 
-RECIPES = {
-    "tower": Recipe(steps=3000, pictures=128, rate=0.8),
-    "language": Recipe(
-        steps=2000, pictures=40, rate=0.4, end_rate=0.2, tower_rate=0.0, after="tower"
-    ),
-    "joint": Recipe(
-        steps=1500, pictures=40, rate=0.25, tower_rate=0.5, rows_weight=0.5, after="language"
-    ),
-}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--phase", choices=list(RECIPES), required=True)
@@ -313,9 +228,7 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     recipe = RECIPES[options.phase]
     if options.steps:
-        recipe = Recipe(
-            **{**{n: getattr(recipe, n) for n in Recipe.__slots__}, "steps": options.steps}
-        )
+        recipe = replace(recipe, steps=options.steps)
     (options.folder / "config.json").write_text(json.dumps(hub_config(), indent=2) + "\n")
     Trainer(options.folder, options.phase, recipe, options.seed, options.start).run()
 

@@ -1,16 +1,20 @@
-"""The three phases of training, a step each: what they save is a model that the server loads."""
+"""The phases of training, a step each: what they save is a model that the server loads."""
 
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 import training.pictures
+import training.source
 import training.train
 from training.package import DEMO_FOLDER, TOKENIZER_FILES, package
+from training.recipes import RECIPES
+from training.source import hard_odds
 from training.start import PATCHES, resample_patches
-from training.train import RECIPES, Trainer
+from training.train import Trainer
 
 from sightline.models.loading import load_model
 
@@ -22,9 +26,10 @@ def work(tmp_path_factory):
     """A folder with a tokenizer and a few rendered pictures, as training finds it."""
     folder = tmp_path_factory.mktemp("training")
     with pytest.MonkeyPatch.context() as patch:
-        for module in (training.pictures, training.train):
+        for module in (training.pictures, training.source):
             patch.setattr(module, "SHARD", NUM_PICTURES)
-        patch.setattr(training.train, "WORK", folder)
+        for module in (training.source, training.train):
+            patch.setattr(module, "WORK", folder)
         for name in ("pictures", "tokenizer", "run"):
             (folder / name).mkdir()
         for name in TOKENIZER_FILES:
@@ -35,7 +40,7 @@ def work(tmp_path_factory):
 
 @pytest.mark.engine
 def test_each_phase_goes_on_from_the_one_before(work, capsys):
-    for phase in ("tower", "language", "joint"):
+    for phase in RECIPES:
         recipe = replace(RECIPES[phase], steps=1, pictures=4)
         trainer = Trainer(work / "run", phase, recipe, seed=1)
         trainer.run()
@@ -45,7 +50,7 @@ def test_each_phase_goes_on_from_the_one_before(work, capsys):
         again = Trainer(work / "run", phase, recipe, seed=1)
         assert again.step == 1, "a phase that was stopped goes on"
 
-    package(work / "run" / "joint.pt", work / "tokenizer", work / "model")
+    package(work / "run" / "refine.pt", work / "tokenizer", work / "model")
     model = load_model(work / "model", dtype="float32").model
     assert sum(parameter.numel() for parameter in model.parameters()) > 5e6
 
@@ -63,3 +68,15 @@ def test_larger_patches_see_what_the_old_ones_saw_after_resampling():
     )
     assert new["other"] is old["other"]
     assert torch.equal(resample_patches(old, 4)[PATCHES], old[PATCHES])
+
+
+def test_small_things_and_full_scenes_are_drawn_more_often_and_single_large_ones_too():
+    scenes = np.zeros(4, training.pictures.RECORD)
+    scenes["count"] = [1, 2, 2, 4]
+    for scene, half_width in zip(scenes, (0.25, 0.15, 0.1, 0.1), strict=True):
+        scene["box"][: scene["count"], 2:] = half_width
+
+    large, usual, small, full = hard_odds(scenes)
+
+    assert usual < small < full < large
+    assert hard_odds(scenes).sum() == pytest.approx(1)

@@ -71,15 +71,25 @@ class Speaker:
         return self.model.encode_images(torch.tensor(pixels)[None])[0]
 
     @torch.inference_mode()
+    def begins_with(self, dialog: Dialog, rows: torch.Tensor | None, words: str) -> bool:
+        """Return whether the greedy answer begins with `words`, in their usual tokens.
+
+        One pass tells, instead of one for each token.
+        """
+        ids, embeds, spans = self._asked(dialog, rows)
+        expected = [*self.writer.encode("\n"), *self.writer.encode(words)]
+        embeds = torch.cat((embeds, self.model.embed(torch.tensor(expected[:-1]))))
+        total = len(ids) + len(expected) - 1
+        positions = self.model.positions(total, spans, num_prompt=len(ids))
+        hidden = self.model(embeds, positions)[len(ids) - 1 :]
+        return bool((self.model.logits(hidden).argmax(-1) == torch.tensor(expected)).all())
+
+    @torch.inference_mode()
     def say(
         self, dialog: Dialog, rows: torch.Tensor | None, temperature: float = 0.0, seed: int = 0
     ) -> str:
         """Return the answer to the last turn's question."""
-        ids, start = self.writer.prompt(dialog, len(dialog.turns) - 1)
-        spans = [(start, self.writer.num_image_tokens)] if start >= 0 else []
-        embeds = self.model.embed(torch.tensor(ids))
-        if rows is not None and start >= 0:
-            embeds[start : start + len(rows)] = rows
+        ids, embeds, spans = self._asked(dialog, rows)
         cache = self.model.allocate_cache(len(ids) + MAX_TOKENS)
         hidden = self.model(embeds, self.model.positions(len(ids), spans), cache)[-1]
         dice = torch.Generator().manual_seed(seed)
@@ -95,6 +105,18 @@ class Speaker:
             )[-1]
         known = [t for t in spoken if t < self.encoding.n_vocab]
         return self.encoding.decode(known).removeprefix("\n")
+
+    def _asked(
+        self, dialog: Dialog, rows: torch.Tensor | None
+    ) -> tuple[list[int], torch.Tensor, list[tuple[int, int]]]:
+        """Return the prompt's ids, its rows, and where the picture stands in it."""
+        ids, start = self.writer.prompt(dialog, len(dialog.turns) - 1)
+        embeds = self.model.embed(torch.tensor(ids))
+        if start < 0:
+            return ids, embeds, []
+        if rows is not None:
+            embeds[start : start + len(rows)] = rows
+        return ids, embeds, [(start, self.writer.num_image_tokens)]
 
 
 def _sample(

@@ -62,7 +62,8 @@ class Kernel(ABC):
         out = self.product(x if is_flat else x.reshape(-1, x.shape[-1]))
         if bias is not None:
             out.add_(bias)
-        out = out.to(x.dtype)
+        if out.dtype != x.dtype:
+            out = out.to(x.dtype)
         return out if is_flat else out.view(*x.shape[:-1], self.num_outputs)
 
 
@@ -113,8 +114,8 @@ class IntegerKernel(Kernel):
 
     def product(self, rows: Tensor) -> Tensor:
         halves, top = split_rows(rows, self._offset)
-        low, high = self._sums(halves).unbind()
-        return torch.add(low, high, alpha=256).mul_(top)
+        sums = self._sums(halves)
+        return torch.add(sums[0], sums[1], alpha=256).mul_(top)
 
     def _sums(self, halves: Tensor) -> Tensor:
         """Return fp32 `[2, M, O]`: whole sums for bytes `[2, M, I]`, times the outputs' scales."""
@@ -202,14 +203,14 @@ def split_rows(rows: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
     Beside weights that stream through the caches every operator costs more than its arithmetic,
     so there are few of them.
     """
-    wide = rows.float()
+    wide = rows if rows.dtype == torch.float32 else rows.float()
     top = torch.linalg.vector_norm(wide, torch.inf, dim=-1, keepdim=True)
     # An fp32 number from 2^23 on is whole, and its lower bits are that number: adding rounds, and
     # there is nothing to convert.
     shifted = torch.addcdiv(offset, wide, top, value=_HIGHEST)
     number, width = shifted.shape
-    halves = shifted.view(torch.uint8).as_strided((2, number, width), (1, 4 * width, 4))
-    return halves.contiguous(), top
+    in_bytes = shifted.view(torch.uint8)
+    return torch.as_strided_copy(in_bytes, (2, number, width), (1, 4 * width, 4)), top
 
 
 @lru_cache

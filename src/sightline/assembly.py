@@ -14,6 +14,7 @@ import logging
 import secrets
 import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -237,8 +238,15 @@ def plan(settings: Settings, listener: Listener) -> Plan:
 class House:
     """One server with everything behind it. `run` once; `stop` from any thread."""
 
-    def __init__(self, plan: Plan, *, on_progress: OnProgress) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        on_progress: OnProgress,
+        waiting: subprocess.Popen[bytes] | None = None,
+    ) -> None:
         self._plan = plan
+        self._waiting = waiting
         self._on_progress = on_progress
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
@@ -277,7 +285,7 @@ class House:
                 held_bytes=held_bytes,
                 known=known,
             )
-            engine, start_engine = _make_engine(plan, self._on_progress)
+            engine, start_engine = _make_engine(plan, self._on_progress, self._waiting)
             resources.push_async_callback(engine.close)
             await media.start()
             resources.push_async_callback(media.close)
@@ -355,7 +363,7 @@ async def _serve_while_loading(
 
 
 def _make_engine(
-    plan: Plan, on_progress: OnProgress
+    plan: Plan, on_progress: OnProgress, waiting: subprocess.Popen[bytes] | None
 ) -> tuple[Engine, Callable[[], Awaitable[None]]]:
     """Return the engine that the settings ask for, and what starts it."""
     settings = plan.settings
@@ -383,7 +391,7 @@ def _make_engine(
         return inline, inline.start
     from sightline.backends.process import ProcessEngine
 
-    process = ProcessEngine(options, on_loading=on_progress)
+    process = ProcessEngine(options, on_loading=on_progress, waiting=waiting)
     return process, process.start
 
 
@@ -492,9 +500,14 @@ class ThreadServer:
 
 @contextmanager
 def server_in_thread(
-    settings: Settings, *, on_progress: OnProgress = lambda done, total: None
+    settings: Settings,
+    *,
+    on_progress: OnProgress = lambda done, total: None,
+    waiting: subprocess.Popen[bytes] | None = None,
 ) -> Iterator[ThreadServer]:
     """Run a server for this program alone: a free loopback port and a key that nobody else knows.
+
+    `waiting` is a process of `engine.probe` that is to be its engine.
 
     Returns when it is ready; raises StartupError if it cannot be. Leaving the block stops it.
     """
@@ -511,7 +524,9 @@ def server_in_thread(
     own = replace(settings, server=private)
     ready: Future[str] = Future()
     with listen(own) as listener:
-        house = House(replace(plan(own, listener), key_file=None), on_progress=on_progress)
+        house = House(
+            replace(plan(own, listener), key_file=None), on_progress=on_progress, waiting=waiting
+        )
 
         def run() -> None:
             try:

@@ -41,9 +41,17 @@ class EngineProcess:
     """
 
     def __init__(
-        self, context: zmq.asyncio.Context, folder: Path, number: int, options: EngineOptions
+        self,
+        context: zmq.asyncio.Context,
+        folder: Path,
+        number: int,
+        options: EngineOptions,
+        waiting: subprocess.Popen[bytes] | None = None,
     ) -> None:
-        """Start the process; `folder` is private to this user, `number` new for each process."""
+        """Start the process; `folder` is private to this user, `number` new for each process.
+
+        `waiting` is one of `engine.probe` that becomes the engine in the place of a new one.
+        """
         loop = asyncio.get_running_loop()
         commands, reports = folder / f"commands-{number}", folder / f"reports-{number}"
         self._journal = folder / f"journal-{number}"
@@ -51,19 +59,14 @@ class EngineProcess:
         self._commands = _bind(context, zmq.PUSH, commands)
         self._reports = _bind(context, zmq.PULL, reports)
         self._outbox: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
-        self._process = subprocess.Popen(
-            [
-                *HOST,
-                f"--commands=ipc://{commands}",
-                f"--reports=ipc://{reports}",
-                f"--journal={self._journal}",
-                f"--parent={os.getpid()}",
-                f"--options={msgspec.json.encode(options).decode()}",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=_STDERR,  # what libraries print belongs to the log
-            start_new_session=True,  # Ctrl-C is for the front, which drains first
-        )
+        arguments = [
+            f"--commands=ipc://{commands}",
+            f"--reports=ipc://{reports}",
+            f"--journal={self._journal}",
+            f"--parent={os.getpid()}",
+            f"--options={msgspec.json.encode(options).decode()}",
+        ]
+        self._process = _start(arguments) if waiting is None else _tell(waiting, arguments)
         self.exited: asyncio.Future[int] = loop.create_future()
         threading.Thread(target=self._wait, args=(loop,), name="engine-exit", daemon=True).start()
         self._sender = asyncio.create_task(self._send_all())
@@ -124,6 +127,22 @@ class EngineProcess:
         status = self._process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(self.exited.set_result, status)
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*HOST, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=_STDERR,  # what libraries print belongs to the log
+        start_new_session=True,  # Ctrl-C is for the front, which drains first
+    )
+
+
+def _tell(waiting: subprocess.Popen[bytes], arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    assert waiting.stdin is not None
+    waiting.stdin.write(msgspec.json.encode(arguments) + b"\n")
+    waiting.stdin.flush()
+    return waiting
 
 
 def _bind(context: zmq.asyncio.Context, kind: int, file: Path) -> zmq.asyncio.Socket:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections import deque
@@ -49,7 +50,8 @@ class ProcessEngine:
 
     `on_loading` is told (bytes done, bytes in total) while weights load. `hang_timeout_s` is the
     least silence that counts as a hang; `restart_wait_s` is how long a request waits for the next
-    engine. Every method runs on the event loop.
+    engine. The first process may be `waiting` already, see `engine.probe`. Every method runs on the
+    event loop.
     """
 
     def __init__(
@@ -59,8 +61,10 @@ class ProcessEngine:
         on_loading: Callable[[int, int], None] = lambda done, total: None,
         hang_timeout_s: float = 10.0,
         restart_wait_s: float = 30.0,
+        waiting: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self._options = options
+        self._waiting = waiting
         self._on_loading = on_loading
         self._hang_timeout_s = hang_timeout_s
         self._restart_wait_s = restart_wait_s
@@ -229,7 +233,8 @@ class ProcessEngine:
         self._started_at = time.monotonic()
         memory_kills = count_memory_kills()
         try:
-            child = EngineProcess(context, folder, self._num_restarts, self._options)
+            child = EngineProcess(context, folder, self._num_restarts, self._options, self._waiting)
+            self._waiting = None
         except OSError as error:
             raise StartupError("The system gives no new process for the engine.") from error
         self._child = child

@@ -47,7 +47,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "install Python 3.12 (for example `uv python install 3.12`), then sightline into it",
         "安装 Python 3.12（例如 `uv python install 3.12`），再在其中安装 sightline",
     ),
-    "doctor.torch.ok": ("PyTorch {version} ({build} build)", "PyTorch {version}（{build} 版）"),
+    "doctor.torch.ok": (
+        "PyTorch {version} ({build} build), loaded in {seconds} s",
+        "PyTorch {version}（{build} 版），载入用时 {seconds} 秒",
+    ),
     "doctor.torch.unfit": (
         "PyTorch {version} is too old; sightline needs 2.6",
         "PyTorch {version} 过旧；sightline 需要 2.6",
@@ -265,8 +268,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "doctor.threads.malformed.fix": ("unset {name}", "unset {name}"),
     "doctor.self_test.ok": (
-        "the bundled model was asked about a picture; {seconds} s with its start: {answer}",
-        "已就一张图片向内置模型提问；含启动共 {seconds} 秒：{answer}",
+        "the bundled model was asked about a picture; {seconds} s from the start of its server, "
+        "PyTorch being loaded: {answer}",
+        "已就一张图片向内置模型提问；含启动服务共 {seconds} 秒（不含载入 PyTorch）：{answer}",
     ),
     "doctor.self_test.wrong": (
         "the bundled model saw a red circle and answered: {answer}",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 import zmq
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _die_with_parent(arguments.parent)
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s: %(message)s")
     options = msgspec.json.decode(arguments.options, type=EngineOptions)
-    _prepare_threads(options)
+    prepare_threads(options.num_threads)
     context = zmq.Context()
     reports = _Reports(context, arguments.reports)
     try:
@@ -209,7 +209,7 @@ class _Journal:
         os.pwrite(self._fd, lines.encode(), 0)
 
 
-def _prepare_threads(options: EngineOptions) -> None:
+def prepare_threads(num_threads: int | None) -> None:
     """Set up OpenMP, which reads nothing but the environment, and reads it when torch is loaded.
 
     Threads that spin for long (the default) slow a decode step 30 to 170 times as soon as another
@@ -219,7 +219,7 @@ def _prepare_threads(options: EngineOptions) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:  # noqa: TID251
         os.environ["OMP_WAIT_POLICY"] = "passive"  # noqa: TID251
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS_BETWEEN_LAYERS))  # noqa: TID251
-    os.environ.setdefault("OMP_NUM_THREADS", str(options.num_threads or count_cpus()))  # noqa: TID251
+    os.environ.setdefault("OMP_NUM_THREADS", str(num_threads or count_cpus()))  # noqa: TID251
 
 
 def _leave_signals_to_the_front() -> None:
@@ -250,8 +250,12 @@ def _rss_bytes() -> int:
         return peak if sys.platform == "darwin" else peak * 1024
 
 
-if __name__ == "__main__":
-    exit_status = main()
+def run_to_the_end(argv: Sequence[str] | None = None) -> NoReturn:
+    exit_status = main(argv)
     logging.shutdown()
     # Taking torch apart takes a second and gives nothing back that the kernel does not.
     os._exit(exit_status)
+
+
+if __name__ == "__main__":
+    run_to_the_end()

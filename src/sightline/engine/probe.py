@@ -1,15 +1,24 @@
-"""What torch sees on this machine, as one JSON object: `python -m sightline.engine.probe`.
+"""What torch sees on this machine, as a line of JSON: `python -m sightline.engine.probe`.
 
-It runs in a process of its own: a torch that does not fit the machine may end that process.
+It runs in a process of its own: a torch that does not fit the machine may end that process. Then
+it waits for a line with the arguments of `engine.host` and becomes that engine, so that torch is
+not loaded twice; or it ends with its standard input.
 """
 
 import json
+import os
 import sys
+import time
 from typing import Any
+
+from sightline.engine import host
+
+_STDOUT, _STDERR = 1, 2
 
 
 def probe() -> dict[str, Any]:
     """Return the facts that `sightline doctor` judges."""
+    began = time.monotonic()
     try:
         import torch
     except (ImportError, OSError) as error:
@@ -18,6 +27,7 @@ def probe() -> dict[str, Any]:
 
     return {
         "version": torch.__version__,
+        "seconds": time.monotonic() - began,
         "cuda": torch.version.cuda,
         "hip": getattr(torch.version, "hip", None),
         "has_bfloat16": cpu_has_bfloat16(),
@@ -45,5 +55,13 @@ def _gpu(torch: Any, index: int) -> dict[str, Any]:
     return {"name": name, "capability": [major, minor], "free": free, "total": total}
 
 
+def main() -> None:
+    host.prepare_threads(None)
+    print(json.dumps(probe()), flush=True)
+    os.dup2(_STDERR, _STDOUT)  # what libraries print belongs to the log
+    if arguments := sys.stdin.readline():
+        host.run_to_the_end(json.loads(arguments))
+
+
 if __name__ == "__main__":
-    json.dump(probe(), sys.stdout)
+    main()

@@ -12,6 +12,7 @@ from stand_in_hub import stand_in_hub
 
 from sightline.cli.doctor import machine, self_test
 from sightline.cli.doctor.ports import owner_of
+from sightline.cli.doctor.torch_process import TorchProcess
 from sightline.settings import resolve
 
 
@@ -29,11 +30,12 @@ def fatal_torch(tmp_path: Path) -> str:
 
 
 def test_whatever_breaks_in_the_self_test_is_a_finding(monkeypatch):
-    def broken(settings):
+    def broken(settings, torch_process):
         raise ModuleNotFoundError("No module named 'uvicorn'")
 
     monkeypatch.setattr(self_test, "_ask", broken)
-    found = self_test.ask_bundled_model(resolve(environ={}))
+    with TorchProcess() as process:
+        found = self_test.ask_bundled_model(resolve(environ={}), process)
     assert found.problem == "ModuleNotFoundError: No module named 'uvicorn'"
 
 
@@ -102,12 +104,21 @@ def test_a_proxy_that_takes_no_connection_is_dead():
         assert machine.dead_proxies(proxies) == ["ALL_PROXY"]
 
 
-def test_a_torch_that_ends_its_process_is_told(monkeypatch):
-    def run(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.CompletedProcess([], -11, b"", b"Illegal instruction\n")
+def test_a_torch_that_ends_its_process_is_told(tmp_path: Path, monkeypatch):
+    (tmp_path / "torch.py").write_text(
+        "import os\n\nos.write(2, b'Illegal instruction\\n')\nos._exit(3)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with TorchProcess() as process:
+        assert process.ask().error == "Illegal instruction"
 
-    monkeypatch.setattr(subprocess, "run", run)
-    assert machine.ask_torch().error == "Illegal instruction"
+
+def test_a_torch_that_takes_too_long_is_told(tmp_path: Path, monkeypatch):
+    (tmp_path / "torch.py").write_text("import threading\n\nthreading.Event().wait()\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with TorchProcess(timeout_s=0.5) as process:
+        assert process.ask().is_silent
+    assert process.process.returncode is not None
 
 
 def test_nvidia_smi_is_read(tmp_path, monkeypatch):

@@ -36,7 +36,11 @@ def check_torch(torch: Torch) -> Finding:
         return Finding("torch", "warning", "torch.silent", {"reason": torch.error})
     if torch.error is not None:
         return Finding("torch", "broken", "torch.missing", {"reason": torch.error})
-    shown = {"version": torch.version, "build": _build(torch)}
+    shown = {
+        "version": torch.version,
+        "build": _build(torch),
+        "seconds": f"{torch.seconds:.1f}",
+    }
     is_fit = _version(torch.version) >= OLDEST_TORCH
     return Finding("torch", "ok" if is_fit else "broken", f"torch.{_ok(is_fit)}", shown)
 

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sightline.cli.doctor import checks, machine
 from sightline.cli.doctor.findings import Finding
+from sightline.cli.doctor.self_test import ask_bundled_model, load_parts
+from sightline.cli.doctor.torch_process import TorchProcess
 from sightline.settings import Settings, cache_dir, hub_endpoints, hubs_are_offline, variables
 
 
@@ -15,8 +17,10 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
     is_offline = settings.model.offline or hubs_are_offline()
     proxies = variables(*machine.PROXY_VARIABLES)
     host, port = settings.server.host, settings.server.port
-    with ThreadPoolExecutor() as pool:
-        asked_torch = pool.submit(machine.ask_torch)
+    with TorchProcess() as torch_process, ThreadPoolExecutor() as pool:
+        asked_torch = pool.submit(torch_process.ask)
+        if self_test:
+            pool.submit(load_parts)
         asked_driver = pool.submit(machine.ask_driver)
         asked_hubs = pool.submit(machine.ask_hubs, hub_endpoints(), is_offline=is_offline)
         asked_proxies = pool.submit(machine.dead_proxies, proxies)
@@ -34,7 +38,5 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
         yield from checks.check_gpu_memory(torch, driver)
         yield from checks.check_proxies(proxies, asked_proxies.result())
         yield from map(checks.check_hub, asked_hubs.result())
-    if self_test and torch.error is None:
-        from sightline.cli.doctor.self_test import ask_bundled_model
-
-        yield checks.check_self_test(ask_bundled_model(settings))
+        if self_test and torch.error is None:
+            yield checks.check_self_test(ask_bundled_model(settings, torch_process))

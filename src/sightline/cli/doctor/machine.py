@@ -1,22 +1,18 @@
 """The facts that the checks judge, and how this machine is asked for them."""
 
-import json
 import os
 import shutil
 import socket
 import struct
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from sightline.cli.doctor.ports import PortOwner, owner_of
 
-TORCH_TIMEOUT_S = 180.0
 HUB_TIMEOUT_S = 3.0
 PROXY_TIMEOUT_S = 1.0
 HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
@@ -34,12 +30,13 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Torch:
-    """What torch says of itself; `error` when it cannot even be imported.
+    """What torch says of itself, and the `seconds` of its import; `error` if that failed.
 
     `is_silent`: nobody knows, because importing it took too long.
     """
 
     version: str = ""
+    seconds: float = 0.0
     cuda: str | None = None
     hip: str | None = None
     has_bfloat16: bool = True
@@ -94,42 +91,6 @@ class SelfTest:
 def python_version() -> tuple[tuple[int, int, int], int]:
     """Return the version, and the bits of an address."""
     return sys.version_info[:3], 8 * struct.calcsize("P")
-
-
-def ask_torch() -> Torch:
-    """Ask in a process of its own: this one never imports torch."""
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "sightline.engine.probe"],
-            capture_output=True,
-            timeout=TORCH_TIMEOUT_S,
-            check=False,
-        )
-        facts: dict[str, Any] = json.loads(done.stdout)
-    except subprocess.TimeoutExpired:
-        return Torch(error=f"no answer within {TORCH_TIMEOUT_S:g} s", is_silent=True)
-    except ValueError:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        return Torch(error=lines[-1] if lines else f"ended with {done.returncode}")
-    if "error" in facts:
-        return Torch(error=facts["error"])
-    return Torch(
-        version=facts["version"],
-        cuda=facts["cuda"],
-        hip=facts["hip"],
-        has_bfloat16=facts["has_bfloat16"],
-        gpus=tuple(
-            Gpu(
-                name=gpu["name"],
-                capability=(gpu["capability"][0], gpu["capability"][1]),
-                free=gpu["free"],
-                total=gpu["total"],
-            )
-            for gpu in facts["gpus"]
-        ),
-        architectures=tuple(facts.get("architectures", ())),
-        cuda_error=facts.get("cuda_error"),
-    )
 
 
 def ask_driver() -> Driver | None:

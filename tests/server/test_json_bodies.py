@@ -259,6 +259,11 @@ def test_the_place_of_a_syntax_error_is_told(front: Front) -> None:
     assert error["message"] == "Body is not valid JSON at line 2, column 10."
 
 
+def test_an_empty_body_ends_at_its_first_column(front: Front) -> None:
+    error = front.post(b"").json()["error"]
+    assert error["message"] == "Body is not valid JSON at line 1, column 1."
+
+
 def test_a_deep_body_is_refused_fast(front: Front) -> None:
     times = []
     for _ in range(5):

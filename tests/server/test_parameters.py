@@ -220,6 +220,14 @@ REFUSED = {
     "P24 a huge model": ({"model": "m" * 2**20}, "model_not_found", "model"),
     "P24 an unknown model": ({"model": "gpt-4o"}, "model_not_found", "model"),
     "a model that is a number": ({"model": 4}, "invalid_type", "model"),
+    "a tool choice that is a number": ({"tool_choice": 5}, "invalid_type", "tool_choice"),
+    "a function call that is a list": (
+        {"functions": [{"name": "f"}], "function_call": ["f"]},
+        "invalid_type",
+        "function_call",
+    ),
+    "modalities as a string": ({"modalities": "text"}, "invalid_type", "modalities"),
+    "use_beam_search a string": ({"use_beam_search": "no"}, "invalid_type", "use_beam_search"),
 }
 
 
@@ -233,6 +241,11 @@ def test_a_bad_parameter_is_refused_with_its_path(front: Front, case: str, strea
     assert answer.status_code == (404 if code == "model_not_found" else 400)
     assert len(error["message"]) <= 300
     assert set(error) == {"message", "type", "param", "code"}
+
+
+def test_a_bound_of_nineteen_digits_is_told_with_all_of_them(front: Front) -> None:
+    error = front.post(chat("hello", seed=2**63)).json()["error"]
+    assert error["message"] == f"seed: {2**63} is above the maximum {2**63 - 1}."
 
 
 def test_a_missing_model_is_a_missing_parameter(front: Front) -> None:

@@ -118,6 +118,12 @@ def test_h02_an_encoded_body_is_refused(front: Front) -> None:
     assert front.post(chat("hello"), content_encoding="identity").status_code == 200
 
 
+def test_h03_all_methods_of_a_path_are_named_in_order(front: Front) -> None:
+    answer = front.request("PUT", "/v1/models")
+    assert answer.headers["allow"] == "GET, HEAD"
+    assert answer.json()["error"]["message"].endswith("allowed: GET, HEAD.")
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "TRACE", "FOO", "OPTIONS", "HEAD"])
 def test_h03_another_method_is_405_and_the_right_one_is_named(front: Front, method: str) -> None:
     answer = front.request(method, "/v1/chat/completions")

@@ -108,7 +108,7 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     context = context_of(request.scope)
     method, path = shorten(request.method, 16), shorten(request.scope["path"])
-    allowed = (error.headers or {}).get("Allow")
+    allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
     if error.status_code == 405 and allowed:
         refusal = RequestError(
             f"{method} is not allowed on {path}; allowed: {allowed}.", code="method_not_allowed"

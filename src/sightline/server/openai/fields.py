@@ -86,8 +86,11 @@ def _ignore(reason: str, *, info: bool = False) -> Rule:
 
 def _only(*harmless: Any) -> Rule:
     """Pass the harmless values and refuse all others."""
+    kind = json_type(harmless[0])
 
     def rule(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
+        if json_type(value) != kind:
+            raise wrong_type(name, kind, value)
         if not any(type(value) is type(other) and value == other for other in harmless):
             raise unsupported(name)
         return None
@@ -111,12 +114,16 @@ def check_number(
     expected = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, expected):
         raise wrong_type(path, "integer" if whole else "number", value)
-    shown = shorten(f"{value:g}" if isinstance(value, float) else str(value))
+    shown = shorten(_number(value))
     if value != value or value < low or (above_low and value == low):
-        bound = f"not above {low:g}" if above_low else f"below the minimum {low:g}"
-        raise invalid_value(path, f"{shown} is {bound}.")
+        bound = "not above" if above_low else "below the minimum"
+        raise invalid_value(path, f"{shown} is {bound} {_number(low)}.")
     if value > high:
-        raise invalid_value(path, f"{shown} is above the maximum {high:g}.")
+        raise invalid_value(path, f"{shown} is above the maximum {_number(high)}.")
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _best_of(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:

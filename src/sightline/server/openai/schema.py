@@ -149,7 +149,8 @@ def schema_error(error: ValidationError, prefix: str = "") -> RequestError:
     path = join_path(prefix, first["loc"])
     if kind == "json_invalid":
         found = _POSITION.search(first["msg"])
-        where = f" at line {found[1]}, column {found[2]}" if found else ""
+        # An empty body ends before its first column.
+        where = f" at line {found[1]}, column {max(int(found[2]), 1)}" if found else ""
         return RequestError(f"Body is not valid JSON{where}.", code="invalid_json")
     if kind == "missing":
         return missing_parameter(path)

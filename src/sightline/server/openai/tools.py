@@ -172,10 +172,12 @@ def _tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
             raise invalid_value("tool_choice.type", f"'{shorten(kind)}' is not function.")
         case dict():
             raise invalid_value("tool_choice", "names no function.")
-        case _:
+        case str():
             raise invalid_value(
                 "tool_choice", f"{quoted(value)} is not one of none, auto, required."
             )
+        case _:
+            raise wrong_type("tool_choice", "string or object", value)
 
 
 def _allowed(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
@@ -218,8 +220,10 @@ def _function_call(value: Any, functions: tuple[Tool, ...]) -> ToolChoice:
             return _named("function_call", name, functions)
         case dict():
             raise invalid_value("function_call", "names no function.")
-        case _:
+        case str():
             raise invalid_value("function_call", f"{quoted(value)} is not one of none, auto.")
+        case _:
+            raise wrong_type("function_call", "string or object", value)
 
 
 def _named(path: str, name: str, tools: tuple[Tool, ...]) -> ToolChoice:

@@ -16,7 +16,7 @@ from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
 from sightline.server.intake import Terms
 from sightline.server.openai.convert import ChatCall
 from sightline.server.openai.routes import read_chat
-from sightline.server.received import MAX_SEEN, Received
+from sightline.server.received import MAX_SEEN, SMALL_BYTES, Received
 from sightline.server.responses.convert import ResponsesCall
 from sightline.server.responses.routes import _understand as read_response
 
@@ -122,6 +122,14 @@ def test_digits_are_the_same_however_they_come(known: KnownBase64, piece_bytes: 
     (run, _) = whole.runs
     assert b"".join(cut.between(run.start, run.end)) == DIGITS.encode()
     assert cut.whole() == body
+
+
+def test_a_body_that_drips_is_kept_in_few_pieces(known: KnownBase64) -> None:
+    body = json.dumps(chat("what?", URL)).encode()
+    dripped = received(body, terms_of(known), 10)
+    pieces = list(dripped.between(0, len(body)))
+    assert b"".join(pieces) == body
+    assert len(pieces) <= len(body) // SMALL_BYTES + 1
 
 
 def test_behind_more_marks_than_there_may_be_pictures_nothing_is_looked_for(

@@ -4,15 +4,19 @@ A run is hashed while the next piece is still on its way, when its bytes are war
 megabytes whose pictures are known need never be put together.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from sightline.core.limits import KIB
 from sightline.media.known_base64 import LEAST_CHARS
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # No request may have so many pictures; behind that many nothing is looked for.
 MAX_SEEN = 256
+# Pieces smaller than this are put together: there would be too many to go through.
+SMALL_BYTES = 64 * KIB
 _BEFORE = b";base64,"
 
 
@@ -37,7 +41,8 @@ class Received:
     def __init__(self, new_hasher: Callable[[], Hasher]) -> None:
         self.size = 0
         self.runs: list[Run] = []
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | bytearray] = []
+        self._offsets: list[int] = []
         self._new_hasher = new_hasher
         self._run_start = -1  # of the run that has not ended; -1: there is none
         self._hasher: Hasher | None = None
@@ -46,22 +51,32 @@ class Received:
 
     def add(self, piece: bytes) -> None:
         self._look_through(piece)
-        self._pieces.append(piece)
+        last = self._pieces[-1] if self._pieces else b""
+        if len(piece) >= SMALL_BYTES:
+            self._append(piece)
+        elif isinstance(last, bytearray) and len(last) < SMALL_BYTES:
+            last += piece
+        else:
+            self._append(bytearray(piece))
         self.size += len(piece)
 
     def whole(self) -> bytes:
         """Return everything, without a byte-order mark."""
-        if len(self._pieces) > 1:
-            self._pieces = [b"".join(self._pieces)]
-        return b"".join(self._pieces).removeprefix(BYTE_ORDER_MARK)
+        whole = b"".join(self._pieces)
+        self._pieces, self._offsets = [whole], [0]
+        return whole.removeprefix(BYTE_ORDER_MARK)
 
     def between(self, start: int, end: int) -> Iterator[memoryview]:
         """Yield what stands from `start` up to `end`, in pieces, without copying it."""
-        offset = 0
-        for piece in self._pieces:
-            if offset < end and start < offset + len(piece):
-                yield memoryview(piece)[max(start - offset, 0) : end - offset]
-            offset += len(piece)
+        first = max(bisect_right(self._offsets, start) - 1, 0)
+        for offset, piece in zip(self._offsets[first:], self._pieces[first:], strict=True):
+            if offset >= end:
+                break
+            yield memoryview(piece)[max(start - offset, 0) : end - offset]
+
+    def _append(self, piece: bytes | bytearray) -> None:
+        self._pieces.append(piece)
+        self._offsets.append(self.size)
 
     def _look_through(self, piece: bytes) -> None:
         position = 0

@@ -322,3 +322,10 @@ def test_many_wrong_messages_cost_one_error(front: Front) -> None:
     answer = front.post({"model": "m", "messages": [1] * 100_000})
     assert answer.json()["error"]["param"] == "messages[0]"
     assert eventually(front.is_idle)
+
+
+def test_more_names_than_any_request_needs_are_refused(front: Front) -> None:
+    names = {f"k{number}": 1 for number in range(70_000)}
+    error = front.post(user("x") | {"metadata": names}).json()["error"]
+    assert error["message"] == "Body holds more than 65536 names, texts, lists and objects."
+    assert error["code"] == "invalid_value"

@@ -104,3 +104,11 @@ def test_values_are_counted() -> None:
     check_shape(b"[1,2,3]", 9, 4)
     with pytest.raises(RequestError, match="more than 3 values"):
         check_shape(b"[1,2,3]", 9, 3)
+
+
+@pytest.mark.parametrize("body", [b'{"a":["b"]}', b'[{},[],"c"]', b'{"a":1,"b":2,"c":{}}'])
+def test_texts_lists_and_objects_are_counted(body: bytes) -> None:
+    num_texts = sum(body.count(token) for token in (b"[", b"{")) + body.count(b'"') // 2
+    check_shape(body, 9, PLENTY, num_texts)
+    with pytest.raises(RequestError, match=f"more than {num_texts - 1} names, texts"):
+        check_shape(body, 9, PLENTY, num_texts - 1)

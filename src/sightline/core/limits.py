@@ -34,6 +34,9 @@ class Limits:
     body_timeout_s: float = _limit(30.0, "request_timeout", "body slower than 1 KiB/s")
     max_json_depth: int = _limit(64, "invalid_json", "nesting of the JSON body")
     max_json_values: int = _limit(262_144, "invalid_value", "values and lists in the JSON body")
+    max_json_texts: int = _limit(
+        65_536, "invalid_value", "names, texts, lists and objects in the JSON body"
+    )
     max_messages: int = _limit(256, "invalid_value", "messages in a request")
     max_parts: int = _limit(256, "invalid_value", "parts in a message")
     max_prompts: int = _limit(64, "invalid_value", "prompts of a text completion")

@@ -2,7 +2,8 @@
 
 The parser behind pydantic accepts four things this server does not: nesting down to 200 levels,
 repeated keys (the last one wins, a proxy may have read the first), NaN and Infinity, and bodies
-of millions of tiny values, each of which costs it about 300 bytes. One linear pass finds them. It
+of millions of tiny values, each of which costs it about 300 bytes and, as it lets no other thread
+run, the event loop up to a microsecond. One linear pass finds them. It
 need not understand JSON otherwise: what is broken in other ways is left to the parser.
 
 Every regular expression runs over at most `_WINDOW` bytes at a time, so that a pass in a thread
@@ -13,6 +14,7 @@ import json
 import re
 
 from sightline.core.errors import RequestError
+from sightline.core.limits import Limits
 
 _WINDOW = 1 << 20
 _TOKEN = re.compile(rb'["{}\[\],NI]')
@@ -31,14 +33,21 @@ def invalid_json(body: bytes, position: int, what: str = "Body is not valid JSON
     return RequestError(f"{what} at line {line}, column {column}.", code="invalid_json")
 
 
-def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
+def check_limits(body: bytes, limits: Limits) -> None:
+    """Raise `RequestError` as `check_shape` does."""
+    check_shape(body, limits.max_json_depth, limits.max_json_values, limits.max_json_texts)
+
+
+def check_shape(body: bytes, max_depth: int, max_values: int, max_texts: int | None = None) -> None:
     """Raise `RequestError` when `body` is too deep or ambiguous (`invalid_json`) or too rich.
 
-    Too rich is `invalid_value`: more than `max_values` containers and separators.
+    Too rich is `invalid_value`: more than `max_values` containers and separators, or more than
+    `max_texts` containers and strings, which cost the parser, and the loop meanwhile, the most.
     """
     size = len(body)
     position = 0
     num_values = 1
+    num_texts = 0
     # For each open container the keys seen so far; None for an array.
     open_keys: list[set[bytes] | None] = []
     while position < size:
@@ -50,6 +59,7 @@ def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
         token = body[start]
         position = start + 1
         if token == _QUOTE:
+            num_texts += 1
             position = _string_end(body, position)
             if open_keys and (keys := open_keys[-1]) is not None and _COLON.match(body, position):
                 key = _plain_key(bytes(body[start:position]))
@@ -60,6 +70,7 @@ def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
             num_values += 1
         elif token in (_OPEN_OBJECT, _OPEN_ARRAY):
             num_values += 1
+            num_texts += 1
             open_keys.append(set() if token == _OPEN_OBJECT else None)
             if len(open_keys) > max_depth:
                 raise invalid_json(body, start, f"Body nests deeper than {max_depth} levels")
@@ -70,6 +81,11 @@ def check_shape(body: bytes, max_depth: int, max_values: int) -> None:
             raise invalid_json(body, start)
         if num_values > max_values:
             raise RequestError(f"Body holds more than {max_values} values.", code="invalid_value")
+        if max_texts is not None and num_texts > max_texts:
+            raise RequestError(
+                f"Body holds more than {max_texts} names, texts, lists and objects.",
+                code="invalid_value",
+            )
 
 
 def _string_end(body: bytes, position: int) -> int:

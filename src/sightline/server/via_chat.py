@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sightline.core.chat import ChatRequest, Notice
 from sightline.server.contract import Answer, Asked
 from sightline.server.intake import Terms
-from sightline.server.json_shape import check_shape
+from sightline.server.json_shape import check_limits
 from sightline.server.openai.convert import ChatCall, to_chat_call
 from sightline.server.openai.schema import AnyBody, ChatBody, schema_error
 from sightline.server.renames import Renames
@@ -24,7 +24,7 @@ from sightline.service.strict_mode import refuse_warnings
 
 def parse_body(model: type[AnyBody], body: bytes, terms: Terms) -> AnyBody:
     """Return the typed request. Raises `RequestError` with the path of what is wrong."""
-    check_shape(body, terms.limits.max_json_depth, terms.limits.max_json_values)
+    check_limits(body, terms.limits)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

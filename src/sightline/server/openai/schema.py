@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, FailFast, ValidationError
 
 from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
-from sightline.server.json_shape import check_shape
+from sightline.server.json_shape import check_limits
 
 
 class Body(BaseModel):
@@ -113,7 +113,7 @@ def parse_chat_body(body: bytes, limits: Limits) -> ChatBody:
 
     Takes up to a tenth of a second for the largest bodies; safe to call in a thread.
     """
-    check_shape(body, limits.max_json_depth, limits.max_json_values)
+    check_limits(body, limits)
     try:
         return ChatBody.model_validate_json(body)
     except ValidationError as error:

@@ -80,7 +80,9 @@ def test_an_engine_says_what_it_took_and_that_is_what_was_told_before(tmp_path: 
     options = EngineOptions(model=str(MODEL_DIR), dtype="float32", device="cpu", max_model_len=256)
     info = build_engine(options, lambda done, total: None).info
     halves = can_pack_half(torch.float32)
-    told = Footprint(facts=read_facts(MODEL_DIR), dtype="float32", keeps_halves=halves)
+    told = Footprint(
+        facts=read_facts(MODEL_DIR), dtype="float32", keeps_halves=halves, keeps_table=True
+    )
     assert cpu_keeps_halves() == halves
     assert info.weight_bytes == told.weight_bytes
     assert info.kv_bytes == told.kv_token_bytes * info.kv_slots

@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -14,7 +15,7 @@ from schedules import make_prompt, run_alone, run_in_company
 from torch import Tensor, nn
 
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
-from sightline.models.linear import Linear, pack_linears, round_up_rows
+from sightline.models.linear import Linear, TiedLinear, pack_linears, round_up_rows
 from sightline.models.loading import load_model
 from sightline.models.packed_weight import (
     HalfWeight,
@@ -276,12 +277,26 @@ def test_weights_that_stay_as_they_are_stored_are_packed_to_the_same(
         model = load_model(folder, dtype="float32", device="cpu", as_stored=as_stored).model
         assert isinstance(model, Glm4v)
         layer = model.transformer.output_layer
-        assert layer.weight.dtype == (torch.bfloat16 if as_stored else torch.float32)
+        stored = torch.bfloat16 if as_stored else torch.float32
+        assert layer.weight.dtype == model.token_table.weight.dtype == stored
+        assert model.dtype == model.embed(torch.tensor([1])).dtype == torch.float32
         pack_linears(model, torch.float32)
         models.append(model)
     prompt = make_prompt(models[0], 1, 40, 3, num_ids=NUM_IDS)
     first, second = (model.logits(run_alone(model, prompt)) for model in models)
     assert torch.equal(first, second)
+
+
+def test_a_head_without_a_kernel_shares_its_table_in_the_rows_format(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sightline.models.linear.pack_weight", lambda *_, **__: None)
+    table = nn.Embedding(40, 8, dtype=torch.bfloat16)
+    head = TiedLinear(table)
+    with torch.inference_mode():
+        expected = F.linear(torch.ones(3, 8), table.weight.float())
+        pack_linears(nn.ModuleList([table, head]), torch.float32)
+        assert torch.allclose(head(torch.ones(3, 8)), expected)
 
 
 def test_tiles_stand_in_where_the_packed_kernel_is_missing(

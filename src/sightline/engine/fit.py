@@ -98,9 +98,9 @@ class Fit:
         if self.device.is_gpu or any(part.part == "head" for part in self.footprint.parts):
             return 0
         table = next(part for part in self.footprint.parts if part.part == "embeddings")
-        if self.footprint.keeps_halves:
-            return table.num_parameters * ITEM_BYTES[self.footprint.facts.dtype]
-        return table.num_bytes
+        print_ = self.footprint
+        kept = print_.facts.dtype if print_.keeps_halves else print_.dtype
+        return table.num_parameters * ITEM_BYTES[kept]
 
     @property
     def loading_bytes(self) -> int:
@@ -176,6 +176,7 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         dtype=wish.dtype or _auto_dtype(facts, quantization, device),
         quantization=quantization,
         keeps_halves=device.keeps_halves,
+        keeps_table=not device.is_gpu,
     )
     longest = facts.blueprint.max_positions
     context = min(wish.context or longest, longest)

@@ -33,13 +33,14 @@ class Footprint:
     """A model in one number format, whole or quantised.
 
     With `keeps_halves` the language model's matrices take two bytes beside fp32 rows, if the
-    checkpoint has no more: see `packed_weight`.
+    checkpoint has no more: see `packed_weight`. With `keeps_table` the table of tokens does.
     """
 
     facts: ModelFacts
     dtype: Dtype
     quantization: Quantization = field(default_factory=Quantization)
     keeps_halves: bool = False
+    keeps_table: bool = False
 
     @property
     def parts(self) -> tuple[PartSize, ...]:
@@ -47,7 +48,8 @@ class Footprint:
         numbers: dict[Part, int] = dict.fromkeys(PARTS, 0)
         sizes: dict[Part, int] = dict.fromkeys(PARTS, 0)
         for weight in weights(self.facts.outline):
-            item = ITEM_BYTES[self.facts.dtype if self._is_half(weight) else self.dtype]
+            is_stored = self._is_half(weight) or self._is_table(weight)
+            item = ITEM_BYTES[self.facts.dtype if is_stored else self.dtype]
             one = weight_bytes(weight.name, weight.shape, self.quantization, itemsize=item)
             numbers[weight.part] += weight.count * weight.size
             sizes[weight.part] += weight.count * one
@@ -98,6 +100,9 @@ class Footprint:
     def _is_half(self, weight: Weight) -> bool:
         is_packed = weight.part in ("language", "head") and is_matrix(weight.name, weight.shape)
         return self.keeps_halves and self.dtype == "float32" and is_packed
+
+    def _is_table(self, weight: Weight) -> bool:
+        return self.keeps_table and self.dtype == "float32" and weight.part == "embeddings"
 
 
 def largest_size(policy: ImagePolicy) -> tuple[int, int]:

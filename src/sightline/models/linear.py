@@ -247,7 +247,9 @@ class TiedLinear(Linear):
         return self._packed is not None
 
     def convert(self, dtype: torch.dtype) -> None:
-        """Leave the table as it is."""
+        (table,) = self._tables
+        if table.weight.dtype != dtype:
+            table.weight = nn.Parameter(table.weight.to(dtype), requires_grad=False)
 
 
 def saturated(x: Tensor) -> Tensor:

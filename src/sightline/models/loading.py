@@ -24,6 +24,7 @@ from sightline.models.host_memory import return_freed
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import read_config, read_json
 from sightline.models.linear import Linear
+from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import (
     NO_QUANTIZATION,
     SCALES_SUFFIX,
@@ -70,10 +71,10 @@ def load_model(
     `dtype` is auto (what config.json names, else what the weights are, but see
     `device.dtype_for_device`), bfloat16, float16 or float32; for `device` see
     `device.find_device`. `quantization` is made while the weights are read; None takes them as
-    they are stored. With `as_stored` the weights of linear layers on a CPU stay in the files'
-    format, where the other holds it, until `pack_linears` puts them into their last one: it halves
-    what a start moves. Raises StartupError naming file and tensor, what was expected and what was
-    found.
+    they are stored. With `as_stored` the table of tokens and the weights of linear layers stay on a
+    CPU in the files' format, where the other holds it, the latter until `pack_linears` puts them
+    into their last one: it halves what a start moves. Raises StartupError naming file and tensor,
+    what was expected and what was found.
     """
     config = read_config(folder)
     family = find_family(config)
@@ -152,6 +153,10 @@ def _fill(
     as_stored: bool,
 ) -> None:
     """Give every parameter its values, one tensor at a time, quantised where `schemes` says so."""
+    table = model.token_table if isinstance(model, PagedModel) else None
+    may_stay = as_stored and device.type == "cpu"
+    if may_stay and isinstance(model, PagedModel):
+        model.row_dtype = dtype
     total = sum(file.entries[name].size_bytes for name, file in places.items())
     done = 0
 
@@ -175,8 +180,8 @@ def _fill(
                 continue  # it was read with the matrix
             if name not in schemes:
                 values = read(name)
-                is_packed = isinstance(owner, Linear) and attribute == "weight"
-                stays = as_stored and device.type == "cpu" and is_packed
+                is_widened_later = isinstance(owner, Linear) or owner is table
+                stays = may_stay and is_widened_later and attribute == "weight"
                 if not (stays and torch.promote_types(values.dtype, dtype) == dtype):
                     values = values.to(device=device, dtype=dtype)
                 setattr(owner, attribute, nn.Parameter(values, requires_grad=False))

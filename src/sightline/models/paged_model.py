@@ -33,11 +33,13 @@ class DecodeProduct(NamedTuple):
 class PagedModel(nn.Module):
     """Holds no weights of its own.
 
+    `row_dtype` is that of the rows where the table of tokens is kept in another, which it holds.
     `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
     row the same bits in any company. `picture_attention` is the only kernel that the tower may
     use there.
     """
 
+    row_dtype: torch.dtype | None = None
     attention: AttentionBackend | None = None
     picture_attention: PictureAttention | None = None
 
@@ -91,7 +93,7 @@ class PagedModel(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.token_table.weight.dtype
+        return self.row_dtype or self.token_table.weight.dtype
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +107,7 @@ class PagedModel(nn.Module):
 
     def embed(self, token_ids: Tensor) -> Tensor:
         rows: Tensor = self.token_table(token_ids)
-        return rows
+        return rows.to(self.dtype)
 
     def decode_products(self) -> Iterator[DecodeProduct]:
         """Yield the layers whose weights a decode step reads, as far as kernels fit them."""

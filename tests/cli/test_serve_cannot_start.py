@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,10 +34,7 @@ def test_a_port_in_use(sightline, taken_port):
 
 
 def test_a_port_in_use_is_known_before_the_model_is_touched(sightline, taken_port):
-    began = time.monotonic()
-    refused(sightline, "/nonexistent", "--port", taken_port)
-    # Well under a second on an idle machine.
-    assert time.monotonic() - began < 5
+    assert "is in use" in refused(sightline, "/nonexistent", "--port", taken_port)
 
 
 def test_an_address_of_another_machine(sightline):

@@ -1,19 +1,21 @@
+import asyncio
 import signal
 import subprocess
-from pathlib import Path
 
 import pytest
+from front import Front, serving
 from served import PATIENCE_S
+
+from sightline.backends.fake import Reply
 
 pytestmark = pytest.mark.live
 
 
-def test_ctrl_c_ends_an_answer_without_a_traceback(serve, sightline, tiny_folder: Path):
-    with serve(str(tiny_folder)) as served:
+def test_ctrl_c_ends_an_answer_without_a_traceback(sightline):
+    with serving(Front()) as front:
+        front.enqueue(Reply(["It begins", asyncio.Event()]))  # and nobody sets the event
         asking = subprocess.Popen(
-            sightline.command(
-                "ask", "--url", served.url, "--max-tokens", "400", "--temperature", "0", "go on"
-            ),
+            sightline.command("ask", "--url", front.url, "go on"),
             env=sightline.environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -76,8 +76,8 @@ def test_what_is_broken_is_told_with_its_remedy_and_status_1(sightline, fatal_to
 def test_who_listens_on_a_port_is_known():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         owner = owner_of(listener.getsockname()[1])
-    assert owner.pid is not None
-    assert "pytest" in (owner.command or "")
+    assert owner.pid == os.getpid()
+    assert Path(owner.command.split()[0]).name.startswith("py")  # python, or pytest itself
 
 
 def test_a_free_port_is_free():

@@ -55,6 +55,27 @@ def test_the_picture_that_is_counted_is_named(sightline):
     assert fit(sightline, *words[1:])["image"] == {"width": 1792, "height": 1792, "tokens": 4096}
 
 
+def test_pictures_of_a_given_size_are_planned_for(sightline):
+    words = ("fit", "qwen2-vl-7b", "--memory", "80GB", "--device", "cuda")
+    largest = "A picture is counted as the largest, 3,584 x 3,584; --image-size 1280x720 plans"
+    assert largest in sightline(*words).out
+    told = sightline(*words, "--image-size", "1280x720").out
+    assert "1,196 tokens x 57.34 kB, 1,288 x 728 pixels" in told
+    assert "counted as the largest" not in told
+    small, whole = (fit(sightline, *words[1:], *more) for more in (["--image-size", "28x28"], []))
+    assert small["image"] == {"width": 56, "height": 56, "tokens": 4}
+    assert small["kv_per_image"] == 4 * small["kv_per_token"]
+    assert small["encode"] < whole["encode"] / 1000
+    assert small["needed"] < whole["needed"]
+
+
+@pytest.mark.parametrize("size", ["", "1280", "0x720", "1280x-1", "axb", "1280x720x3"])
+def test_what_is_no_size_of_a_picture_is_refused_in_a_line(sightline, size):
+    outcome = sightline("fit", "glm-4v-9b", "--memory", "80GB", "--image-size", size)
+    assert outcome.status == 2
+    assert outcome.err == f"sightline: --image-size: {size!r} is not a size such as 1280x720.\n"
+
+
 def test_this_machine_is_asked_without_a_memory(sightline):
     outcome = sightline("fit")
     assert outcome.status == 0, outcome.out

@@ -142,8 +142,29 @@ def test_how_a_model_is_run_stands_behind_its_name() -> None:
 
 
 def test_any_other_repository_is_taken_by_its_name() -> None:
-    model = find_model("somebody/own-model")
-    assert (model.name, model.huggingface) == ("own-model", "somebody/own-model")
+    for written in ("somebody/own-model", "https://hf.co/somebody/own-model/blob/main/config.json"):
+        model = find_model(written)
+        assert (model.name, model.huggingface) == ("own-model", "somebody/own-model")
+
+
+@pytest.mark.parametrize(
+    ("page", "means"),
+    [
+        ("https://huggingface.co/zai-org/glm-4v-9b", "glm-4v-9b"),
+        ("https://huggingface.co/Qwen/Qwen2-VL-7B-Instruct/tree/main", "qwen2-vl-7b"),
+        ("https://hf-mirror.com/Qwen/Qwen-VL-Chat?library=transformers", "qwen-vl-chat"),
+        ("https://www.modelscope.cn/models/ZhipuAI/glm-4v-9b/summary", "glm-4v-9b"),
+        ("http://modelscope.cn/models/Qwen/Qwen2.5-VL-3B-Instruct#files", "qwen2.5-vl-3b"),
+    ],
+)
+def test_the_page_of_a_model_means_the_model(page: str, means: str) -> None:
+    assert find_model(page).name == find_model(page + ":int4").name == means
+
+
+def test_pages_elsewhere_are_no_models() -> None:
+    for page in ("https://example.com/Qwen/Qwen-VL-Chat", "https://huggingface.co/Qwen"):
+        with pytest.raises(StartupError, match="There is no model"):
+            find_model(page)
 
 
 def test_an_unknown_name_gives_the_three_nearest() -> None:

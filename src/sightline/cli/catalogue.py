@@ -340,6 +340,20 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "Pictures that are encoded together.",
         "同时编码的图片数。",
     ),
+    "fit.image_size": (
+        "Size of the pictures that are counted, like 1280x720, for models that see pictures of any "
+        "size (default: the largest).",
+        "按多大的图片计算，如 1280x720；用于支持任意尺寸图片的模型（默认按最大尺寸）。",
+    ),
+    "fit.bad_image_size": (
+        "--image-size: {value!r} is not a size such as 1280x720.",
+        "--image-size：{value!r} 不是 1280x720 这样的尺寸。",
+    ),
+    "fit.largest": (
+        "A picture is counted as the largest, {width} x {height}; --image-size 1280x720 plans for "
+        "smaller ones.",
+        "图片按最大的 {width} x {height} 计算；可用 --image-size 1280x720 按较小的图片规划。",
+    ),
     "fit.memory": (
         "Plan for a device with this much free memory, like 24GB or 24GiB (7 % more), instead of "
         "asking this machine.",

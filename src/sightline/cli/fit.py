@@ -1,6 +1,7 @@
 """Will a model fit this machine? The arithmetic, the verdict, and what to do instead."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,6 +61,9 @@ def register(app: typer.Typer) -> None:
         images: Annotated[
             int, typer.Option(metavar="N", min=0, help=catalogue.text("fit.images"))
         ] = 1,
+        image_size: Annotated[
+            str | None, typer.Option(metavar="WxH", help=catalogue.text("fit.image_size"))
+        ] = None,
         memory: Annotated[
             str | None, typer.Option(metavar="SIZE", help=catalogue.text("fit.memory"))
         ] = None,
@@ -72,7 +76,12 @@ def register(app: typer.Typer) -> None:
         if int8 and int4:
             fail(catalogue.text("fit.both"))
         scheme = ":int8" if int8 else ":int4" if int4 else ""
-        wish = replace(wish_of(settings, name + scheme), concurrency=concurrency, images=images)
+        wish = replace(
+            wish_of(settings, name + scheme),
+            concurrency=concurrency,
+            images=images,
+            image_size=None if image_size is None else _pixels(image_size),
+        )
         if context is not None:
             wish = replace(wish, context=context)
         named = named_facts(name, settings)
@@ -92,6 +101,14 @@ def register(app: typer.Typer) -> None:
             raise SystemExit(EXIT_FAILED)
 
 
+def _pixels(text: str) -> tuple[int, int]:
+    """Read 1280x720."""
+    found = re.fullmatch(r"(\d{1,5})[x×*](\d{1,5})", text.strip().lower())
+    if found is None or not all(map(int, found.groups())):
+        fail(catalogue.text("fit.bad_image_size", value=text))
+    return int(found[1]), int(found[2])
+
+
 def _imagined(name: str, memory: str) -> "DeviceMemory":
     """A device of that much free memory, to plan for a machine that is not this one."""
     from sightline.models.device_memory import DeviceMemory
@@ -104,8 +121,6 @@ def _imagined(name: str, memory: str) -> "DeviceMemory":
 
 
 def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
-    from sightline.models.footprint import largest_size
-
     fit = judgement.fit
     device, print_ = fit.device, fit.footprint
     yield catalogue.text(
@@ -129,10 +144,10 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
             ),
         )
     )
-    width, height = (0, 0) if fit.policy is None else largest_size(fit.policy)
+    width, height = fit.picture
     pixels = {"width": f"{width:,}", "height": f"{height:,}"}
     if fit.policy is not None:
-        picture = fit.policy.most_tokens
+        picture = fit.picture_tokens
         rows.append(
             (
                 "  " + catalogue.text("fit.picture"),
@@ -166,6 +181,9 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         )
     )
     yield from columns(rows, "<><")
+    is_of_any_size = fit.policy is not None and fit.policy.tokens_per_image is None
+    if is_of_any_size and fit.wish.image_size is None:
+        yield catalogue.text("fit.largest", **pixels)
     if device.limit:
         yield catalogue.text("fit.limit", limit=device.limit)
     if device.holders:
@@ -265,9 +283,7 @@ def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
 
 
 def _numbers(fit: "Fit") -> dict[str, Any]:
-    from sightline.models.footprint import largest_size
-
-    chosen, policy = fit.footprint.quantization, fit.policy
+    chosen = fit.footprint.quantization
     return {
         "dtype": fit.footprint.dtype,
         "quantization": {"language": chosen.language, "vision": chosen.vision},
@@ -281,10 +297,10 @@ def _numbers(fit: "Fit") -> dict[str, Any]:
         "kv": fit.kv_bytes,
         "kv_per_token": fit.footprint.kv_token_bytes,
         "image": None
-        if policy is None
-        else dict(zip(("width", "height"), largest_size(policy), strict=True))
-        | {"tokens": policy.most_tokens},
-        "kv_per_image": 0 if policy is None else policy.most_tokens * fit.footprint.kv_token_bytes,
+        if fit.policy is None
+        else dict(zip(("width", "height"), fit.picture, strict=True))
+        | {"tokens": fit.picture_tokens},
+        "kv_per_image": fit.picture_tokens * fit.footprint.kv_token_bytes,
         "kv_planned": min(fit.kv_planned, fit.kv_room),
         "step": fit.step_bytes,
         "encode": fit.encode_bytes,

@@ -20,7 +20,7 @@ from sightline.engine.kv_budget import (
 )
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
-from sightline.models.footprint import Footprint, within_context
+from sightline.models.footprint import Footprint, largest_size, within_context
 from sightline.models.number_formats import is_better_as_float32
 from sightline.models.outline import weights
 from sightline.models.quantization import Quantization, choose_quantization
@@ -41,7 +41,8 @@ FORMATS = (("none", "none"), ("int8", "none"), ("int8", "int8"), ("int4", "int8"
 class Wish:
     """What shall run. None: as `serve` does it by itself.
 
-    `concurrency` full contexts are wanted at the same time, and `images` pictures encoded together.
+    `concurrency` full contexts are wanted at the same time, and `images` pictures encoded together,
+    of `image_size` (width, height) before they are resized.
     """
 
     dtype: Dtype | None = None
@@ -49,6 +50,7 @@ class Wish:
     context: int | None = None
     concurrency: int | None = None
     images: int = 1
+    image_size: tuple[int, int] | None = None
     kv_cache_memory: int | None = None
     step_tokens: int | None = None
     embedding_cache_bytes: int = 128 * MIB
@@ -61,8 +63,9 @@ class Wish:
 class Fit:
     """One way to run a model on a device, in bytes.
 
-    `policy` is that of the pictures that `context` has room for. `kv_bytes` is what `context` x
-    `concurrency` need; `kv_planned` is what the server would take.
+    `policy` is that of the pictures that `context` has room for; the one that is counted has the
+    size `picture` (width, height) after it is resized, and takes `picture_tokens`. `kv_bytes` is
+    what `context` x `concurrency` need; `kv_planned` is what the server would take.
     `context_that_fits` is the longest for that concurrency, 0 if not even the shortest fits.
     """
 
@@ -72,6 +75,8 @@ class Fit:
     context: int
     concurrency: int
     policy: ImagePolicy | None
+    picture: tuple[int, int]
+    picture_tokens: int
     step_tokens: int
     step_bytes: int
     encode_bytes: int
@@ -181,12 +186,12 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     longest = facts.blueprint.max_positions
     context = min(wish.context or longest, longest)
     policy = within_context(facts.image_policy, context)
-    largest_picture = 0 if policy is None else policy.most_tokens
+    size, num_tokens = _picture(policy, wish.image_size)
     step_tokens = wish.step_tokens or (GPU_TOKENS if device.is_gpu else CPU_TOKENS)
     concurrency = wish.concurrency or 1
     # Pictures larger than a small context are refused, not waited for.
     is_of_any_size = policy is not None and policy.tokens_per_image is None
-    picture = min(largest_picture, LEAST_PICTURE) if is_of_any_size else largest_picture
+    picture = min(num_tokens, LEAST_PICTURE) if is_of_any_size else num_tokens
     least = min(context, LEAST_WORDS + min(picture, longest // 2))
     kept = round((1 - wish.gpu_memory_utilization) * device.total)
     return Fit(
@@ -196,17 +201,29 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         context=context,
         concurrency=concurrency,
         policy=policy,
+        picture=size,
+        picture_tokens=num_tokens,
         step_tokens=step_tokens,
         step_bytes=footprint.step_bytes(step_tokens, concurrency),
-        encode_bytes=footprint.encode_bytes(wish.images, policy),
+        encode_bytes=footprint.encode_bytes(wish.images, *size),
         cache_bytes=0
         if policy is None
-        else max(wish.embedding_cache_bytes, largest_picture * footprint.embedding_row_bytes),
+        else max(wish.embedding_cache_bytes, num_tokens * footprint.embedding_row_bytes),
         recording_bytes=_recording_bytes(footprint, wish) if device.is_gpu else 0,
         program_bytes=GPU_PROGRAM if device.is_gpu else CPU_PROGRAM,
         available=max(0, device.free - kept) if device.is_gpu else left_of(device.free),
         least_context=least,
     )
+
+
+def _picture(
+    policy: ImagePolicy | None, size: tuple[int, int] | None
+) -> tuple[tuple[int, int], int]:
+    """Return (width, height) after resizing and the tokens of a picture, the largest by default."""
+    if policy is None:
+        return (0, 0), 0
+    resized = largest_size(policy) if size is None else policy.target_size(*size)
+    return resized, (policy.count_tokens(*resized) if size else None) or policy.most_tokens
 
 
 def _recording_bytes(footprint: Footprint, wish: Wish) -> int:

@@ -8,6 +8,12 @@ from typing import Literal, get_args
 from sightline.core.errors import StartupError, shorten
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+# A page of a model, as people copy it from a browser.
+PAGE = re.compile(
+    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com|modelscope\.(?:cn|ai)/models)"
+    rf"/({REPOSITORY.pattern})(?:[/?#].*)?",
+    re.IGNORECASE,
+)
 Quantisation = Literal["int8", "int4"]
 
 
@@ -69,8 +75,8 @@ def split_quantisation(name: str) -> tuple[str, Quantisation | None]:
 
 
 def known_model(name: str) -> KnownModel | None:
-    """Return the model of this name, alias or repository, whatever the case of its letters."""
-    wanted = name.lower()
+    """Return the model of this name, alias, repository or page; letters of either case."""
+    wanted = _without_page(name).lower()
     for model in KNOWN_MODELS:
         if wanted in (known.lower() for known in model.names):
             return model
@@ -78,7 +84,7 @@ def known_model(name: str) -> KnownModel | None:
 
 
 def find_model(name: str) -> KnownModel:
-    """Return the model that `name` means: a known one, or any repository `OWNER/NAME`.
+    """Return the model that `name` means: a known one, or any repository `OWNER/NAME` or its page.
 
     A `:int8` or `:int4` behind it says how it is run; the files are the same. Raises StartupError
     with the three nearest names for anything else.
@@ -87,6 +93,7 @@ def find_model(name: str) -> KnownModel:
     model = known_model(name)
     if model is not None:
         return model
+    name = _without_page(name)
     if REPOSITORY.fullmatch(name):
         return KnownModel(
             name=name.rpartition("/")[2],
@@ -101,6 +108,11 @@ def find_model(name: str) -> KnownModel:
         code="model_unknown",
         values={"name": shorten(name), "near": near},
     )
+
+
+def _without_page(name: str) -> str:
+    found = PAGE.fullmatch(name)
+    return name if found is None else found[1]
 
 
 def nearest_names(name: str, count: int = 3) -> list[str]:

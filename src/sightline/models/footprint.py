@@ -88,13 +88,13 @@ class Footprint:
         logits = num_sampled * blueprint.vocab_size * _LOGIT_COPIES * _LOGIT_BYTES
         return num_tokens * row * item + logits
 
-    def encode_bytes(self, num_images: int, policy: ImagePolicy | None) -> int:
-        """Estimate of what encoding that many of the largest pictures of `policy` needs at once."""
+    def encode_bytes(self, num_images: int, width: int, height: int) -> int:
+        """Estimate of what encoding that many pictures needs at once, each resized to this."""
         patches = self.facts.blueprint.patches
-        if patches is None or policy is None:
+        if patches is None:
             return 0
         row = _LIVE_TOWER_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
-        count = num_patches(policy, patches.side, *largest_size(policy))
+        count = (width // patches.side) * (height // patches.side)
         return num_images * count * row * ITEM_BYTES[self.dtype]
 
     def _is_half(self, weight: Weight) -> bool:
@@ -121,9 +121,3 @@ def within_context(policy: ImagePolicy | None, num_tokens: int) -> ImagePolicy |
     if not isinstance(policy, PatchGridImagePolicy):
         return policy
     return policy.within(None, num_tokens * policy.factor**2)
-
-
-def num_patches(policy: ImagePolicy, side: int, width: int, height: int) -> int:
-    """Return the patches of a picture of this size after it is resized."""
-    width, height = policy.target_size(width, height)
-    return (width // side) * (height // side)

@@ -1,6 +1,7 @@
 """What number formats cost the packaged model: the same questions, pair by pair.
 
     python -m training.compare_formats --minutes 20 --json formats.json
+    python -m training.compare_formats --merge formats.json others.json    # of other seeds
 
 Each format is asked what float32 is asked, greedily. A row tells how many answers a format has
 right, how many it lost and gained against float32, and the difference in points with the half
@@ -13,7 +14,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ class Pairs:
 
     def __init__(self) -> None:
         self.number = self.right = self.lost = self.gained = 0
+
+    def add_row(self, row: dict[str, int]) -> None:
+        """Add what `as_row` has told."""
+        self.number += row["of"]
+        self.right += row["right"]
+        self.lost += row["lost"]
+        self.gained += row["gained"]
 
     def add(self, *, plain: bool, other: bool) -> None:
         self.number += 1
@@ -82,19 +90,23 @@ class Listener:
 class Comparison:
     """What every format has right, row by row, beside float32."""
 
-    def __init__(self, folder: Path, formats: list[str]) -> None:
-        self._plain = Listener(folder)
-        self._others = {name: Listener(folder, name) for name in formats}
+    def __init__(self, formats: Iterable[str]) -> None:
         self.pairs: dict[str, dict[str, Pairs]] = {name: defaultdict(Pairs) for name in formats}
 
-    def ask(self, seed: int, scale: float) -> None:
+    def ask(self, plain: Listener, others: dict[str, Listener], seed: int, scale: float) -> None:
         for asked in questions(seed, scale):
             if asked.case.bar not in BARS:
                 continue
-            expected = self._plain.judged(asked)
-            for name, other in self._others.items():
+            expected = plain.judged(asked)
+            for name, other in others.items():
                 for row, is_right in other.judged(asked).items():
                     self.pairs[name][row].add(plain=expected[row], other=is_right)
+
+    def add_report(self, report: dict[str, Any]) -> None:
+        """Add the answers to other questions."""
+        for name, rows in self.pairs.items():
+            for row, found in report[name].items():
+                rows[row].add_row(found)
 
     def lines(self) -> Iterator[str]:
         for name, rows in self.pairs.items():
@@ -133,14 +145,23 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=0.3, help="questions of a round")
     parser.add_argument("--minutes", type=float, default=1e6, help="begin no round after these")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--merge", type=Path, nargs="+", help="only add up what was written before")
     options = parser.parse_args()
+    formats = options.formats.split(",")
+    comparison = Comparison(formats)
+    if options.merge:
+        for file in options.merge:
+            comparison.add_report(json.loads(file.read_text(encoding="utf-8")))
+        print("\n".join(comparison.lines()))
+        return
     torch.set_num_threads(1)  # for so small a model, threads cost more than they bring
     began = time.monotonic()
-    comparison = Comparison(options.folder, options.formats.split(","))
+    plain = Listener(options.folder)
+    others = {name: Listener(options.folder, name) for name in formats}
     for number in range(options.rounds):
         if time.monotonic() - began > 60 * options.minutes:
             break
-        comparison.ask(options.seed + number, options.scale)
+        comparison.ask(plain, others, options.seed + number, options.scale)
         print(f"round {number + 1}, {time.monotonic() - began:.0f} s")
         print("\n".join(comparison.lines()), flush=True)
         if options.json:

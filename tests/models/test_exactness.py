@@ -23,6 +23,7 @@ from sightline.models.packed_weight import (
     PackedWeight,
     can_pack,
     can_pack_half,
+    is_faster_in_float32,
     pack_weight,
 )
 from sightline.models.quantization import choose_quantization
@@ -106,6 +107,31 @@ def test_a_sequence_has_the_same_bits_alone_and_in_any_company_cut_and_blocks(
     model: Glm4v, shapes: list[tuple[int, int | None]], block_size: int, random: Random
 ) -> None:
     assert_same_alone_and_in_company(model, shapes, block_size, random)
+
+
+@pytest.mark.skipif(
+    not is_faster_in_float32(torch.bfloat16), reason="this processor multiplies bfloat16 rows"
+)
+def test_bfloat16_weights_meet_wider_rows_and_keep_narrow_keys() -> None:
+    narrow, exact = (
+        load_model(GOLDEN / "glm4v-a", dtype="bfloat16", device="cpu").model for _ in range(2)
+    )
+    assert isinstance(narrow, Glm4v)
+    assert isinstance(exact, Glm4v)
+    exact.float()
+    wide = packed("glm4v-a", "bfloat16")
+    assert wide.allocate_pool(1, 16).keys.dtype == narrow.dtype == torch.bfloat16
+    assert not wide.pads_rows
+
+    def scores(model: Glm4v) -> Tensor:
+        prompt = make_prompt(model, 3, 40, 5, num_ids=NUM_IDS)
+        return model.logits(run_alone(model, prompt)).float()
+
+    expected = scores(exact)
+    wide_error, narrow_error = (
+        float((scores(model) - expected).abs().max()) for model in (wide, narrow)
+    )
+    assert wide_error < narrow_error / 2
 
 
 def test_company_that_shows_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

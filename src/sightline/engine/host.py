@@ -48,7 +48,7 @@ logger = logging.getLogger("sightline.engine")
 
 HEARTBEAT_S = 0.5
 PROGRESS_S = 0.1
-SPINS_BETWEEN_LAYERS = 5000  # some tens of microseconds
+SPINS_BETWEEN_LAYERS = 20000  # a quarter of a millisecond: what lies between two products
 _STDIN = 0
 _PR_SET_PDEATHSIG = 1
 

@@ -89,17 +89,25 @@ class CausalAttention(TurnsFirst):
 class PagedAttention(TurnsFirst):
     """Among the sequences of a flattened batch, each with its own slots of a pool; see `Segment`.
 
+    `dtype` is that of the queries, if it is not the pool's: what is read is widened to it.
     The batch may have further rows behind those of the segments; their results are zeros. Raises
     ValueError, with nothing written, if the segments do not fit the pool or have not `num_rows`.
     """
 
-    def __init__(self, pool: KVPool, segments: Sequence[Segment], num_rows: int) -> None:
+    def __init__(
+        self,
+        pool: KVPool,
+        segments: Sequence[Segment],
+        num_rows: int,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         for segment in segments:
             pool.check(segment)
         if sum(segment.num_new for segment in segments) != num_rows:
             raise ValueError(f"the segments do not add up to the batch's {num_rows} rows")
         self._pool = pool
         self._num_rows = num_rows
+        dtype = dtype or pool.keys.dtype
         new_slots = [
             slot for segment in segments for slot in pool.slots(segment, segment.num_cached)
         ]
@@ -112,15 +120,16 @@ class PagedAttention(TurnsFirst):
             if segment.num_new == 1:
                 decodes.append((row, segment))
             else:
-                self._bodies.append(_Chunk(pool, row, segment))
+                self._bodies.append(_Chunk(pool, row, segment, dtype))
             row += segment.num_new
-        self._bodies += [_Decodes(pool, group) for group in _groups(decodes)]
+        self._bodies += [_Decodes(pool, group, dtype) for group in _groups(decodes)]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Leading dimensions are not allowed here."""
         keys, values = self._pool.keys[layer], self._pool.values[layer]
-        keys.flatten(0, 1).index_copy_(0, self._new_slots, key[: self._num_rows])
-        values.flatten(0, 1).index_copy_(0, self._new_slots, value[: self._num_rows])
+        for slots, new in ((keys, key), (values, value)):
+            rows = new if len(new) == self._num_rows else new[: self._num_rows]
+            slots.flatten(0, 1).index_copy_(0, self._new_slots, rows.to(slots.dtype))
         if len(self._bodies) == 1 and len(query) == self._num_rows:
             return self._bodies[0].attend(query, keys, values)
         mixed = query.new_zeros(len(query), query.shape[1] * query.shape[2])
@@ -132,16 +141,16 @@ class PagedAttention(TurnsFirst):
 class _Chunk:
     """Several new rows of one sequence."""
 
-    def __init__(self, pool: KVPool, row: int, segment: Segment) -> None:
+    def __init__(self, pool: KVPool, row: int, segment: Segment, dtype: torch.dtype) -> None:
         self.rows = slice(row, row + segment.num_new)
-        self._reader = SlotReader(pool, [segment])
+        self._reader = SlotReader(pool, [segment], dtype)
         self._padding = -segment.num_new % ROW_TILE
         # Rows that begin at slot 0 have a kernel of their own; a later chunk needs its mask.
         self._mask = (
             torch.full(
                 (segment.num_new + self._padding, self._reader.num_slots),
                 -torch.inf,
-                dtype=pool.keys.dtype,
+                dtype=dtype,
                 device=pool.device,
             ).triu(segment.num_cached + 1)
             if segment.num_cached > 0
@@ -168,14 +177,16 @@ class _Chunk:
 class _Decodes:
     """One new row each of several sequences, of about the same length."""
 
-    def __init__(self, pool: KVPool, group: Sequence[tuple[int, Segment]]) -> None:
+    def __init__(
+        self, pool: KVPool, group: Sequence[tuple[int, Segment]], dtype: torch.dtype
+    ) -> None:
         rows, segments = [row for row, _ in group], [segment for _, segment in group]
         is_run = rows == list(range(rows[0], rows[0] + len(rows)))
         self.rows: slice | list[int] = slice(rows[0], rows[0] + len(rows)) if is_run else rows
-        self._reader = SlotReader(pool, segments)
+        self._reader = SlotReader(pool, segments, dtype)
         lengths = torch.tensor([segment.num_slots for segment in segments])
         is_unwritten = torch.arange(self._reader.num_slots) >= lengths[:, None]
-        mask = torch.zeros(is_unwritten.shape, dtype=pool.keys.dtype)
+        mask = torch.zeros(is_unwritten.shape, dtype=dtype)
         self._mask = mask.masked_fill_(is_unwritten, -torch.inf)[:, None, None].to(pool.device)
 
     def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:

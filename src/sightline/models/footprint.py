@@ -33,7 +33,8 @@ class Footprint:
     """A model in one number format, whole or quantised.
 
     With `keeps_halves` the language model's matrices take two bytes beside fp32 rows, if the
-    checkpoint has no more: see `packed_weight`. With `keeps_table` the table of tokens does.
+    checkpoint has no more: see `packed_weight`; bfloat16 rows count as widened. With `keeps_table`
+    the table of tokens stays as stored beside fp32 rows.
     """
 
     facts: ModelFacts
@@ -79,11 +80,11 @@ class Footprint:
 
     @property
     def embedding_row_bytes(self) -> int:
-        return self.facts.blueprint.hidden_size * ITEM_BYTES[self.dtype]
+        return self.facts.blueprint.hidden_size * self._row_item
 
     def step_bytes(self, num_tokens: int, num_sampled: int) -> int:
         """Estimate of what a step of `num_tokens` needs that samples `num_sampled` rows."""
-        blueprint, item = self.facts.blueprint, ITEM_BYTES[self.dtype]
+        blueprint, item = self.facts.blueprint, self._row_item
         row = _LIVE_ROWS * blueprint.hidden_size + _LIVE_INNER * blueprint.mlp_width
         logits = num_sampled * blueprint.vocab_size * _LOGIT_COPIES * _LOGIT_BYTES
         return num_tokens * row * item + logits
@@ -95,7 +96,12 @@ class Footprint:
             return 0
         row = _LIVE_TOWER_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
         count = (width // patches.side) * (height // patches.side)
-        return num_images * count * row * ITEM_BYTES[self.dtype]
+        return num_images * count * row * self._row_item
+
+    @property
+    def _row_item(self) -> int:
+        is_widened = self.keeps_halves and self.dtype == "bfloat16"
+        return ITEM_BYTES["float32" if is_widened else self.dtype]
 
     def _is_half(self, weight: Weight) -> bool:
         is_packed = weight.part in ("language", "head") and is_matrix(weight.name, weight.shape)

@@ -21,7 +21,7 @@ from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, pad_rows, saturated
+from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import DecodeProduct, PagedModel
 from sightline.models.positions import compressed_positions, next_position
@@ -56,8 +56,7 @@ class Rotation:
     def __call__(self, heads: Tensor) -> Tensor:
         """Rotate `[..., T, heads, Dh]`."""
         self._round(heads.dtype)
-        pairs = heads.reshape(*heads.shape[:-1], -1, 2)
-        swapped = pairs.roll(1, dims=-1).view(heads.shape)
+        swapped = heads.reshape(*heads.shape[:-1], -1, 2).flip(-1).view(heads.shape)
         return heads * self._cosines + swapped * self._sines
 
     def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -334,6 +333,4 @@ class Glm4v(PagedModel):
         return self.transformer.encoder(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        logits = self.transformer.output_layer(pad_rows(rows))[: len(rows)]
-        return logits.view(*hidden.shape[:-1], -1)
+        return self.scores(self.transformer.output_layer, hidden)

@@ -20,7 +20,13 @@ from torch import Tensor, nn
 
 from sightline.models.activations import gelu, silu
 from sightline.models.host_memory import return_freed
-from sightline.models.packed_weight import HalfWeight, PackedWeight, pack_half, pack_weight
+from sightline.models.packed_weight import (
+    HalfWeight,
+    PackedWeight,
+    is_faster_in_float32,
+    pack_half,
+    pack_weight,
+)
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
 
@@ -133,6 +139,11 @@ class Linear(nn.Linear):
         holder = self._packed or self._kernel
         return 0 if holder is None else holder.size_bytes
 
+    @property
+    def is_fast_for_any_rows(self) -> bool:
+        """Whether its kernel is ready for every number of rows, one included."""
+        return isinstance(self._packed, HalfWeight)
+
     def pack(self, dtype: torch.dtype) -> bool:
         """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it.
 
@@ -211,6 +222,10 @@ class GatedLinear(Linear):
         return self._packed_up.times(x, None, self._packed.apply(x, None, "swish"))
 
     @property
+    def is_fast_for_any_rows(self) -> bool:
+        return self._half is not None
+
+    @property
     def kernel_bytes(self) -> int:
         both = (self._half, self._packed_up)
         return super().kernel_bytes + sum(part.size_bytes for part in both if part is not None)
@@ -270,6 +285,26 @@ class HasTower(Protocol):
     def tower(self) -> nn.Module | None: ...
 
 
+@runtime_checkable
+class ChoosesRows(Protocol):
+    """A model whose rows may be wider than its weights, and which pads them if need be."""
+
+    pads_rows: bool
+
+    @property
+    def tower(self) -> nn.Module | None: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def widen_rows(self) -> None:
+        """Compute in float32 from now on."""
+        ...
+
+
 def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
     """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
 
@@ -278,15 +313,35 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
     model is for inference only afterwards, and its weights cannot be read back. A second call
     changes nothing.
     """
-    for layer in _layers(model.tower if isinstance(model, HasTower) else None):
-        layer.has_many_rows = True
+    if _widens_rows(model, dtype):
+        assert isinstance(model, ChoosesRows)
+        model.widen_rows()
+        dtype = torch.float32
+    else:
+        for layer in _layers(model.tower if isinstance(model, HasTower) else None):
+            layer.has_many_rows = True
     num_threads = torch.get_num_threads()
     # Packing is the longest part of a start, and each kernel packs on one core.
     with ThreadPoolExecutor(num_threads, "packing", torch.set_num_threads, (1,)) as pool:
         for _ in pool.map(partial(_settle, dtype=dtype), _layers(model)):
             pass
     torch.set_num_threads(num_threads)
+    if isinstance(model, ChoosesRows) and model.device.type == "cpu":
+        tower = set(_layers(model.tower))
+        model.pads_rows = not all(
+            layer.is_fast_for_any_rows for layer in _layers(model) if layer not in tower
+        )
     return_freed()
+
+
+def _widens_rows(model: object, dtype: torch.dtype | None) -> bool:
+    """Say whether weights stay as narrow as they are, but rows are better computed in float32."""
+    return (
+        isinstance(model, ChoosesRows)
+        and model.device.type == "cpu"
+        and (dtype or model.dtype) == torch.bfloat16
+        and is_faster_in_float32(torch.bfloat16)
+    )
 
 
 def _layers(module: object) -> list[Linear]:

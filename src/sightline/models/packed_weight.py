@@ -178,6 +178,11 @@ def can_pack_half(dtype: torch.dtype) -> bool:
     return dtype in ONE_DNN_DTYPES and _keeps_its_promise(HalfWeight.fit, dtype)
 
 
+def is_faster_in_float32(dtype: torch.dtype) -> bool:
+    """Whether weights of two bytes are best multiplied with fp32 rows here."""
+    return dtype == torch.bfloat16 and _is_better_as_half(dtype) and can_pack(torch.float32)
+
+
 @lru_cache
 def _is_better_as_half(dtype: torch.dtype) -> bool:
     return can_pack_half(dtype) and (dtype == torch.float32 or not cpu_has_bfloat16())

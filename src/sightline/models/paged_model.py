@@ -33,15 +33,19 @@ class DecodeProduct(NamedTuple):
 class PagedModel(nn.Module):
     """Holds no weights of its own.
 
-    `row_dtype` is that of the rows where the table of tokens is kept in another, which it holds.
+    `row_dtype` is that of the rows where the table of tokens is kept in another, which it holds;
+    `kv_dtype` is that of keys and values, if it is not that of the rows. With `pads_rows` linear
+    layers get numbers of rows for which they are prepared.
     `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
     row the same bits in any company. `picture_attention` is the only kernel that the tower may
     use there.
     """
 
     row_dtype: torch.dtype | None = None
+    kv_dtype: torch.dtype | None = None
     attention: AttentionBackend | None = None
     picture_attention: PictureAttention | None = None
+    pads_rows = True
 
     @property
     @abstractmethod
@@ -99,6 +103,17 @@ class PagedModel(nn.Module):
     def device(self) -> torch.device:
         return self.token_table.weight.device
 
+    @torch.no_grad()
+    def widen_rows(self) -> None:
+        """Compute in float32 from now on; matrices, keys and values stay as they are."""
+        self.kv_dtype = self.kv_dtype or self.dtype
+        self.row_dtype = torch.float32
+        matrices = {id(self.token_table.weight)}
+        matrices |= {id(module.weight) for module in self.modules() if isinstance(module, Linear)}
+        for parameter in self.parameters():
+            if id(parameter) not in matrices:
+                parameter.data = parameter.data.float()
+
     def encode_images(self, pixels: Tensor) -> Tensor:
         if self.picture_attention is None:
             return self.encode_pixel_values(normalise_pixels(pixels))
@@ -108,6 +123,12 @@ class PagedModel(nn.Module):
     def embed(self, token_ids: Tensor) -> Tensor:
         rows: Tensor = self.token_table(token_ids)
         return rows.to(self.dtype)
+
+    def scores(self, head: Linear, hidden: Tensor) -> Tensor:
+        """Return what `head` makes of hidden states `[..., D]`."""
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        padded = pad_rows(rows) if self.pads_rows else rows
+        return head(padded)[: len(rows)].view(*hidden.shape[:-1], -1)
 
     def decode_products(self) -> Iterator[DecodeProduct]:
         """Yield the layers whose weights a decode step reads, as far as kernels fit them."""
@@ -131,7 +152,9 @@ class PagedModel(nn.Module):
         if self.attention is not None:
             batch = PagedBatch.of(pool, segments, num_rows)
             return self.forward_paged(embeds, positions, pool, batch)
-        attend = PagedAttention(pool, segments, num_rows)
+        attend = PagedAttention(pool, segments, num_rows, embeds.dtype)
+        if not self.pads_rows:
+            return self.run(embeds, positions, attend)
         by_row = pad_rows(positions.movedim(-1, 0))
         return self.run(pad_rows(embeds), by_row.movedim(0, -1), attend)[:num_rows]
 
@@ -149,7 +172,7 @@ class PagedModel(nn.Module):
         return KVPool.allocate(
             num_blocks=num_blocks,
             block_size=block_size,
-            dtype=self.dtype,
+            dtype=self.kv_dtype or self.dtype,
             device=self.device,
             **self.kv_shape._asdict(),
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, TiedLinear, pad_rows, saturated
+from sightline.models.linear import Linear, TiedLinear, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
@@ -170,6 +170,4 @@ class Qwen2VL(PagedModel):
         return self.model(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        logits = self.lm_head(pad_rows(rows))[: len(rows)]
-        return logits.view(*hidden.shape[:-1], -1)
+        return self.scores(self.lm_head, hidden)

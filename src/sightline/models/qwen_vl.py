@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, pad_rows, saturated
+from sightline.models.linear import Linear, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.qwen_vl_blueprint import (
@@ -345,6 +345,4 @@ class QwenVL(PagedModel):
         return self.transformer(embeds, Rotation(positions, self.config), attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        logits = self.lm_head(pad_rows(rows))[: len(rows)]
-        return logits.view(*hidden.shape[:-1], -1)
+        return self.scores(self.lm_head, hidden)

@@ -25,21 +25,22 @@ BLOCK = 512
 class SlotReader:
     """Shows the keys and values of N sequences as `[N, S, G, Dh]`: built once, used by every layer.
 
-    S covers the longest sequence. What a sequence has not written of its S slots is some finite
-    number of its own, never another sequence's. A single sequence in neighbouring blocks is shown
-    where it lies; everything else is copied, into memory that the next read of any reader
-    overwrites.
+    They are widened to `dtype`. S covers the longest sequence. What a sequence has not written of
+    its S slots is some finite number of its own, never another sequence's. A single sequence in
+    neighbouring blocks is shown where it lies; everything else is copied, into memory that the
+    next read of any reader overwrites.
     """
 
-    def __init__(self, pool: KVPool, segments: Sequence[Segment]) -> None:
+    def __init__(self, pool: KVPool, segments: Sequence[Segment], dtype: torch.dtype) -> None:
         longest = max(segment.num_slots for segment in segments)
         # Blocks that do not fill pieces evenly are read slot by slot.
         fits = pool.block_size % VECTOR == 0 and PIECE % pool.block_size == 0
         self._unit = pool.block_size if fits else 1
-        self.num_slots = round_up_slots(longest, pool.keys.dtype, step=max(self._unit, VECTOR))
+        self.num_slots = round_up_slots(longest, dtype, step=max(self._unit, VECTOR))
         self._shape = (len(segments), self.num_slots, *pool.keys.shape[-2:])
         self._run: slice | None = None
         self._pool = pool
+        self._dtype = dtype
         if fits:
             tables = [list(segment.blocks[: pool.count_blocks(segment)]) for segment in segments]
         else:
@@ -58,14 +59,17 @@ class SlotReader:
         """Return keys and values `[N, S, G, Dh]` for all blocks of one layer."""
         if self._run is not None:
             key, value = keys.flatten(0, 1)[self._run], values.flatten(0, 1)[self._run]
-            return key.unsqueeze(0), value.unsqueeze(0)
+            return key.unsqueeze(0).to(self._dtype), value.unsqueeze(0).to(self._dtype)
         width = self._unit * keys.shape[-2] * keys.shape[-1]
         copies = self._pool.copies(len(self._units) * width)
         key, value = (
             torch.index_select(source.view(-1, width), 0, self._units, out=copy.view(-1, width))
             for source, copy in zip((keys, values), copies, strict=True)
         )
-        return key.view(self._shape), value.view(self._shape)
+        return (
+            key.view(self._shape).to(self._dtype),
+            value.view(self._shape).to(self._dtype),
+        )
 
 
 def round_up_slots(num_slots: int, dtype: torch.dtype, *, step: int = VECTOR) -> int:

@@ -46,26 +46,30 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.loop.stop()
         self._thread.join(timeout=30)
-        assert not self._thread.is_alive()
+        assert not self._thread.is_alive(), "the loop did not stop within 30 s"
 
     def wait(self, *request_ids: str) -> list[list[int]]:
         """Return the tokens of these requests, once all of them have ended."""
         with self._news:
-            assert self._news.wait_for(
-                lambda: self.reasons.keys() >= {*request_ids}, timeout=PATIENCE_S
-            )
+            missing = lambda: {*request_ids} - self.reasons.keys()  # noqa: E731
+            self._await(lambda: not missing(), lambda: f"the end of {sorted(missing())}")
         return [self.tokens[request_id] for request_id in request_ids]
 
     def wait_for_tokens(self, request_id: str, number: int) -> None:
         with self._news:
-            enough = lambda: len(self.tokens[request_id]) >= number  # noqa: E731
-            assert self._news.wait_for(enough, timeout=PATIENCE_S)
+            self._await(
+                lambda: len(self.tokens[request_id]) >= number,
+                lambda: (
+                    f"{number} tokens of {request_id}, which has {len(self.tokens[request_id])}"
+                ),
+            )
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for something that comes true with a step; it is looked at after every output."""
         with self._news:
             while not condition():
-                assert self._news.wait(timeout=PATIENCE_S)
+                num_outputs = len(self.outputs)
+                self._await(lambda seen=num_outputs: len(self.outputs) > seen, lambda: "an output")  # type: ignore[misc]
 
     def wait_until_idle(self) -> StepOutput:
         def idle() -> bool:
@@ -73,8 +77,14 @@ class Bench:
             return stats.num_running == stats.num_waiting == 0
 
         with self._news:
-            assert self._news.wait_for(idle, timeout=PATIENCE_S)
+            self._await(idle, lambda: "an idle engine")
             return self.outputs[-1]
+
+    def _await(self, condition: Callable[[], bool], wanted: Callable[[], str]) -> None:
+        """Wait, and if patience ends say for what, and what the engine said last."""
+        if not self._news.wait_for(condition, timeout=PATIENCE_S):
+            last = self.outputs[-1].stats if self.outputs else None
+            raise AssertionError(f"waited {PATIENCE_S} s for {wanted()}; last heard: {last}")
 
     def _deliver(self, output: StepOutput) -> None:
         with self._news:

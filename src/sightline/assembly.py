@@ -113,7 +113,7 @@ def named_facts(name: str, settings: Settings) -> NamedFacts:
     Raises StartupError, also for a folder whose config.json no family supports.
     """
     if split_quantisation(name)[0] in ("", MODEL_ID):
-        return replace(facts_of(str(MODEL_DIR), ()), name=MODEL_ID)
+        return replace(facts_of(str(MODEL_DIR), ()), name=MODEL_ID, spelled=MODEL_ID)
     return facts_of(name, model_folders(settings))
 
 

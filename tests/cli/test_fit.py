@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from sightline.demo import MODEL_DIR
+from sightline.models.quantization import choose_quantization
+
 
 def fit(sightline, *arguments):
     return json.loads(sightline("fit", *arguments, "--json").out)
@@ -74,6 +77,35 @@ def test_what_is_no_size_of_a_picture_is_refused_in_a_line(sightline, size):
     outcome = sightline("fit", "glm-4v-9b", "--memory", "80GB", "--image-size", size)
     assert outcome.status == 2
     assert outcome.err == f"sightline: --image-size: {size!r} is not a size such as 1280x720.\n"
+
+
+@pytest.fixture
+def stored_in_int4(tmp_path):
+    """A folder with a blank in its name; `fit` needs no weights."""
+    folder = tmp_path / "my model"
+    folder.mkdir()
+    config = json.loads((MODEL_DIR / "config.json").read_text())
+    config["quantization_config"] = choose_quantization("int4", None).to_config()
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_folder_is_named_as_a_shell_takes_it(sightline, stored_in_int4):
+    outcome = sightline("fit", str(stored_in_int4), "--memory", "8GB")
+    assert outcome.status == 0
+    assert f"Run it: sightline serve '{stored_in_int4}'" in outcome.out
+
+
+@pytest.mark.parametrize("scheme", ["--int8", ":int8"])
+def test_what_is_stored_in_int4_cannot_be_planned_in_int8(sightline, stored_in_int4, scheme):
+    words = ["fit", str(stored_in_int4), scheme]
+    if scheme.startswith(":"):
+        words = ["fit", f"{stored_in_int4}{scheme}"]
+    outcome = sightline(*words, "--memory", "8GB")
+    assert outcome.status == 2
+    assert "is stored in int4, vision int8 and cannot be run in another format" in outcome.err
+    again = [word.replace("int8", "int4") for word in words]
+    assert sightline(*again, "--memory", "8GB").status == 0
 
 
 def test_this_machine_is_asked_without_a_memory(sightline):

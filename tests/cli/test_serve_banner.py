@@ -49,18 +49,18 @@ def test_a_server_with_keys_shows_where_the_key_goes_and_no_key():
 def test_measured_memory_stands_beside_the_estimate():
     info = replace(
         fake_info(),
-        weight_bytes=23_985_152,
+        weight_bytes=23_329_792,
         kv_bytes=268_435_456,
         kv_slots=65_536,
         held_bytes=10**9,
     )
     assert memory_line(info, None) == (
-        "Memory: weights 23.99 MB, keys and values 268.44 MB for 65,536 tokens; held in all 1.00 GB"
+        "Memory: weights 23.33 MB, keys and values 268.44 MB for 65,536 tokens; held in all 1.00 GB"
     )
     facts = read_facts(MODEL_DIR)
     device = DeviceMemory(device="cpu", name="a CPU", total=10**10, free=10**10)
     told = memory_line(info, judge(facts, device, Wish(dtype="float32")))
-    assert "(estimated: weights 23.99 MB, at most" in told
+    assert "(estimated: weights 23.33 MB, at most" in told
 
 
 def test_float32_that_would_not_fit_is_not_left_to_the_loader():

@@ -328,6 +328,11 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "语言模型的权重用 int4，视觉塔用 int8。",
     ),
     "fit.both": ("Give --int8 or --int4, not both.", "--int8 与 --int4 只能选一个。"),
+    "fit.stored": (
+        "{model} is stored in {stored} and cannot be run in another format; leave the format off, "
+        "or name the original model.",
+        "{model} 以 {stored} 保存，不能换成其他精度运行；请去掉精度选项，或指定原始模型。",
+    ),
     "fit.context": (
         "Tokens of a conversation, pictures and answer included (default: the model's longest).",
         "一次对话的 token 数，含图片与回答（默认为模型的最大长度）。",

@@ -85,6 +85,9 @@ def register(app: typer.Typer) -> None:
         if context is not None:
             wish = replace(wish, context=context)
         named = named_facts(name, settings)
+        stored = named.facts.stored
+        if stored is not None and wish.quantization and wish.quantization != stored:
+            fail(catalogue.text("fit.stored", model=named.spelled, stored=stored))
         device = (
             find_device(settings.model.device)
             if memory is None
@@ -207,7 +210,7 @@ def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
             tokens=f"{planned // token:,}",
             contexts=f"{planned / (fit.context * token):.1f}",
         )
-        yield catalogue.text("fit.run", command=command(named.name, fit))
+        yield catalogue.text("fit.run", command=command(named.spelled, fit))
     else:
         missing = size(fit.needed - fit.available)
         if fit.verdict == "shorter context":
@@ -215,7 +218,7 @@ def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         else:
             yield catalogue.text("fit.no", missing=missing)
         yield from _why_not(fit)
-        yield advice(named.name, judgement.best)
+        yield advice(named.spelled, judgement.best)
     device = fit.device
     if not device.has_bfloat16 and fit.footprint.dtype == "bfloat16":
         key = "fit.gpu_without_bfloat16" if device.is_gpu else "fit.cpu_without_bfloat16"
@@ -275,7 +278,7 @@ def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
         else {
             "choice": best.choice,
             "model": best.name or named.name,
-            "command": command(best.name or named.name, best.fit),
+            "command": command(best.name or named.spelled, best.fit),
             "verdict": best.fit.verdict,
             **_numbers(best.fit),
         },

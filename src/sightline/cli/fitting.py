@@ -1,5 +1,6 @@
 """From settings to a judgement whether a model fits, for `fit` and for what loads models."""
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def require_fit(settings: Settings) -> "Fit | None":
         "available": size(fit.available),
         "free": size(device.free),
         "device": device_name(device),
-        "best": advice(named.name, judgement.best),
+        "best": advice(named.spelled, judgement.best),
     }
     raise StartupError(
         "{model} in {format} needs {needed}, and {available} of {device} can be taken ({free} "
@@ -159,7 +160,7 @@ def command(name: str, fit: "Fit") -> str:
     from sightline.models.quantization import choose_quantization
 
     chosen = fit.footprint.quantization
-    words = ["sightline serve", name]
+    words = ["sightline serve", shlex.quote(name)]
     if chosen and fit.footprint.facts.stored is None:
         if chosen.language and chosen == choose_quantization(chosen.language, None):
             words[-1] += f":{chosen.language}"

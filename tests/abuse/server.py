@@ -13,7 +13,8 @@ import sys
 import threading
 import time
 
-from sightline.assembly import House, listen, plan
+from sightline.assembly import House
+from sightline.plan import listen, plan
 from sightline.settings import resolve
 
 TICK_S = 0.005

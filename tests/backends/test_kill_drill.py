@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.assembly import bundled_model
 from sightline.backends.fake import ASSISTANT, USER
 from sightline.backends.process import ProcessEngine
 from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import Unavailable
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
+from sightline.plan import bundled_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(900)]
 

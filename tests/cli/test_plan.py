@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.assembly import Listener, Plan, plan
 from sightline.core.errors import StartupError
+from sightline.plan import Listener, Plan, plan
 from sightline.settings import resolve
 
 

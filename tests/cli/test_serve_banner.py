@@ -7,7 +7,6 @@ from io import BytesIO
 from PIL import Image
 from pybase64 import b64decode
 
-from sightline.assembly import Listener, plan
 from sightline.backends.fake import fake_info
 from sightline.cli.fitting import as_estimated
 from sightline.cli.serve import EXAMPLE_PICTURE, banner, memory_line
@@ -16,6 +15,7 @@ from sightline.engine.fit import Wish, judge
 from sightline.hub.facts import facts_of
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import read_facts
+from sightline.plan import Listener, plan
 from sightline.settings import resolve
 
 

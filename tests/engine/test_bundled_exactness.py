@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.assembly import bundled_model
 from sightline.backends.inline import InlineEngine
 from sightline.backends.process import ProcessEngine
 from sightline.core.engine import Engine, FinishReason, TokenLogprobs
 from sightline.core.engine_options import EngineOptions
 from sightline.core.prompt import Image, ImageSpan, Prompt
 from sightline.core.sampling import SamplingParams
+from sightline.plan import bundled_model
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -120,8 +120,9 @@ def _model_names(client: Client) -> list[str]:
 
 @contextmanager
 def _own_server(settings: Settings) -> Iterator[Answerer]:
-    from sightline.assembly import missing_model, server_in_thread
+    from sightline.assembly import server_in_thread
     from sightline.cli.fitting import as_estimated, require_fit
+    from sightline.plan import missing_model
 
     if missing := missing_model(settings):
         from sightline.cli.downloading import fetch_missing

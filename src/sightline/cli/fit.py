@@ -71,7 +71,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))
         ] = False,
     ) -> None:
-        from sightline.assembly import named_facts
+        from sightline.plan import named_facts
 
         if int8 and int4:
             fail(catalogue.text("fit.both"))

@@ -23,7 +23,7 @@ def require_fit(settings: Settings) -> "Fit | None":
     looked into, a machine that does not tell its memory. Raises StartupError `does_not_fit`, unless
     `force` is set.
     """
-    from sightline.assembly import named_facts
+    from sightline.plan import named_facts
 
     if settings.model.engine == "fake":
         return None

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))
         ] = False,
     ) -> None:
-        from sightline.assembly import named_facts
+        from sightline.plan import named_facts
 
         named = named_facts(name, settings)
         if as_json:

@@ -31,8 +31,8 @@ def register(app: typer.Typer) -> None:
                 gigabytes = f"{weight / 1e9:.1f} GB"
                 print(f"{known.name:<18} {gigabytes:>8}  {known.huggingface:<31} {known.licence}")
             return
-        from sightline.assembly import bundled_model, model_folders
         from sightline.hub import find_models
+        from sightline.plan import bundled_model, model_folders
 
         searched = [*(folders or []), *model_folders(settings)]
         bundled = bundled_model()

@@ -23,8 +23,8 @@ def register(app: typer.Typer) -> None:
         out: Annotated[Path, typer.Argument(metavar="OUT", help=catalogue.text("quantize.out"))],
     ) -> None:
         # `model` reached the settings as a flag.
-        from sightline.assembly import quantize as write
         from sightline.cli.downloading import size
+        from sightline.plan import quantize as write
 
         bar = ProgressBar(catalogue.text("quantize.writing", model=model))
         try:

@@ -14,9 +14,9 @@ from sightline.cli.terminal import ProgressBar, ends_cleanly, note
 from sightline.settings import Settings, rows
 
 if TYPE_CHECKING:
-    from sightline.assembly import Plan
     from sightline.core.engine import EngineInfo
     from sightline.engine.fit import Fit
+    from sightline.plan import Plan
 
 # A red circle on white, 64 pixels wide.
 EXAMPLE_PICTURE = (
@@ -50,19 +50,20 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: sys.exit(0))
     from sightline import assembly
+    from sightline import plan as plans
     from sightline.cli.fitting import as_estimated, require_fit
 
-    if missing := assembly.missing_model(settings):
+    if missing := plans.missing_model(settings):
         from sightline.cli.downloading import fetch_missing
 
         # A port that is taken is said now; held, it would keep clients waiting for an hour.
-        with assembly.listen(settings):
+        with plans.listen(settings):
             pass
         fetch_missing(missing, settings)
     estimate = require_fit(settings)
     settings = as_estimated(settings, estimate)
-    with assembly.listen(settings) as listener:
-        plan = assembly.plan(settings, listener)
+    with plans.listen(settings) as listener:
+        plan = plans.plan(settings, listener)
         if plan.new_api_key is not None:
             print(catalogue.text("serve.new_key", api_key=plan.new_api_key))
             print(catalogue.text("serve.keep_key"))

@@ -76,19 +76,28 @@ def sensible(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _brief(path: str, body: dict[str, Any]) -> dict[str, Any]:
-    """Return a body that asks for a short answer where it asks for none of a certain length."""
+    """Return a body that asks for a short answer, unless its length is what is wrong with it."""
     match path.removeprefix("/v1"):
         case "/api/chat" | "/api/generate":
             options = {} if body.get("options") is None else body["options"]
-            is_free = isinstance(options, dict) and options.get("num_predict") is None
-            return body | {"options": options | {"num_predict": 4}} if is_free else body
+            if not isinstance(options, dict):
+                return body
+            return body | {"options": _short(options, "num_predict", endless=(-1, -2))}
         case "/chat/completions" | "/completions":
-            name = "max_tokens" if "max_completion_tokens" not in body else None
+            is_new = body.get("max_completion_tokens") is not None
+            return _short(body, "max_completion_tokens" if is_new else "max_tokens")
         case "/responses":
-            name = "max_output_tokens"
+            return _short(body, "max_output_tokens")
+        case "/messages" if body.get("max_tokens") is not None:
+            return _short(body, "max_tokens")
         case _:
-            name = None
-    return body | {name: 4} if name and body.get(name) is None else body
+            return body
+
+
+def _short(fields: dict[str, Any], name: str, endless: tuple[int, ...] = ()) -> dict[str, Any]:
+    length = fields.get(name)
+    is_long = length is None or (type(length) is int and (length > 4 or length in endless))
+    return fields | {name: 4} if is_long else fields
 
 
 def _whole(value: Any) -> Any:

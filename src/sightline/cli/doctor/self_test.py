@@ -23,6 +23,7 @@ PARTS = (
     "sightline.client.chat",
     "sightline.media.loader",
     "sightline.models.tokenizer_files",
+    "sightline.plan",
     "sightline.playground.site",
     "sightline.server.app",
     "sightline.server.serve",

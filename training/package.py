@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from training.config import hub_config
 from training.pictures import WORK
+from training.recipes import RECIPES
 
 DEMO_FOLDER = Path(__file__).parents[1] / "src" / "sightline" / "demo" / "model"
 TOKENIZER_FILES = ("tokenizer.model", "tokenizer_config.json")
@@ -54,8 +55,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=WORK / "run")
     parser.add_argument("--target", type=Path, default=DEMO_FOLDER)
     options = parser.parse_args()
-    size = package(options.run / "joint.pt", WORK / "tokenizer", options.target)
-    print(f"{options.target}: {size:,} bytes")
+    last = next(phase for phase in reversed(RECIPES) if (options.run / f"{phase}.pt").exists())
+    size = package(options.run / f"{last}.pt", WORK / "tokenizer", options.target)
+    print(f"{options.target}: {size:,} bytes, as {last} left it")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class Source:
         self._odds: list[np.ndarray | None] = [None] * 3
         if self.recipe.wants_hard:
             self._odds[0] = hard_odds(self._records[self._of_kind[0]])
+            self._odds[1] = hard_number_odds(self._records[self._of_kind[1]])
 
     def draw(self, step: int) -> Materials:
         if step % NEW_SHARDS_EVERY == 0:
@@ -85,4 +86,12 @@ def hard_odds(scenes: np.ndarray) -> np.ndarray:
     smallest = np.where(np.arange(half.shape[1]) < count[:, None], half, 1).min(1)
     odds = np.array([0, 1.7, 1.0, 1.1, 1.2])[count]
     odds = odds * np.where(smallest < 0.11, 1.3, 1.0) * np.where(half[:, 0] > 0.19, 2.0, 1.0)
+    return odds / odds.sum()
+
+
+def hard_number_odds(pictures: np.ndarray) -> np.ndarray:
+    """Return how often to draw each of N pictures of numbers: long ones, and light ink on dark."""
+    number = pictures["number"].astype(int)
+    odds = np.where(number > 99, 2.2, np.where(number > 9, 1.4, 1.0))
+    odds = odds * np.where(pictures["is_light"], 1.0, 1.8)
     return odds / odds.sum()

@@ -52,7 +52,7 @@ REFUSED = {
         "invalid_json",
         None,
     ),
-    "too many values": (GOOD[:-1] + b',"x":[' + b"0," * 262_144 + b"0]}", "invalid_value", None),
+    "too many values": (GOOD[:-1] + b',"x":[' + b"0," * 262_144 + b"0]}", "invalid_value", "x"),
     "J15 no messages": (
         {"model": "m", "messages": []},
         "missing_required_parameter",

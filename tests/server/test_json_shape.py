@@ -112,3 +112,18 @@ def test_texts_lists_and_objects_are_counted(body: bytes) -> None:
     check_shape(body, 9, PLENTY, num_texts)
     with pytest.raises(RequestError, match=f"more than {num_texts - 1} names, texts"):
         check_shape(body, 9, PLENTY, num_texts - 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"model":"m","stop":["a","b","c"]}', "stop"),
+        (b'{"a":{"b":[1,2,3,4]}}', "a"),
+        (b"[1,2,3,4,5]", None),
+        (b'{"no name":[1,2,3,4]}', None),
+    ],
+)
+def test_a_body_that_is_too_rich_names_the_field(body, field):
+    with pytest.raises(RequestError) as raised:
+        check_shape(body, 8, 4, 5)
+    assert raised.value.param == field

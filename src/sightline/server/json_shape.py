@@ -19,6 +19,7 @@ from sightline.core.limits import Limits
 _WINDOW = 1 << 20
 _TOKEN = re.compile(rb'["{}\[\],NI]')
 _STRING_BODY = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
+_NAME = re.compile(rb'"[A-Za-z_]{1,64}"')
 _COLON = re.compile(rb"[ \t\r\n]*+:")
 
 _QUOTE, _COMMA = ord('"'), ord(",")
@@ -42,7 +43,8 @@ def check_shape(body: bytes, max_depth: int, max_values: int, max_texts: int | N
     """Raise `RequestError` when `body` is too deep or ambiguous (`invalid_json`) or too rich.
 
     Too rich is `invalid_value`: more than `max_values` containers and separators, or more than
-    `max_texts` containers and strings, which cost the parser, and the loop meanwhile, the most.
+    `max_texts` containers and strings, which cost the parser, and the loop meanwhile, the most. It
+    names the field of the body in which the bound was passed.
     """
     size = len(body)
     position = 0
@@ -50,6 +52,7 @@ def check_shape(body: bytes, max_depth: int, max_values: int, max_texts: int | N
     num_texts = 0
     # For each open container the keys seen so far; None for an array.
     open_keys: list[set[bytes] | None] = []
+    field: str | None = None
     while position < size:
         match = _TOKEN.search(body, position, position + _WINDOW)
         if match is None:
@@ -66,6 +69,8 @@ def check_shape(body: bytes, max_depth: int, max_values: int, max_texts: int | N
                 if key in keys:
                     raise invalid_json(body, start, "Body repeats a key")
                 keys.add(key)
+                if len(open_keys) == 1:
+                    field = _field_name(key)
         elif token == _COMMA:
             num_values += 1
         elif token in (_OPEN_OBJECT, _OPEN_ARRAY):
@@ -80,12 +85,20 @@ def check_shape(body: bytes, max_depth: int, max_values: int, max_texts: int | N
         else:  # N or I outside a string begins NaN, Infinity or nothing
             raise invalid_json(body, start)
         if num_values > max_values:
-            raise RequestError(f"Body holds more than {max_values} values.", code="invalid_value")
+            raise RequestError(
+                f"Body holds more than {max_values} values.", code="invalid_value", param=field
+            )
         if max_texts is not None and num_texts > max_texts:
             raise RequestError(
                 f"Body holds more than {max_texts} names, texts, lists and objects.",
                 code="invalid_value",
+                param=field,
             )
+
+
+def _field_name(key: bytes) -> str | None:
+    """Return a quoted key as the path of an error, if it could be one."""
+    return key[1:-1].decode("ascii") if _NAME.fullmatch(key) else None
 
 
 def _string_end(body: bytes, position: int) -> int:

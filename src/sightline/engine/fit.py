@@ -103,8 +103,8 @@ class Fit:
         if self.device.is_gpu or any(part.part == "head" for part in self.footprint.parts):
             return 0
         table = next(part for part in self.footprint.parts if part.part == "embeddings")
-        print_ = self.footprint
-        kept = print_.facts.dtype if print_.keeps_halves else print_.dtype
+        footprint = self.footprint
+        kept = footprint.facts.dtype if footprint.keeps_halves else footprint.dtype
         return table.num_parameters * ITEM_BYTES[kept]
 
     @property

@@ -12,7 +12,7 @@ import training.source
 import training.train
 from training.package import DEMO_FOLDER, TOKENIZER_FILES, package
 from training.recipes import RECIPES
-from training.source import hard_odds
+from training.source import hard_number_odds, hard_odds
 from training.start import PATCHES, resample_patches
 from training.train import Trainer
 
@@ -80,3 +80,14 @@ def test_small_things_and_full_scenes_are_drawn_more_often_and_single_large_ones
 
     assert usual < small < full < large
     assert hard_odds(scenes).sum() == pytest.approx(1)
+
+
+def test_long_numbers_and_light_ones_on_dark_are_drawn_more_often():
+    pictures = np.zeros(4, training.pictures.RECORD)
+    pictures["number"] = [7, 42, 421, 7]
+    pictures["is_light"] = [1, 1, 1, 0]
+
+    short, longer, long, dark = hard_number_odds(pictures)
+
+    assert short < longer < long
+    assert short < dark

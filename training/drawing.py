@@ -7,6 +7,7 @@ one renderer learns that renderer. Every choice here comes from the random strea
 import io
 import math
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -17,6 +18,7 @@ from training.world import (
     COLORS,
     PROTOTYPES,
     RGB,
+    Box,
     Placed,
     Scene,
     distance,
@@ -169,8 +171,11 @@ def pick_font(rng: Random, size: int) -> ImageFont.FreeTypeFont | ImageFont.Imag
 
 def draw_number(
     rng: Random, image: Image.Image, colors: tuple[RGB, ...], text: str
-) -> tuple[Image.Image, str]:
-    """Return `image` with `text` printed on it, and the name of its colour ("" if it has none)."""
+) -> tuple[Image.Image, str, tuple[Box, ...]]:
+    """Return `image` with `text` printed on it, its colour's name ("" if it has none), its digits.
+
+    The boxes of the digits are in fractions of the picture.
+    """
     width, height = image.size
     rgb = _ink(rng, colors)
     layer = min(4, max(1, round(220 / max(width, height)))) if rng.random() < 0.4 else 1
@@ -192,11 +197,28 @@ def draw_number(
         x, y = rng.uniform(0.02, 0.98) * free_x, rng.uniform(0.02, 0.98) * free_y
     draw = ImageDraw.Draw(image)
     draw.text((x - left, y - top), text, fill=rgb, font=font, stroke_width=stroke)
+    angle = 0.0
     if rng.random() < 0.12:
-        image = image.rotate(rng.uniform(-8, 8), Image.Resampling.BICUBIC, fillcolor=colors[0])
+        angle = rng.uniform(-8, 8)
+        image = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=colors[0])
+    edges = [x - left + font.getlength(text[:i]) for i in range(len(text) + 1)]
+    boxes = []
+    for begin, end in pairwise(edges):
+        # A small turn moves the middle of a digit and leaves its size about as it was.
+        across, down = (begin + end) / 2 / layer - width / 2, y + (bottom - top) / 2
+        down = down / layer - height / 2
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        boxes.append(
+            (
+                0.5 + (across * cos + down * sin) / width,
+                0.5 + (down * cos - across * sin) / height,
+                (end - begin) / 2 / layer / width,
+                (bottom - top) / 2 / layer / height,
+            )
+        )
     if layer > 1:
         image = image.resize((width, height), Image.Resampling.BOX)
-    return image, name_of(rgb)
+    return image, name_of(rgb), tuple(boxes)
 
 
 def _ink(rng: Random, colors: tuple[RGB, ...]) -> RGB:
@@ -288,6 +310,8 @@ def draw_number_scene(rng: Random) -> tuple[Image.Image, Scene]:
     digits = rng.choices((1, 2, 3), (0.22, 0.36, 0.42))[0]
     low = 0 if digits == 1 else 10 ** (digits - 1)
     text = str(rng.randrange(low, 10**digits))
-    image, color = draw_number(rng, paint_backdrop(rng, width, height, colors), colors, text)
+    backdrop = paint_backdrop(rng, width, height, colors)
+    image, color, boxes = draw_number(rng, backdrop, colors, text)
     light = sum(luminance(c) for c in colors) / len(colors) >= 0.5
-    return image, Scene("number", number=text, number_color=color, has_light_backdrop=light)
+    scene = Scene("number", (), text, color, light, digit_boxes=boxes)
+    return image, scene

@@ -37,6 +37,7 @@ class Heads(nn.Module):
         self.query = nn.Parameter(torch.randn(_SLOTS, width) * 0.02)
         self.look = nn.MultiheadAttention(width, 4, batch_first=True)
         self.digit = nn.Linear(width, 11)
+        self.strokes = nn.Linear(width, 4 * (NO_DIGIT + 1 + MAX_DIGITS + 1))
         self.whole = nn.Linear(2 * width, 3 + 5 + 2 + NUM_PAIRS)
         nn.init.constant_(self.centre.bias, -4.0)
 
@@ -57,6 +58,12 @@ class Heads(nn.Module):
         forms = targets.centre[has_one].argmax(-1) // NUM_COLORS
         is_world = targets.kind != 2
         is_shapes = targets.kind == 0
+        strokes, order = (
+            self.strokes(rows).unflatten(-1, (4, -1)).split([NO_DIGIT + 1, MAX_DIGITS + 1], dim=-1)
+        )
+        # Most patches have no digit: the others count for three.
+        rarity = torch.ones(NO_DIGIT + 1, device=rows.device)
+        rarity[:NO_DIGIT] = 3
         has_digits = (targets.digits != IGNORE).any()
         zero = rows.sum() * 0
         cells = torch.arange(rows.shape[1], device=rows.device).repeat(len(rows))
@@ -80,6 +87,12 @@ class Heads(nn.Module):
             )
             if has_digits
             else zero,
+            "strokes": F.cross_entropy(
+                strokes.flatten(0, 2), targets.strokes.flatten(), rarity, ignore_index=IGNORE
+            ),
+            "order": F.cross_entropy(
+                order.flatten(0, 2), targets.order.flatten(), ignore_index=IGNORE
+            ),
         }
 
 

@@ -60,6 +60,8 @@ def to_record(scene: Scene) -> np.ndarray:
         row["shape"][i] = SHAPES.index(thing.shape)
         row["color"][i] = COLORS.index(thing.color)
         row["box"][i] = (thing.x, thing.y, thing.half_width, thing.half_height)
+    for i, box in enumerate(scene.digit_boxes):
+        row["box"][i] = box
     return row
 
 

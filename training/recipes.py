@@ -54,6 +54,8 @@ RECIPES = {
             "shape": 2.0,
             "form": 2.5,
             "digits": 2.0,
+            "strokes": 1.5,
+            "order": 0.7,
             "offset": 1.2,
             "kind": 0.8,
             "presence": 0.5,

@@ -24,6 +24,8 @@ class Targets:
     `offset`: float [B, G*G, 4], x and y of that middle, half width and height, in cells;
     NaN where there is none. `kind`, `count`, `light`: int64 [B]; `presence`: float [B, pairs].
     `digits`: int64 [B, 3], left to right; IGNORE where `kind` is not a number.
+    `strokes`, `order`: int64 [B, G*G, 4], which digit stands on each patch and the how many-th it
+    is (the last class is "none"); IGNORE where nobody wrote down where the digits are.
     """
 
     shape: Tensor
@@ -35,6 +37,8 @@ class Targets:
     light: Tensor
     presence: Tensor
     digits: Tensor
+    strokes: Tensor
+    order: Tensor
 
 
 def make_targets(records: np.ndarray, grid: int) -> Targets:
@@ -70,6 +74,7 @@ def make_targets(records: np.ndarray, grid: int) -> Targets:
     digits = np.full((batch, MAX_DIGITS), IGNORE, np.int64)
     for b in np.flatnonzero(number >= 0):
         digits[b] = digits_of(str(number[b]))
+    strokes, order = _strokes(records, digits, middle)
     return Targets(
         shape=_by_row(shape, grid),
         color=_by_row(color, grid),
@@ -80,7 +85,30 @@ def make_targets(records: np.ndarray, grid: int) -> Targets:
         light=torch.from_numpy(records["is_light"].astype(np.int64)),
         presence=torch.from_numpy(centre.max(1)),
         digits=torch.from_numpy(digits),
+        strokes=_by_row(strokes, grid),
+        order=_by_row(order, grid),
     )
+
+
+def _strokes(
+    records: np.ndarray, digits: np.ndarray, middle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which digit's box holds each patch's middle and its place: int64 [B, 2G, 2G] both."""
+    strokes = np.full((len(records), len(middle), len(middle)), NO_DIGIT, np.int64)
+    order = np.full_like(strokes, MAX_DIGITS)
+    is_number = records["kind"] == 1
+    for i in range(MAX_DIGITS):
+        x, y, half_width, half_height = records["box"][:, i].T
+        is_written = is_number & (half_width > 0)
+        beside = np.abs(middle[None, :] - x[:, None]) <= half_width[:, None]
+        level = np.abs(middle[None, :] - y[:, None]) <= half_height[:, None]
+        covered = level[:, :, None] & beside[:, None, :] & is_written[:, None, None]
+        strokes = np.where(covered, digits[:, i, None, None], strokes)
+        order = np.where(covered, i, order)
+    unknown = is_number & (records["box"][:, 0, 2] == 0)
+    strokes[unknown] = IGNORE
+    order[unknown] = IGNORE
+    return strokes, order
 
 
 def digits_of(number: str) -> list[int]:

@@ -17,6 +17,7 @@ MAX_THINGS = 4
 MIN_RADIUS, MAX_RADIUS = 0.09, 0.30
 
 RGB = tuple[int, int, int]
+Box = tuple[float, float, float, float]  # the middle's x and y, half the width, half the height
 Kind = Literal["shapes", "number", "other"]
 
 # What people call by that name: CSS names, pure primaries, common interface palettes.
@@ -60,7 +61,8 @@ class Scene:
     """The truth about one picture.
 
     `number` is its digits as printed; `number_color` a name of `COLORS` or "" when the colour
-    has no name here. `family` names the kind of an "other" picture.
+    has no name here; `digit_boxes` says where each digit stands. `family` names the kind of an
+    "other" picture.
     """
 
     kind: Kind
@@ -69,6 +71,7 @@ class Scene:
     number_color: str = ""
     has_light_backdrop: bool = True
     family: str = ""
+    digit_boxes: tuple[Box, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 import training.pictures
 import training.source
 import training.train
+from training.average import average
 from training.package import DEMO_FOLDER, TOKENIZER_FILES, package
 from training.recipes import RECIPES
 from training.source import hard_number_odds, hard_odds
@@ -53,6 +54,24 @@ def test_each_phase_goes_on_from_the_one_before(work, capsys):
     package(work / "run" / "refine.pt", work / "tokenizer", work / "model")
     model = load_model(work / "model", dtype="float32").model
     assert sum(parameter.numel() for parameter in model.parameters()) > 5e6
+
+
+@pytest.mark.engine
+def test_an_average_of_two_runs_goes_on_like_a_run(work):
+    states = []
+    for seed in (1, 2):
+        (folder := work / f"run{seed}").mkdir()
+        recipe = replace(RECIPES["joint"], steps=1, pictures=4, after="")
+        Trainer(folder, "joint", recipe, seed).run()
+        states.append(torch.load(folder / "joint.pt", weights_only=True))
+    mixed = average(*states, share=0.25)
+    name = "transformer.output_layer.weight"
+    wanted = 0.75 * states[0]["average"][name] + 0.25 * states[1]["average"][name]
+    assert torch.allclose(mixed["average"][name], wanted)
+    torch.save(mixed, folder / "joint.pt")
+    again = Trainer(folder, "joint", recipe, seed=2)
+    assert torch.equal(again.model.state_dict()[name], mixed["model"][name])
+    assert again.step == 1
 
 
 def test_larger_patches_see_what_the_old_ones_saw_after_resampling():

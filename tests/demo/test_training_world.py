@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from training.answers import REFUSAL, Query, answer, noun
+from training.drawing import draw_number
 from training.exam import shapes_picture
 from training.phrases import HELD_OUT, TRAINED, expand
 from training.pictures import draw, to_record, to_scene
 from training.questions import draw_query, picture_dialog, text_dialog
-from training.targets import make_targets
+from training.targets import IGNORE, NO_DIGIT, make_targets
 from training.world import (
     COLORS,
     MAX_THINGS,
@@ -171,6 +173,39 @@ def test_targets_put_a_thing_where_it_is():
     assert targets.centre[0, square_cell].argmax() == SHAPES.index("square") * 8 + 2
     assert targets.shape[0, circle_cell, 3] == SHAPES.index("circle")
     assert targets.count.tolist() == [2]
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_digits_stand_where_their_boxes_say(index):
+    """A turned number's boxes stay upright, and fonts lean out of them: hence the margin."""
+    paper = Image.new("RGB", (300, 240), (255, 255, 255))
+    image, _, boxes = draw_number(Random(f"ink/{index}"), paper, ((255, 255, 255),), "408")
+    ink = np.asarray(image).min(axis=-1) < 200
+    seen = np.zeros_like(ink)
+    for x, y, half_width, half_height in boxes:
+        left, right = (x - half_width - 0.03) * 300, (x + half_width + 0.03) * 300
+        top, bottom = (y - half_height - 0.05) * 240, (y + half_height + 0.05) * 240
+        box = np.s_[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1]
+        assert ink[box].any()
+        seen[box] = True
+    assert (ink & ~seen).sum() <= 0.02 * ink.sum()
+    assert boxes[0][0] < boxes[1][0] < boxes[2][0]
+
+
+def test_targets_say_which_digit_stands_on_a_patch():
+    boxes = ((0.2, 0.5, 0.05, 0.15), (0.7, 0.5, 0.05, 0.15))
+    known = to_record(Scene("number", number="73", digit_boxes=boxes))
+    unknown = to_record(Scene("number", number="73"))
+    targets = make_targets(np.stack([known, unknown, to_record(TWO)]), grid=4)
+    left, right, corner = 1 * 4 + 0, 1 * 4 + 2, 0
+    assert targets.strokes[0, left].tolist() == [NO_DIGIT, NO_DIGIT, NO_DIGIT, 7]
+    assert targets.strokes[0, right, 3] == 3
+    assert targets.order[0, left, 3] == 0
+    assert targets.order[0, right, 3] == 1
+    assert targets.strokes[0, corner, 0] == NO_DIGIT
+    assert (targets.strokes[1] == IGNORE).all()
+    assert (targets.order[1] == IGNORE).all()
+    assert (targets.strokes[2] == NO_DIGIT).all(), "a picture of shapes has no digits"
 
 
 def test_the_examiner_draws_what_it_says():

@@ -50,6 +50,14 @@ def test_a_chunk_carries_text_and_reason():
     assert (chunk.model, chunk.text, chunk.finish_reason, chunk.usage) == ("m", "圆", None, None)
 
 
+def test_a_chunk_may_leave_out_what_is_null():
+    """`transformers serve` does: neither a reason nor a text before there is one."""
+    first = parse_chunk(json.dumps({"model": "m", "choices": [{"delta": {"role": "assistant"}}]}))
+    last = parse_chunk(json.dumps({"model": "m", "choices": [{"finish_reason": "stop"}]}))
+    assert (first.text, first.finish_reason) == ("", None)
+    assert (last.text, last.finish_reason) == ("", "stop")
+
+
 def test_the_usage_chunk_has_no_choices():
     usage = {
         "prompt_tokens": 30,

@@ -133,11 +133,13 @@ def parse_chunk(event: str) -> Chunk:
         raise parse_error(None, event.encode())
     try:
         choices = body["choices"]
-        delta = choices[0]["delta"] if choices else {}
+        # Some servers leave out what is null, `transformers serve` among them.
+        choice = choices[0] if choices else {}
+        delta = choice.get("delta") or {}
         return Chunk(
             model=body["model"],
             text=delta.get("content") or "",
-            finish_reason=choices[0]["finish_reason"] if choices else None,
+            finish_reason=choice.get("finish_reason"),
             usage=_usage(body["usage"]) if body.get("usage") else None,
         )
     except (KeyError, TypeError, IndexError, AttributeError):

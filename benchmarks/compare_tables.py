@@ -68,7 +68,7 @@ def tables(state: dict[str, Any]) -> str:
         _figures(state),
     ]
     if state["missing"]:
-        parts.append(f"Not installed here, so not measured: {', '.join(state['missing'])}.")
+        parts.append(f"Not given, so not measured: {', '.join(state['missing'])}.")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

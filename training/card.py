@@ -57,7 +57,7 @@ Greedy decoding, $dtype, on pictures of a generator that shares no drawing code 
 canvases of 200 to 1000 pixels, PNG, JPEG and WebP, seed $seed), half of the questions in wordings held out
 from training. Only the pictures outside its world are drawn by training's own functions, in another random
 stream; five of their kinds were never trained on. The held-out wordings stayed out of training, but an earlier
-measurement with this seed showed them failing, and more trained wordings of their kind were added. An answer counts only if it begins with the canonical sentence, word for word. $date.
+measurement with this seed showed them failing, and more trained wordings of their kind were added; and it helped to choose these weights among averages of runs. An answer counts only if it begins with the canonical sentence, word for word. $date.
 
 | what | right | of | share | bar |
 |---|---|---|---|---|

@@ -201,24 +201,36 @@ def draw_number(
     if rng.random() < 0.12:
         angle = rng.uniform(-8, 8)
         image = image.rotate(angle, Image.Resampling.BICUBIC, fillcolor=colors[0])
-    edges = [x - left + font.getlength(text[:i]) for i in range(len(text) + 1)]
+    edges = [(x - left + font.getlength(text[:i])) / layer for i in range(len(text) + 1)]
+    boxes = _digit_boxes(edges, y / layer, (y + bottom - top) / layer, angle, (width, height))
+    if layer > 1:
+        image = image.resize((width, height), Image.Resampling.BOX)
+    return image, name_of(rgb), boxes
+
+
+def _digit_boxes(
+    edges: list[float], top: float, bottom: float, angle: float, size: tuple[int, int]
+) -> tuple[Box, ...]:
+    """Return where digits between neighbouring `edges` stand once the canvas is turned.
+
+    Pixels in, fractions of `size` out; `angle` in degrees, against the clock. A small turn moves
+    the middle of a digit and leaves its size about as it was.
+    """
+    width, height = size
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    down = (top + bottom) / 2 - height / 2
     boxes = []
     for begin, end in pairwise(edges):
-        # A small turn moves the middle of a digit and leaves its size about as it was.
-        across, down = (begin + end) / 2 / layer - width / 2, y + (bottom - top) / 2
-        down = down / layer - height / 2
-        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        across = (begin + end) / 2 - width / 2
         boxes.append(
             (
                 0.5 + (across * cos + down * sin) / width,
                 0.5 + (down * cos - across * sin) / height,
-                (end - begin) / 2 / layer / width,
-                (bottom - top) / 2 / layer / height,
+                (end - begin) / 2 / width,
+                (bottom - top) / 2 / height,
             )
         )
-    if layer > 1:
-        image = image.resize((width, height), Image.Resampling.BOX)
-    return image, name_of(rgb), tuple(boxes)
+    return tuple(boxes)
 
 
 def _ink(rng: Random, colors: tuple[RGB, ...]) -> RGB:
@@ -313,5 +325,4 @@ def draw_number_scene(rng: Random) -> tuple[Image.Image, Scene]:
     backdrop = paint_backdrop(rng, width, height, colors)
     image, color, boxes = draw_number(rng, backdrop, colors, text)
     light = sum(luminance(c) for c in colors) / len(colors) >= 0.5
-    scene = Scene("number", (), text, color, light, digit_boxes=boxes)
-    return image, scene
+    return image, Scene("number", (), text, color, light, digit_boxes=boxes)

@@ -55,17 +55,17 @@ class Group:
         return list(dict.fromkeys(label for labels in self.works.values() for label in labels))
 
 
-BATCHING = ("sightline-bf16", "vllm-bf16", "sightline-auto", "vllm-fp32")
+BATCHING = ("sightline-bf16", "sightline-guessing", "vllm-bf16", "sightline-auto", "vllm-fp32")
 GROUPS = {
     "vllm": Group("glm-4v", dict.fromkeys(("t1", "t8", "t16", "d1", "d8", "s1"), BATCHING)),
     # Neither transformers serve nor the plain script can load GLM-4V.
     "transformers": Group(
         "qwen2-vl",
         {
-            "t1": ("sightline-auto", "sightline-bf16", "plain"),
-            "t8": ("sightline-auto", "sightline-bf16", "transformers"),
-            "d8": ("sightline-auto", "sightline-bf16", "transformers"),
-            "t16": ("sightline-auto", "sightline-bf16", "plain"),
+            "t1": ("sightline-auto", "sightline-bf16", "sightline-guessing", "plain"),
+            "t8": ("sightline-auto", "sightline-bf16", "sightline-guessing", "transformers"),
+            "d8": ("sightline-auto", "sightline-bf16", "sightline-guessing", "transformers"),
+            "t16": ("sightline-auto", "sightline-bf16", "sightline-guessing", "plain"),
         },
     ),
 }

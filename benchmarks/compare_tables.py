@@ -50,9 +50,11 @@ PROMISES = (
 # Like with like: bfloat16 of both, then what each computes best in here.
 PAIRS = {
     "vllm": (("sightline-bf16", "vllm-bf16"), ("sightline-auto", "vllm-fp32"),
-             ("sightline-auto", "vllm-bf16")),
-    "transformers": (("sightline-bf16", "transformers"), ("sightline-auto", "transformers")),
-    "plain": (("sightline-bf16", "plain"), ("sightline-auto", "plain")),
+             ("sightline-auto", "vllm-bf16"), ("sightline-guessing", "vllm-bf16")),
+    "transformers": (("sightline-bf16", "transformers"), ("sightline-auto", "transformers"),
+                     ("sightline-guessing", "transformers")),
+    "plain": (("sightline-bf16", "plain"), ("sightline-auto", "plain"),
+              ("sightline-guessing", "plain")),
 }  # fmt: skip
 
 

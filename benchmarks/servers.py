@@ -54,9 +54,12 @@ class Kind:
     is_one_at_a_time: bool = False
 
 
+# Random weights say one token over and over, which guesses are too good at: see ADR 30.
+UNGUESSED = " --num-speculative-tokens 0"
 KINDS = {
-    "sightline-bf16": Kind("sightline", SIGHTLINE + "bfloat16", "/ready"),
-    "sightline-auto": Kind("sightline", SIGHTLINE + "auto", "/ready"),
+    "sightline-bf16": Kind("sightline", SIGHTLINE + "bfloat16" + UNGUESSED, "/ready"),
+    "sightline-auto": Kind("sightline", SIGHTLINE + "auto" + UNGUESSED, "/ready"),
+    "sightline-guessing": Kind("sightline", SIGHTLINE + "bfloat16", "/ready"),
     "vllm-bf16": Kind("vllm", VLLM + "bfloat16", "/health", extra=(("ignore_eos", True),)),
     "vllm-fp32": Kind("vllm", VLLM + "float32", "/health", extra=(("ignore_eos", True),)),
     "transformers": Kind(

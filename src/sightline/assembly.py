@@ -269,6 +269,7 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         gpu_memory_utilization=chosen.gpu_memory_utilization,
         prefix_caching=chosen.prefix_caching,
         overlap_steps=chosen.overlap_steps,
+        num_speculative_tokens=chosen.num_speculative_tokens,
         attention_backend=chosen.attention_backend,
         cuda_graphs=chosen.cuda_graphs,
         debug_engine=chosen.debug_engine,

@@ -155,6 +155,13 @@ class ModelSettings:
     overlap_steps: bool | None = _row(
         None, "Plan a step while the one before is computed; unset: on a GPU only."
     )
+    num_speculative_tokens: int = _row(
+        7,
+        "Tokens of an answer guessed from what was said before and checked in one step; "
+        "on a CPU only; 0: none.",
+        least=0,
+        most=15,
+    )
     attention_backend: AttentionBackend = _row(
         "auto", "Attention on a GPU; auto takes the first that works: triton, varlen, sdpa."
     )

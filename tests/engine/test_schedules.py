@@ -4,6 +4,8 @@
 """
 
 import random
+from collections import Counter
+from collections.abc import Sequence as Items
 
 import pytest
 from hypothesis import settings
@@ -11,11 +13,27 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pretend_device import Desk, answer_alone, random_sequences, sequence
 
+from sightline.engine.guesses import Guesses
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 
 
-def random_scheduler(dice: random.Random) -> Scheduler:
+class HalfRight(Guesses):
+    """Guesses an answer that it knows, and is wrong now and then."""
+
+    def __init__(self, dice: random.Random, answer: list[int]) -> None:
+        super().__init__((), 8)
+        self._dice = dice
+        self._known = answer
+
+    def after(self, answer: Items[int], most: int) -> tuple[int, ...]:
+        end = len(answer) + self._dice.randint(0, most)
+        return tuple(
+            token if self._dice.random() < 0.8 else 36 for token in self._known[len(answer) : end]
+        )
+
+
+def random_scheduler(dice: random.Random, *, num_guesses: int) -> Scheduler:
     block_size = dice.choice((1, 2, 4, 8))
     return Scheduler(
         num_blocks=dice.randint(70, 140) // block_size,
@@ -25,16 +43,21 @@ def random_scheduler(dice: random.Random) -> Scheduler:
         embedding_cache_bytes=dice.choice((6, 8, 20)) * 3,
         row_bytes=3,
         prefix_caching=dice.random() < 0.8,
+        num_guesses=num_guesses,
     )
 
 
-def play(number: int) -> int:
-    """One random schedule with cancels; returns how often a sequence gave way to another."""
+def play(number: int) -> Counter[str]:
+    """One random schedule with cancels; counts who gave way to another, and guesses."""
     dice = random.Random(number)
-    desk = Desk(random_scheduler(dice), ahead=dice.random() < 0.5)
+    ahead = dice.random() < 0.5
+    num_guesses = 0 if ahead else dice.choice((0, 3, 8))
+    desk = Desk(random_scheduler(dice, num_guesses=num_guesses), ahead=ahead)
     to_come = random_sequences(dice, dice.randint(1, 12), longest=40)
     to_come = [asked for asked in to_come if desk.scheduler.fits(asked)]
     expected = {asked: answer_alone(asked) for asked in to_come}
+    for asked, answer in expected.items():
+        asked.guesses = HalfRight(dice, answer)
     cancelled = set()
     while to_come or desk.live:
         for _ in range(dice.choice((0, 0, 1, 3))):
@@ -52,17 +75,29 @@ def play(number: int) -> int:
     scheduler = desk.scheduler
     assert (scheduler.num_running, scheduler.num_waiting) == (0, 0)
     assert (scheduler.num_slots_used, scheduler.embeddings.num_leases) == (0, 0)
-    return scheduler.num_preemptions
+    assert num_guesses or not desk.device.num_guessed
+    return Counter(
+        preempted=scheduler.num_preemptions,
+        guessed=desk.device.num_guessed,
+        right=desk.device.num_right,
+    )
+
+
+def play_all(numbers: range) -> None:
+    """That some were preempted, and that some guesses were right and some wrong, is the point."""
+    seen = sum((play(number) for number in numbers), Counter[str]())
+    assert seen["preempted"] > len(numbers) / 40
+    assert seen["guessed"] > seen["right"] * 1.2 > len(numbers)
 
 
 def test_random_schedules_leave_right_answers_and_empty_books() -> None:
-    assert sum(play(number) for number in range(250)) > 20  # that some were preempted is the point
+    play_all(range(250))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_ten_thousand_random_schedules() -> None:
-    assert sum(play(number) for number in range(10_000)) > 500
+    play_all(range(10_000))
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -80,9 +115,16 @@ class AnyOrder(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 6),
         budget=st.integers(1, 20),
         ahead=st.booleans(),
+        num_guesses=st.sampled_from([0, 2, 7]),
     )
     def open(
-        self, num_blocks: int, block_size: int, max_num_seqs: int, budget: int, ahead: bool
+        self,
+        num_blocks: int,
+        block_size: int,
+        max_num_seqs: int,
+        budget: int,
+        ahead: bool,
+        num_guesses: int,
     ) -> None:
         scheduler = Scheduler(
             num_blocks=num_blocks,
@@ -90,6 +132,7 @@ class AnyOrder(RuleBasedStateMachine):
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=budget,
             embedding_cache_bytes=6,
+            num_guesses=0 if ahead else num_guesses,
         )
         self.desk = Desk(scheduler, ahead=ahead)
 
@@ -117,6 +160,7 @@ class AnyOrder(RuleBasedStateMachine):
         asked = sequence([*tokens, *tail], max_tokens=max_tokens, images=images, salt=salt)
         if self.desk.scheduler.fits(asked):
             self.expected[asked] = answer_alone(asked)
+            asked.guesses = HalfRight(random.Random(0), self.expected[asked])
             self.desk.add(asked)
 
     @precondition(lambda self: self.desk is not None)

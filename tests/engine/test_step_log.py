@@ -8,7 +8,7 @@ import pytest
 from pretend_device import PretendDevice, sequence
 
 from sightline.engine.contract import StepResult
-from sightline.engine.sampler import BadLogits
+from sightline.engine.sampler import BadLogits, Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.step_log import log_step
 
@@ -34,7 +34,8 @@ def test_the_worked_example_is_what_the_scheduler_does(caplog: pytest.LogCapture
         plan = scheduler.plan()
         before = device.num_encoded
         tokens = device.compute(plan)
-        result = StepResult(dict.fromkeys(tokens), device.num_encoded - before, 0.3)
+        said = {s: [Sampled(token) for token in ids] for s, ids in tokens.items()}
+        result = StepResult(said, device.num_encoded - before, 0.3)
         log_step(number, plan, result, 0.35, scheduler)
         for chunk in plan.chunks:
             if chunk.samples:

@@ -9,7 +9,7 @@ once. The next token is a function of the content: right answers mean right memo
 import hashlib
 import random
 from collections.abc import Iterable
-from itertools import count
+from itertools import count, zip_longest
 
 from sightline.core.prompt import Image, ImageSpan
 from sightline.core.sampling import SamplingParams
@@ -76,18 +76,19 @@ class PretendDevice:
         self.scheduler = scheduler
         self.num_computed = 0
         self.num_encoded = 0
+        self.num_guessed = self.num_right = 0
         self._slots: dict[tuple[int, int], bytes] = {}
         self._rows: dict[bytes, int] = {}
 
-    def compute(self, plan: Plan) -> dict[Sequence, int]:
-        """Fill the slots of `plan`; return the token after each chunk that samples."""
+    def compute(self, plan: Plan) -> dict[Sequence, list[int]]:
+        """Fill the slots of `plan`; return the tokens after each chunk that samples."""
         for key in plan.evicted:
             self._rows.pop(key, None)
         tokens = {}
         for chunk in plan.chunks:
             self._encode(chunk)
-            if (token := self._fill(chunk)) is not None:
-                tokens[chunk.sequence] = token
+            if said := self._fill(chunk):
+                tokens[chunk.sequence] = said
         kept = sum(self._rows.values()) * self.scheduler._row_bytes
         assert kept <= self.scheduler.embeddings.max_bytes
         return tokens
@@ -102,16 +103,26 @@ class PretendDevice:
             if span.start < chunk.end and chunk.start < span.start + span.length:
                 assert chunk.sequence.cache_salt + span.image.digest in keys
 
-    def _fill(self, chunk: Chunk) -> int | None:
+    def _fill(self, chunk: Chunk) -> list[int]:
         size = self.scheduler.block_size
-        wanted = contents(chunk.sequence, chunk.sequence.tokens(0, chunk.end))
+        before = chunk.sequence.tokens(0, chunk.start)
+        wanted = contents(chunk.sequence, [*before, *chunk.token_ids])
         place = [(chunk.blocks[slot // size], slot % size) for slot in range(chunk.end)]
         for slot in range(chunk.start):
             assert self._slots[place[slot]] == wanted[slot], "a slot holds something else"
         for slot in range(chunk.start, chunk.end):
             self._slots[place[slot]] = wanted[slot]
         self.num_computed += chunk.num_slots
-        return token_after(wanted[-1]) if chunk.samples else None
+        if not chunk.samples:
+            return []
+        said = []
+        for content, guess in zip_longest(wanted[-1 - len(chunk.guessed) :], chunk.guessed):
+            said.append(token_after(content))
+            if said[-1] != guess:
+                break
+        self.num_guessed += len(chunk.guessed)
+        self.num_right += len(said) - 1
+        return said
 
 
 class Desk:
@@ -157,14 +168,19 @@ class Desk:
         if self._planned:
             self.step()
 
-    def _settle(self, chunk: Chunk, tokens: dict[Sequence, int]) -> None:
+    def _settle(self, chunk: Chunk, tokens: dict[Sequence, list[int]]) -> None:
         asked = chunk.sequence
         if asked.is_ended:
             return
+        num_said = 0
         if chunk.samples:
-            asked.answer.append(tokens[asked])
+            for token in tokens[asked]:
+                asked.answer.append(token)
+                num_said += 1
+                if asked.finish_reason() is not None:
+                    break
             asked.num_promised -= 1
-        self.scheduler.settle(chunk)
+        self.scheduler.settle(chunk, num_right=max(0, num_said - 1))
         if chunk.samples and asked.finish_reason() is not None:
             self.answers[asked] = asked.answer
             self.live.pop(asked.request_id)

@@ -716,6 +716,9 @@ SETTINGS_ZH: dict[str, str] = {
     "block_size": "键值缓存每块的 token 数，提示之间以块为单位共享。",
     "prefix_caching": "提示的公共开头只计算一次。",
     "overlap_steps": "计算当前一步时预先安排下一步；默认仅在 GPU 上启用。",
+    "num_speculative_tokens": (
+        "每一步按已出现过的内容预猜并一并验证的回答 token 数；仅在 CPU 上；0 表示不预猜。"
+    ),
     "attention_backend": "GPU 上的注意力实现；auto 依次尝试 triton、varlen、sdpa，取第一个可用的。",
     "cuda_graphs": "在 GPU 上重放录制好的解码步骤，省去逐个启动内核的开销。",
     "debug_engine": "引擎每一步记录一行日志：计算了什么，为什么。",

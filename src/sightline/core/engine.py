@@ -91,7 +91,8 @@ class EngineStats:
     Times are in seconds. `kv_slots_cached` hold keys and values of the past that nobody uses now:
     they are given up when there is need. `prefix_*` count prompt tokens, `embedding_*` images,
     looked for and found in the caches. `idle_gap_s` is the time between the end of a step and
-    the beginning of the next when there was work: what planning costs. `batch_seqs` and
+    the beginning of the next when there was work: what planning costs. `num_guessed` counts tokens
+    that were computed before anybody knew whether they would be said. `batch_seqs` and
     `batch_tokens` are what one step computed.
     """
 
@@ -112,6 +113,8 @@ class EngineStats:
     num_preemptions: int = 0
     num_prompt_tokens: int = 0
     num_output_tokens: int = 0
+    num_guessed: int = 0
+    num_guessed_right: int = 0
     num_stopped: int = 0
     num_cut: int = 0
     num_aborted: int = 0

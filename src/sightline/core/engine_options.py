@@ -29,8 +29,9 @@ class EngineOptions:
     both bound the context, so that whatever is admitted can be finished; where it is unset, a GPU
     is filled up to `gpu_memory_utilization`. A step computes at most `max_num_batched_tokens`
     tokens of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is
-    computed; `debug_engine` logs a line for every step. `attention_backend` and `cuda_graphs` only
-    mean something on a GPU.
+    computed; otherwise, on a CPU, up to `num_speculative_tokens` of an answer are guessed and
+    checked in one step (`engine.guesses`). `debug_engine` logs a line for every step.
+    `attention_backend` and `cuda_graphs` only mean something on a GPU.
     """
 
     model: str
@@ -50,6 +51,7 @@ class EngineOptions:
     embedding_cache_bytes: int = 128 * MIB
     prefix_caching: bool = True
     overlap_steps: bool | None = None
+    num_speculative_tokens: int = 7
     attention_backend: str = "auto"
     cuda_graphs: bool = True
     debug_engine: bool = False

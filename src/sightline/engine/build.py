@@ -21,7 +21,6 @@ from sightline.engine.memory import held_bytes, kv_budget, weight_bytes
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
 from sightline.engine.runner import ModelRunner
-from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
@@ -128,6 +127,7 @@ def assemble_engine(
         kv_slots=num_slots,
         held_bytes=held_bytes(loaded.device),
     )
+    overlap = is_gpu if options.overlap_steps is None else options.overlap_steps
     row_bytes = _row_bytes(loaded)
     policy = within_context(description.image_policy, max_model_len)
     largest = 0 if policy is None else policy.most_tokens
@@ -142,13 +142,15 @@ def assemble_engine(
         row_bytes=row_bytes,
         prefix_caching=options.prefix_caching,
         kv_variant=loaded.model.kv_variant,
+        # Recorded decodes have one row each, and a step planned ahead knows no newest token.
+        num_guesses=0 if is_gpu or graphs or overlap else options.num_speculative_tokens,
     )
     return EngineLoop(
         info=info,
         runner=runner,
         scheduler=scheduler,
         pulse=pulse,
-        overlap=is_gpu if options.overlap_steps is None else options.overlap_steps,
+        overlap=overlap,
         log_steps=options.debug_engine,
         grammars=grammars,
     )
@@ -219,11 +221,11 @@ def _make_first_step(runner: Runner, block_size: int) -> None:
         for start, end in ((0, 2), (2, 3)):
             chunk = Chunk(sequence, start, end, blocks, True, 0)
             sampled = runner.compute(Plan(chunks=(chunk,))).outcomes[sequence]
-            if not isinstance(sampled, Sampled):
+            if isinstance(sampled, Exception):
                 raise StartupError(
                     "The model's first step gave NaN or infinity: the weights are damaged, or "
                     "the number format cannot hold this model (try another dtype)."
                 ) from sampled
-            sequence.answer.append(sampled.token_id)
+            sequence.answer.append(sampled[0].token_id)
     finally:
         runner.release(sequence)

@@ -15,9 +15,12 @@ class DeviceLost(Exception):
 
 @dataclass(slots=True)
 class StepResult:
-    """What came of a plan: for every sequence in it a token, nothing yet, or why it failed."""
+    """What came of a plan: for every sequence in it its next tokens, or why it failed.
 
-    outcomes: dict[Sequence, Sampled | Exception | None] = field(default_factory=dict)
+    That is one token, none before the prompt has been computed, and more where guesses were right.
+    """
+
+    outcomes: dict[Sequence, list[Sampled] | Exception] = field(default_factory=dict)
     num_encoded: int = 0
     encode_s: float = 0.0
 

@@ -18,6 +18,8 @@ from sightline.models.transfer import send, to_device
 class BatchInputs:
     """`ids` [T] and `positions` [T] (or [axes, T]) of all rows; a segment for each sequence.
 
+    A sequence with guesses has a segment for each of its rows.
+
     `sampled_rows` are the rows behind which a token is wanted.
     """
 
@@ -32,15 +34,20 @@ def flatten(
 ) -> BatchInputs:
     """Put the rows of all chunks one after another; `positions` [..., S] are each sequence's."""
     ids: list[int] = []
-    segments, sampled_rows = [], []
+    segments: list[Segment] = []
+    sampled_rows: list[int] = []
     for chunk in chunks:
         if chunk.end - chunk.start == 1:
             ids.append(chunk.sequence.token(chunk.start))
         else:
-            ids += chunk.sequence.tokens(chunk.start, chunk.end)
-        segments.append(Segment(chunk.end - chunk.start, chunk.start, chunk.blocks))
+            ids += chunk.token_ids
+        if chunk.guessed:
+            # Each row as the decode that it stands for: the same kernels, the same bits.
+            segments += [Segment(1, slot, chunk.blocks) for slot in range(chunk.start, chunk.end)]
+        else:
+            segments.append(Segment(chunk.end - chunk.start, chunk.start, chunk.blocks))
         if chunk.samples:
-            sampled_rows.append(len(ids) - 1)
+            sampled_rows += range(len(ids) - 1 - len(chunk.guessed), len(ids))
     rows = [own[..., chunk.start : chunk.end] for chunk, own in zip(chunks, positions, strict=True)]
     return BatchInputs(
         ids=to_device(ids, torch.int64, device),

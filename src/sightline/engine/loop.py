@@ -20,7 +20,7 @@ from functools import partial
 
 import torch
 
-from sightline.core.engine import EngineInfo, TokenDelta, TokenLogprobs
+from sightline.core.engine import EngineInfo, FinishReason, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
 from sightline.engine.grammar import Grammar, Grammars, GrammarTooComplex
@@ -278,40 +278,44 @@ class EngineLoop:
                 continue
             if chunk.images:
                 sequence.encode_s += result.encode_s
-            if outcome is None:
-                self._scheduler.settle(chunk)
-            else:
+            if outcome:
                 deltas[sequence.request_id] = self._extend(chunk, outcome, now)
+            else:
+                self._scheduler.settle(chunk)
         if self.meter.num_steps % AUDIT_STEPS == 0:
             self._audit()
         return deltas
 
-    def _extend(self, chunk: Chunk, sampled: Sampled, now: float) -> TokenDelta:
+    def _extend(self, chunk: Chunk, sampled: list[Sampled], now: float) -> TokenDelta:
         sequence = chunk.sequence
-        sequence.answer.append(sampled.token_id)
+        said, finish_reason = _say(sequence, sampled)
         sequence.num_promised -= 1
-        self._scheduler.settle(chunk)
-        finish_reason = sequence.finish_reason()
+        self._scheduler.settle(chunk, num_right=len(said) - 1)
         if finish_reason is not None:
             self._end(sequence.request_id)
             self.meter.count_end(finish_reason)
-        self.meter.num_output_tokens += 1
-        logprobs: tuple[TokenLogprobs, ...] = ()
-        if sampled.logprob is not None:
-            logprobs = (TokenLogprobs(logprob=sampled.logprob, top=sampled.top_logprobs),)
+        self.meter.num_output_tokens += len(said)
+        self.meter.num_guessed += len(chunk.guessed)
+        self.meter.num_guessed_right += len(said) - 1
+        delta = TokenDelta(
+            token_ids=tuple(token.token_id for token in said),
+            logprobs=tuple(
+                TokenLogprobs(logprob=token.logprob, top=token.top_logprobs)
+                for token in said
+                if token.logprob is not None
+            ),
+            finish_reason=finish_reason,
+        )
         last_token_at, sequence.last_token_at = sequence.last_token_at, now
         if last_token_at is not None:
-            self.meter.inter_token_s.add(now - last_token_at)
-            return TokenDelta(
-                token_ids=(sampled.token_id,), logprobs=logprobs, finish_reason=finish_reason
-            )
+            for _ in said:
+                self.meter.inter_token_s.add((now - last_token_at) / len(said))
+            return delta
         assert sequence.admitted_at is not None
         self.meter.time_to_first_token_s.add(now - sequence.arrived_at)
         self.meter.num_prompt_tokens += len(sequence.prompt)
-        return TokenDelta(
-            token_ids=(sampled.token_id,),
-            logprobs=logprobs,
-            finish_reason=finish_reason,
+        return replace(
+            delta,
             num_cached_tokens=sequence.num_cached or 0,
             queue_s=sequence.admitted_at - sequence.arrived_at,
             encode_s=sequence.encode_s,
@@ -359,6 +363,17 @@ class EngineLoop:
             self._scheduler.check_integrity()
         except AssertionError:
             logger.exception("the books of blocks and leases do not add up")
+
+
+def _say(
+    sequence: EngineSequence, sampled: list[Sampled]
+) -> tuple[list[Sampled], FinishReason | None]:
+    """Add tokens to an answer up to the one that ends it; return those, and why it ended."""
+    for number, token in enumerate(sampled, 1):
+        sequence.answer.append(token.token_id)
+        if (reason := sequence.finish_reason()) is not None:
+            return sampled[:number], reason
+    return sampled, None
 
 
 def _code_of(failure: Exception) -> str:

@@ -34,6 +34,8 @@ class Meter:
         self.num_steps = 0
         self.num_prompt_tokens = 0
         self.num_output_tokens = 0
+        self.num_guessed = 0
+        self.num_guessed_right = 0
         self.num_stopped = 0
         self.num_cut = 0
         self.num_aborted = 0
@@ -71,6 +73,8 @@ class Meter:
             num_preemptions=scheduler.num_preemptions,
             num_prompt_tokens=self.num_prompt_tokens,
             num_output_tokens=self.num_output_tokens,
+            num_guessed=self.num_guessed,
+            num_guessed_right=self.num_guessed_right,
             num_stopped=self.num_stopped,
             num_cut=self.num_cut,
             num_aborted=self.num_aborted,

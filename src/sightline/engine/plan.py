@@ -20,6 +20,8 @@ class Chunk:
 
     `blocks` hold slots [0, end) and perhaps more. `samples` says that a token follows the last
     slot; `generation` is the sequence's when this was planned. `images` overlap the slots.
+    A decode's last slots may stand for `guessed` tokens, which nobody has said yet: a token is
+    then sampled behind every slot, and how many of them count is seen afterwards.
     """
 
     sequence: Sequence
@@ -29,6 +31,7 @@ class Chunk:
     samples: bool
     generation: int
     images: tuple[NeededImage, ...] = ()
+    guessed: tuple[int, ...] = ()
 
     @property
     def num_slots(self) -> int:
@@ -36,7 +39,14 @@ class Chunk:
 
     @property
     def is_decode(self) -> bool:
-        return self.end - self.start == 1 and self.start >= len(self.sequence.prompt)
+        num_known = self.num_slots - len(self.guessed)
+        return num_known == 1 and self.start >= len(self.sequence.prompt)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The ids in the slots, the guessed ones included."""
+        known = self.sequence.tokens(self.start, self.end - len(self.guessed))
+        return [*known, *self.guessed]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +75,10 @@ class Plan:
     @property
     def num_decodes(self) -> int:
         return sum(chunk.is_decode for chunk in self.chunks)
+
+    @property
+    def num_guessed(self) -> int:
+        return sum(len(chunk.guessed) for chunk in self.chunks)
 
     def without_ended(self) -> "Plan":
         """Return the plan without the chunks of sequences that have ended since it was made."""

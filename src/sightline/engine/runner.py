@@ -6,7 +6,8 @@ Legend: T rows of the batch, V vocabulary, D model width, S slots of a sequence.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from sightline.engine.contract import DeviceLost, StepResult
 from sightline.engine.decode_graphs import DecodeGraphs, finite_rows
 from sightline.engine.inputs import flatten, overlay_images
 from sightline.engine.pictures import BadEmbeddings, PictureEncoder
-from sightline.engine.plan import Plan
-from sightline.engine.sampler import BadLogits, Draws, SamplingRow
+from sightline.engine.plan import Chunk, Plan
+from sightline.engine.sampler import BadLogits, Draws, Sampled, SamplingRow, said
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.kv_pool import KVPool
@@ -73,7 +74,12 @@ class ModelRunner:
         fetch = Fetch(self._device)
         encoding = self._pictures.encode(plan, fetch)
         logits, is_finite = self._forward(plan, kept)
-        rows = [own.sampling for own, chunk in zip(kept, plan.chunks, strict=True) if chunk.samples]
+        rows = [
+            row
+            for own, chunk in zip(kept, plan.chunks, strict=True)
+            if chunk.samples
+            for row in own.sampling.with_guesses(chunk.guessed)
+        ]
         draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens) if rows else None
         is_finite = fetch.add(is_finite)
         if self._device.type == "cuda" and self.when_queued is not None:
@@ -87,9 +93,14 @@ class ModelRunner:
                 raise BadEmbeddings
             result.num_encoded, result.encode_s = encoding.num_encoded, encoding.seconds()
         sampled = iter(draws.results() if draws is not None else ())
-        for chunk, is_good in zip(plan.chunks, _good_chunks(plan, is_finite), strict=True):
-            outcome = next(sampled) if chunk.samples else None
-            result.outcomes[chunk.sequence] = outcome if is_good else BadLogits()
+        for chunk, finite in zip(plan.chunks, _finite_rows(plan, is_finite), strict=True):
+            outcomes = list(islice(sampled, 1 + len(chunk.guessed))) if chunk.samples else []
+            if all(finite):
+                result.outcomes[chunk.sequence] = said(chunk.guessed, outcomes)
+            elif chunk.guessed:
+                result.outcomes[chunk.sequence] = self._compute_unguessed(chunk)
+            else:
+                result.outcomes[chunk.sequence] = BadLogits()
         return result
 
     def release(self, sequence: Sequence) -> None:
@@ -119,6 +130,15 @@ class ModelRunner:
             hidden = hidden.index_select(0, index)
         return self._model.logits(hidden), is_finite
 
+    def _compute_unguessed(self, chunk: Chunk) -> list[Sampled] | Exception:
+        """Return what `chunk` says without its guesses, of which one may not be finite.
+
+        What they left in their slots is wiped out: a mask hides numbers, but not NaN.
+        """
+        self._pool.clear(chunk.blocks, chunk.start, chunk.end)
+        known = replace(chunk, end=chunk.start + 1, guessed=())
+        return self.compute(Plan(chunks=(known,))).outcomes[chunk.sequence]
+
     def _keep(self, sequence: Sequence) -> _Kept:
         kept = self._kept.get(sequence)
         if kept is None:
@@ -142,9 +162,7 @@ class ModelRunner:
         return kept
 
 
-def _good_chunks(plan: Plan, is_finite: Tensor) -> list[bool]:
-    """Say for each chunk whether all its rows are finite."""
-    if bool(is_finite.all()):
-        return [True] * len(plan.chunks)
+def _finite_rows(plan: Plan, is_finite: Tensor) -> list[list[bool]]:
+    """Say for each row of each chunk whether it is finite."""
     parts = torch.split(is_finite, [chunk.num_slots for chunk in plan.chunks])
-    return [bool(part.all()) for part in parts]
+    return [part.tolist() for part in parts]

@@ -16,7 +16,7 @@ Legend: N rows, V ids of the tokenizer.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -69,6 +69,17 @@ class SamplingRow:
     grammar: MaskProvider | None = None
     history: TokenHistory = field(default_factory=TokenHistory)
 
+    def with_guesses(self, guessed: Sequence[int]) -> "list[SamplingRow]":
+        """Return this row, and one behind each guessed token, as if that had been said."""
+        assert not guessed or self.grammar is None
+        return [
+            self,
+            *(
+                replace(self, answer=[*self.answer, *guessed[:end]], history=TokenHistory())
+                for end in range(1, len(guessed) + 1)
+            ),
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -77,6 +88,24 @@ class Sampled:
     token_id: int
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+def said(
+    guessed: Sequence[int], outcomes: Sequence[Sampled | Exception]
+) -> list[Sampled] | Exception:
+    """Return what a sequence says, from what was sampled at its newest token and at each guess.
+
+    That ends with the first token that was not guessed: what follows a wrong guess is worth
+    nothing. A failure behind a right guess will be met again in the next step, by itself.
+    """
+    right: list[Sampled] = []
+    for index, outcome in enumerate(outcomes):
+        if isinstance(outcome, Exception):
+            return right or outcome
+        right.append(outcome)
+        if index == len(guessed) or outcome.token_id != guessed[index]:
+            break
+    return right
 
 
 def sample_rows(

@@ -23,17 +23,22 @@ from sightline.core.prompt import ImageSpan
 from sightline.engine.block_keys import extend_keys
 from sightline.engine.block_pool import BlockPool
 from sightline.engine.embedding_cache import EmbeddingCache
+from sightline.engine.guesses import Guesses
 from sightline.engine.plan import Chunk, NeededImage, Plan
 from sightline.engine.sequence import Sequence
 
 MAX_PREEMPTIONS = 3
+# With so many rows the weights are still what a step waits for; guesses stay below that.
+CHEAP_ROWS = 16
 
 
 class Scheduler:
     """Keeps the waiting line, the running sequences, and the books of blocks and embeddings.
 
     `row_bytes` is what one row of an image's embeddings takes on the device. `kv_variant` is the
-    model's: prompts for which it differs share no blocks. Not thread-safe.
+    model's: prompts for which it differs share no blocks. At most `num_guesses` tokens of an answer
+    are guessed at once; not for plans that are made while the step before is being computed, since
+    a guess needs to know the newest token. Not thread-safe.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Scheduler:
         row_bytes: int = 1,
         prefix_caching: bool = True,
         kv_variant: Callable[[int], int] = lambda num_prompt: 0,
+        num_guesses: int = 0,
     ) -> None:
         self.pool = BlockPool(num_blocks)
         self.embeddings = EmbeddingCache(embedding_cache_bytes)
@@ -59,6 +65,7 @@ class Scheduler:
         self._row_bytes = row_bytes
         self._prefix_caching = prefix_caching
         self._kv_variant = kv_variant
+        self._num_guesses = num_guesses
         self._waiting: deque[Sequence] = deque()
         self._running: dict[str, Sequence] = {}  # in order of admission
         # Keys of blocks that running sequences are about to fill: whoever needs the same waits.
@@ -106,12 +113,21 @@ class Scheduler:
         """Decide the next step; what is in it counts as computed from now on."""
         return _Step(self).decide()
 
-    def settle(self, chunk: Chunk) -> None:
-        """Note that `chunk` has been computed and its token, if it promised one, is known."""
+    def settle(self, chunk: Chunk, num_right: int = 0) -> None:
+        """Note that `chunk` has been computed and its token, if it promised one, is known.
+
+        Of its guesses the first `num_right` were right; the slots of the others are free again.
+        """
         sequence = chunk.sequence
         if sequence.generation != chunk.generation:
             return  # its blocks are no longer its own
-        num_full = chunk.end // self.block_size
+        end = chunk.end
+        if chunk.guessed:
+            end += num_right - len(chunk.guessed)
+            sequence.num_computed = end
+            assert sequence.guesses is not None
+            sequence.guesses.learn(len(chunk.guessed), num_right, len(sequence.answer))
+        num_full = end // self.block_size
         if self._prefix_caching and num_full > sequence.num_settled:
             self._publish(sequence, num_full)
         if sequence.leases:
@@ -191,6 +207,12 @@ class _Step:
         self._running = scheduler._running
         self._waiting = scheduler._waiting
         self._budget = scheduler._budget
+        # What the running sequences leave of it, and of the rows that cost next to nothing.
+        num_running = len(self._running)
+        self._spare = self._budget - num_running
+        self._num_guesses = min(
+            scheduler._num_guesses, max(0, CHEAP_ROWS - num_running) // max(1, num_running)
+        )
         self._encode_budget = scheduler._budget
         self._chunks: list[Chunk] = []
         self._admitted: list[Sequence] = []
@@ -208,7 +230,7 @@ class _Step:
                 prefilling.append(sequence)
             # With a promised token the answer may be as long as it can be.
             elif num_tokens < sequence.max_slots and self._find_room(sequence):
-                self._take(sequence, num_tokens)
+                self._take(sequence, num_tokens, self._guess(sequence))
         for sequence in prefilling:
             if self._budget and sequence.request_id in self._running:
                 self._take(sequence, sequence.num_tokens)
@@ -234,6 +256,28 @@ class _Step:
                 return False
         sequence.blocks += self._pool.allocate(1)
         return True
+
+    def _guess(self, sequence: Sequence) -> tuple[int, ...]:
+        """Guess what `sequence` says next, as far as that is cheap and fits its blocks."""
+        # The last token of an answer is never computed, so there is no place for a guess of it.
+        most = min(self._num_guesses, self._spare, sequence.max_slots - sequence.num_tokens - 1)
+        is_answering = sequence.num_computed >= len(sequence.prompt)
+        if most < 1 or not is_answering or sequence.grammar is not None:
+            return ()
+        if sequence.guesses is None:
+            sequence.guesses = Guesses(sequence.prompt, self._scheduler._num_guesses)
+        guessed = sequence.guesses.after(sequence.answer, most)
+        end = sequence.num_computed + 1 + len(guessed)
+        missing = self._scheduler._blocks_for(end) - len(sequence.blocks)
+        if missing > 0:
+            # Those who run may each want a block for what they do say.
+            if missing + len(self._running) <= self._pool.num_available:
+                sequence.blocks += self._pool.allocate(missing)
+            else:
+                end = len(sequence.blocks) * self._block_size
+        guessed = guessed[: end - sequence.num_computed - 1]
+        self._spare -= len(guessed)
+        return guessed
 
     def _preempt(self, victim: Sequence) -> None:
         """Send `victim` back to the head of the line, in front of those who came after it.
@@ -295,8 +339,11 @@ class _Step:
         missing = head.block_keys[len(shared) : len(shared) + 1]
         return None if missing and missing[0] in self._scheduler._claims else shared
 
-    def _take(self, sequence: Sequence, num_tokens: int) -> None:
-        """Plan as much of the `num_tokens` of `sequence` as budget and embeddings allow."""
+    def _take(self, sequence: Sequence, num_tokens: int, guessed: tuple[int, ...] = ()) -> None:
+        """Plan as much of the `num_tokens` of `sequence` as budget and embeddings allow.
+
+        Only what is complete with them may be followed by `guessed` tokens.
+        """
         start = sequence.num_computed
         end = min(num_tokens, start + self._budget)
         images: tuple[NeededImage, ...] = ()
@@ -305,8 +352,9 @@ class _Step:
             if end == start:
                 return
         samples = end == num_tokens
+        end += len(guessed)
         generation = sequence.generation
-        chunk = Chunk(sequence, start, end, sequence.blocks, samples, generation, images)
+        chunk = Chunk(sequence, start, end, sequence.blocks, samples, generation, images, guessed)
         self._chunks.append(chunk)
         sequence.num_computed = end
         sequence.num_promised += samples

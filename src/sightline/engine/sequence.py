@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from sightline.core.engine import FinishReason
 from sightline.core.prompt import ImageSpan
 from sightline.core.sampling import SamplingParams
+from sightline.engine.guesses import Guesses
 
 
 class AnswerGrammar(Protocol):
@@ -40,6 +41,7 @@ class Sequence:
     arrived_at: float
     cache_salt: bytes = field(default=b"", repr=False)
     grammar: AnswerGrammar | None = field(default=None, repr=False)
+    guesses: Guesses | None = field(default=None, repr=False)
 
     answer: list[int] = field(default_factory=list, repr=False)
     num_promised: int = 0

@@ -128,6 +128,13 @@ class KVPool:
             self.keys[:, block, length:] = 0
             self.values[:, block, length:] = 0
 
+    def clear(self, blocks: Sequence[int], first: int, end: int) -> None:
+        """Zero slots [first, end) of a sequence."""
+        for slot in range(first, end):
+            block, place = blocks[slot // self.block_size], slot % self.block_size
+            self.keys[:, block, place] = 0
+            self.values[:, block, place] = 0
+
 
 class KVCache:
     """A pool for one sequence alone: one block of `max_len` slots, `length` of them filled."""

@@ -86,6 +86,12 @@ class EngineCollector(Collector):
             ("prefix_cache_hits", "Prompt tokens found in the cache.", stats.prefix_hits),
             ("embedding_cache_queries", "Encoded images looked for.", stats.embedding_queries),
             ("embedding_cache_hits", "Encoded images found.", stats.embedding_hits),
+            ("spec_decode_num_draft_tokens", "Tokens that were guessed.", stats.num_guessed),
+            (
+                "spec_decode_num_accepted_tokens",
+                "Guessed tokens that were right.",
+                stats.num_guessed_right,
+            ),
             ("num_preemptions", "Answers that gave way to older ones.", stats.num_preemptions),
         ):
             yield self._counter(name, what, value)

@@ -86,6 +86,46 @@ def test_two_answers_of_one_grammar_do_not_meet(grammars: Grammars) -> None:
     assert allowed(other, b"") == {10}
 
 
+def test_what_a_grammar_leaves_no_choice_about_is_guessed(grammars: Grammars) -> None:
+    grammar = grammars.open(JSON)
+    assert grammar.guess([], (), 20) == (*b"{",)  # then there may be white space
+    assert grammar.guess(list(b'{"c'), (), 4) == (*b"olou",)
+    assert grammar.guess(list(b'{"colour":"r'), (), 4) == (*b'ed"',)
+
+
+def test_what_was_found_is_guessed_as_far_as_the_grammar_allows_it(grammars: Grammars) -> None:
+    grammar = grammars.open(DIGIT)
+    assert grammar.guess(list(b"\n"), tuple(b"7!7"), 5) == tuple(b"7!")
+    assert grammar.guess(list(b"\n"), tuple(b"x"), 5) == ()
+
+
+def test_every_guess_has_the_mask_that_it_would_have_had(grammars: Grammars) -> None:
+    grammar, plain = grammars.open(JSON), grammars.open(JSON)
+    said, guessed = list(b'{"colour":'), tuple(b'"red"')
+    grammar.prepare(said, guessed)
+    masks = [grammar.mask(n) for n in range(len(guessed) + 1)]
+    for number, mask in enumerate(masks):
+        assert set(mask.nonzero()[:, 0].tolist()) == allowed(plain, [*said, *guessed[:number]])
+    # And nothing of it is left behind when something else is said.
+    assert allowed(grammar, [*said, *b'"blu']) == {*b"e"}
+
+
+def test_a_guess_that_breaks_the_grammar_breaks_nothing_else(grammars: Grammars) -> None:
+    grammar = grammars.open(DIGIT)
+    grammar.prepare(list(b"\n"), tuple(b"x!"))
+    assert set(grammar.mask(0).nonzero()[:, 0].tolist()) == {*b"0123456789"}
+    assert allowed(grammar, b"\n7") == {*b"!"}
+
+
+def test_a_grammar_that_is_slow_to_look_ahead_in_is_not_guessed_for(
+    grammars: Grammars, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grammar = grammars.open(DIGIT)
+    monkeypatch.setattr(grammar_module, "SLOW_GUESS_S", 0.0)
+    assert grammar.guess([], (), 3) == (10,)
+    assert grammar.guess([], (), 3) == ()
+
+
 @pytest.mark.parametrize("broken", ["start: (", '%llguidance {}\nstart: %json {"type": 5}'])
 def test_a_grammar_that_does_not_compile_is_an_error(grammars: Grammars, broken: str) -> None:
     with pytest.raises(GrammarError):
@@ -204,6 +244,22 @@ def test_an_answer_is_the_same_alone_and_among_others_with_and_without_grammar(
     assert bench.wait("in company") == alone
     digits = bench.wait(*(f"digit {number}" for number in range(4)))
     assert all(text[0] == "\n" and text[1].isdigit() and text[2:] == "!" for text in digits)
+
+
+def test_answers_with_a_grammar_are_the_same_without_guesses(
+    bench: Bench, tiny_folder: Path
+) -> None:
+    names = [f"guessed {seed}" for seed in range(6)]
+    unguessed = EngineOptions(model=str(tiny_folder), num_speculative_tokens=0)
+    with Bench(build_engine(unguessed, lambda done, total: None)) as plain:
+        for seed, name in enumerate(names):
+            plain.ask(name, JSON, seed=seed)
+        expected = plain.wait(*names)
+    before = bench.loop.stats.num_guessed_right
+    for seed, name in enumerate(names):
+        bench.ask(name, JSON, seed=seed)
+    assert bench.wait(*names) == expected
+    assert bench.loop.stats.num_guessed_right > before + 20
 
 
 def test_s09_a_broken_grammar_fails_alone_between_two_good_ones(bench: Bench) -> None:

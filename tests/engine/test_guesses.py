@@ -42,16 +42,14 @@ def test_tokens_are_told_apart_from_the_bytes_of_their_neighbours() -> None:
 
 def test_good_guesses_grow_longer_and_bad_ones_are_given_up_for_a_while() -> None:
     guess = Guesses([5] * 10, 7)
-    assert [len(guess.after([5] * n, 7)) for n in (1, 2)] == [3, 3]
-    guess.learn(3, 3, 6)
-    assert len(guess.after([5] * 6, 7)) == 7
-    guess.learn(7, 2, 9)
-    assert len(guess.after([5] * 9, 7)) == 3
-    guess.learn(3, 0, 10)
-    assert len(guess.after([5] * 10, 7)) == 1
+    widths = [guess.width(3)]
+    for num_right in (3, 7, 2, 0):
+        guess.learn(widths[-1], num_right, 10)
+        widths.append(guess.width(10))
+    assert widths == [3, 7, 7, 3, 1]
     guess.learn(1, 0, 11)
-    assert guess.after([5] * (10 + LEAST_PAUSE), 7) == ()
-    assert len(guess.after([5] * (11 + LEAST_PAUSE), 7)) == 1
+    assert guess.width(10 + LEAST_PAUSE) == 0
+    assert guess.width(11 + LEAST_PAUSE) == 1
 
 
 @given(
@@ -65,7 +63,6 @@ def test_guesses_are_what_a_plain_search_finds(
     """Also when the answer comes token by token."""
     guess = Guesses(prompt, 9)
     for end in range(len(answer) + 1):
-        guess.learn(9, 9, 0)
         found = guess.after(answer[:end], most)
         everything = prompt + answer[:end]
         newest, length = everything[-3:], len(everything)

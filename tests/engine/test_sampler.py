@@ -31,12 +31,12 @@ class Allow:
         self._mask = torch.zeros(num_tokens, dtype=torch.bool)
         self._mask[list(ids)] = True
 
-    def mask(self) -> Tensor:
+    def mask(self, num_guessed: int = 0) -> Tensor:
         return self._mask
 
 
 class Broken:
-    def mask(self) -> Tensor:
+    def mask(self, num_guessed: int = 0) -> Tensor:
         raise RuntimeError("grammar")
 
 

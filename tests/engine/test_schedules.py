@@ -26,8 +26,11 @@ class HalfRight(Guesses):
         self._dice = dice
         self._known = answer
 
-    def after(self, answer: Items[int], most: int) -> tuple[int, ...]:
-        end = len(answer) + self._dice.randint(0, most)
+    def width(self, num_said: int) -> int:
+        return 8
+
+    def after(self, answer: Items[int], width: int) -> tuple[int, ...]:
+        end = len(answer) + self._dice.randint(0, width)
         return tuple(
             token if self._dice.random() < 0.8 else 36 for token in self._known[len(answer) : end]
         )

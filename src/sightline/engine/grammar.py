@@ -2,13 +2,15 @@
 
 A request with a grammar enters the schedule when that is compiled. From then on the mask for its
 next token is computed by a thread while the model computes the logits that it is for, so a step
-waits for a mask only if that takes longer than the model.
+waits for a mask only if that takes longer than the model. Where a grammar leaves only one way to
+go on, its tokens are guessed, and each gets its mask (see `guesses`).
 """
 
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
 from typing import Protocol
 
@@ -25,6 +27,8 @@ CACHE_BYTES = 64 * MIB
 # of its text.
 BASE_BYTES, BYTES_PER_CHARACTER = 256 * KIB, 64
 NUM_COMPILERS = 2
+# Looking what a grammar leads to takes microseconds; of one that takes so long nothing is guessed.
+SLOW_GUESS_S = 0.002
 TOO_COMPLEX = ("ParserTooComplex", "LexerTooComplex")
 LIMIT = re.compile(r"max is|too many|too complex|limit|fuel")
 
@@ -114,25 +118,63 @@ class Grammar:
         self._pool = pool
         self._num_tokens = num_tokens
         self._num_consumed = 0
-        self._mask: Future[Tensor] | None = None
+        self._prepared: tuple[int, tuple[int, ...]] | None = None
+        self._masks: Future[list[Tensor]] | None = None
+        self._is_slow = False
 
-    def prepare(self, answer: Sequence[int]) -> None:
-        """Begin to compute the mask for the token behind `answer`, unless that was begun.
+    def guess(self, answer: Sequence[int], found: tuple[int, ...], width: int) -> tuple[int, ...]:
+        """Return up to `width` tokens that must follow `answer`, or what of `found` may follow it.
 
-        `answer` begins with that of the last call; the mask of that was waited for.
+        Others wait for this: of a grammar for which it takes long nothing is guessed any more.
         """
-        if self._mask is None or len(answer) != self._num_consumed:
-            gained = list(answer[self._num_consumed :])
-            self._num_consumed = len(answer)
-            self._mask = self._pool.submit(self._advance, gained)
+        if self._is_slow:
+            return ()
+        if self._masks is not None:
+            wait([self._masks])  # of a step that failed
+        began = time.perf_counter()
+        guessed: Sequence[int] = ()
+        if self._consume(answer):
+            guessed = self._matcher.compute_ff_tokens()[:width]
+            if not guessed and found:
+                guessed = found[: self._matcher.validate_tokens(list(found))]
+        self._is_slow = time.perf_counter() - began > SLOW_GUESS_S
+        return tuple(guessed)
 
-    def mask(self) -> Tensor:
-        assert self._mask is not None, "prepared before the step"
-        return self._mask.result()
+    def prepare(self, answer: Sequence[int], guessed: tuple[int, ...] = ()) -> None:
+        """Begin to compute the masks behind `answer` and each guess, unless that was begun.
 
-    def _advance(self, gained: list[int]) -> Tensor:
-        if gained and not self._matcher.consume_tokens(gained):
+        `answer` begins with that of the last call; the masks of that were waited for.
+        """
+        if self._prepared != (len(answer), guessed):
+            if self._masks is not None:
+                wait([self._masks])
+            self._prepared = (len(answer), guessed)
+            self._masks = self._pool.submit(self._advance, list(answer), guessed)
+
+    def mask(self, num_guessed: int = 0) -> Tensor:
+        assert self._masks is not None, "prepared before the step"
+        masks = self._masks.result()
+        return masks[min(num_guessed, len(masks) - 1)]
+
+    def _consume(self, answer: Sequence[int]) -> bool:
+        """Follow `answer`; False if the grammar does not."""
+        gained = list(answer[self._num_consumed :])
+        self._num_consumed = len(answer)
+        return not gained or self._matcher.consume_tokens(gained)
+
+    def _advance(self, answer: list[int], guessed: tuple[int, ...]) -> list[Tensor]:
+        if not self._consume(answer):
             raise self._error()
+        masks = [self._allowed()]
+        for token_id in guessed:
+            if not self._matcher.try_consume_tokens([token_id]):
+                break
+            masks.append(self._allowed())
+        if len(masks) > 1:
+            self._matcher.rollback(len(masks) - 1)
+        return masks
+
+    def _allowed(self) -> Tensor:
         packed = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         if self._matcher.is_error():
             raise self._error()

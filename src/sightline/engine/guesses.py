@@ -32,15 +32,16 @@ class Guesses:
         self._pause = LEAST_PAUSE
         self._silent_until = 0
 
-    def after(self, answer: Sequence[int], most: int) -> tuple[int, ...]:
-        """Return up to `most` tokens that may follow `answer`, which only grows from call to call.
+    def width(self, num_said: int) -> int:
+        """Return how many tokens to guess behind an answer of `num_said` tokens."""
+        return 0 if num_said < self._silent_until else self._width
+
+    def after(self, answer: Sequence[int], width: int) -> tuple[int, ...]:
+        """Return `width` tokens that may follow `answer`, or none; it only grows from call to call.
 
         They are what followed the last place where its newest tokens stood; where that place runs
         into the end, it is taken to go round.
         """
-        width = min(self._width, most)
-        if width < 1 or len(answer) < self._silent_until:
-            return ()
         num_known = len(self._said) // SIZE - self._num_prompt
         self._said += array("I", answer[num_known:]).tobytes()
         place = self._find()

@@ -69,7 +69,7 @@ class ModelRunner:
         self._pictures.drop(plan.evicted)
         for chunk in plan.chunks:
             if chunk.samples and chunk.sequence.grammar is not None:
-                chunk.sequence.grammar.prepare(chunk.sequence.answer)
+                chunk.sequence.grammar.prepare(chunk.sequence.answer, chunk.guessed)
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
         fetch = Fetch(self._device)
         encoding = self._pictures.encode(plan, fetch)

@@ -49,8 +49,8 @@ class NothingAllowed(Exception):
 class MaskProvider(Protocol):
     """Says which tokens may come next; made ahead of time, so that no step waits for it long."""
 
-    def mask(self) -> Tensor:
-        """Return bool `[V]` on the CPU, true where a token is allowed."""
+    def mask(self, num_guessed: int = 0) -> Tensor:
+        """Return bool `[V]` on the CPU, true where a token is allowed behind so many guesses."""
         ...
 
 
@@ -68,17 +68,20 @@ class SamplingRow:
     answer: Sequence[int]
     grammar: MaskProvider | None = None
     history: TokenHistory = field(default_factory=TokenHistory)
+    num_guessed: int = 0  # tokens at the end of `answer` that nobody has said yet
 
     def with_guesses(self, guessed: Sequence[int]) -> "list[SamplingRow]":
         """Return this row, and one behind each guessed token, as if that had been said."""
-        assert not guessed or self.grammar is None
-        return [
-            self,
-            *(
-                replace(self, answer=[*self.answer, *guessed[:end]], history=TokenHistory())
-                for end in range(1, len(guessed) + 1)
-            ),
-        ]
+        behind = (
+            replace(
+                self,
+                answer=[*self.answer, *guessed[:end]],
+                history=TokenHistory(),
+                num_guessed=end,
+            )
+            for end in range(1, len(guessed) + 1)
+        )
+        return [self, *behind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +160,7 @@ class _Group:
             if row.grammar is None:
                 continue
             try:
-                allowed = send(row.grammar.mask(), scores.device)
+                allowed = send(row.grammar.mask(row.num_guessed), scores.device)
                 scores[index].masked_fill_(~allowed, -math.inf)
             except Exception as error:
                 self._errors[index] = error

@@ -18,6 +18,7 @@ not known. `settle` says that the step has ended.
 
 from collections import deque
 from collections.abc import Callable
+from itertools import takewhile
 
 from sightline.core.prompt import ImageSpan
 from sightline.engine.block_keys import extend_keys
@@ -262,11 +263,19 @@ class _Step:
         # The last token of an answer is never computed, so there is no place for a guess of it.
         most = min(self._num_guesses, self._spare, sequence.max_slots - sequence.num_tokens - 1)
         is_answering = sequence.num_computed >= len(sequence.prompt)
-        if most < 1 or not is_answering or sequence.grammar is not None:
+        if most < 1 or not is_answering:
             return ()
         if sequence.guesses is None:
             sequence.guesses = Guesses(sequence.prompt, self._scheduler._num_guesses)
-        guessed = sequence.guesses.after(sequence.answer, most)
+        width = min(most, sequence.guesses.width(len(sequence.answer)))
+        if width < 1:
+            return ()
+        guessed = sequence.guesses.after(sequence.answer, width)
+        if sequence.grammar is not None:
+            guessed = sequence.grammar.guess(sequence.answer, guessed, width)
+        # What ends the answer costs nothing to find out.
+        stops = sequence.params.stop_token_ids
+        guessed = tuple(takewhile(lambda token_id: token_id not in stops, guessed))
         end = sequence.num_computed + 1 + len(guessed)
         missing = self._scheduler._blocks_for(end) - len(sequence.blocks)
         if missing > 0:

@@ -21,7 +21,8 @@ from training.drawing import (
     paint_backdrop,
     pick_font,
 )
-from training.world import RGB, SHAPES, Placed, distance, luminance, outline
+from training.offworld_things import THINGS, any_color, ink_on, sheet
+from training.world import SHAPES, Placed, outline
 
 PHOTO_FOLDER = Path(__file__).parent / "state" / "photos"
 _WORDS = (
@@ -29,25 +30,6 @@ _WORDS = (
     "hello", "world", "open", "private", "sale", "menu", "coffee", "street", "hotel", "exit",
     "stop", "welcome", "invoice", "total", "name", "date", "phone", "city",
 )  # fmt: skip
-
-
-def _any_color(rng: Random) -> RGB:
-    return (rng.randint(0, 255), rng.randint(0, 255), rng.randint(0, 255))
-
-
-def _ink_on(rng: Random, colors: tuple[RGB, ...]) -> RGB:
-    for _ in range(50):
-        rgb = _any_color(rng)
-        if all(distance(rgb, c) > 180 for c in colors):
-            return rgb
-    return (0, 0, 0) if luminance(colors[0]) > 0.5 else (255, 255, 255)
-
-
-def _sheet(rng: Random) -> tuple[Image.Image, ImageDraw.ImageDraw, RGB, int, int]:
-    width, height = canvas_size(rng)
-    colors = backdrop_colors(rng)
-    image = paint_backdrop(rng, width, height, colors)
-    return image, ImageDraw.Draw(image), _ink_on(rng, colors), width, height
 
 
 def noise(rng: Random) -> Image.Image:
@@ -73,7 +55,7 @@ def clouds(rng: Random) -> Image.Image:
         grown = Image.fromarray(layer).resize((size, size), Image.Resampling.BICUBIC)
         total += weight * (np.asarray(grown, np.float32) - 128)
         weight *= rng.uniform(0.4, 0.8)
-    tint = np.array(_any_color(rng), np.float32) * 0.5 + 64
+    tint = np.array(any_color(rng), np.float32) * 0.5 + 64
     pixels = np.clip(tint + total * rng.uniform(0.5, 1.2), 0, 255).astype(np.uint8)
     return Image.fromarray(pixels).resize(canvas_size(rng), Image.Resampling.BICUBIC)
 
@@ -87,7 +69,7 @@ def blank(rng: Random) -> Image.Image:
 def full_gradient(rng: Random) -> Image.Image:
     """A strong gradient between any two colours."""
     width, height = canvas_size(rng)
-    return paint_backdrop(rng, width, height, (_any_color(rng), _any_color(rng)))
+    return paint_backdrop(rng, width, height, (any_color(rng), any_color(rng)))
 
 
 def stripes(rng: Random) -> Image.Image:
@@ -99,7 +81,7 @@ def stripes(rng: Random) -> Image.Image:
     across = np.linspace(0, 1, width)[None, :] * math.cos(angle)
     down = np.linspace(0, 1, height)[:, None] * math.sin(angle)
     band = np.floor((across + down) * count + rng.random()).astype(int)
-    palette = np.array([_any_color(rng) for _ in range(rng.choice((2, 2, 3, 5)))], np.uint8)
+    palette = np.array([any_color(rng) for _ in range(rng.choice((2, 2, 3, 5)))], np.uint8)
     return Image.fromarray(palette[band % len(palette)])
 
 
@@ -111,13 +93,13 @@ def checkerboard(rng: Random) -> Image.Image:
     down = (np.arange(height) * cells // height)[:, None]
     first, second = (0, 0, 0), (255, 255, 255)
     if rng.random() < 0.5:
-        first, second = _any_color(rng), _any_color(rng)
+        first, second = any_color(rng), any_color(rng)
     return Image.fromarray(np.array([first, second], np.uint8)[(across + down) % 2])
 
 
 def words(rng: Random) -> Image.Image:
     """A word or a few letters, large."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     text = rng.choice(_WORDS)
     if rng.random() < 0.3:
         text = "".join(rng.choice("ABCDEFGHKMNPRSTUVWXYZ") for _ in range(rng.randint(1, 4)))
@@ -135,7 +117,7 @@ def words(rng: Random) -> Image.Image:
 
 def paragraph(rng: Random) -> Image.Image:
     """Lines of small text."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     font = pick_font(rng, max(8, round(height * rng.uniform(0.05, 0.12))))
     step = font.getbbox("Ag")[3] * 1.2
     y = height * 0.03
@@ -148,7 +130,7 @@ def paragraph(rng: Random) -> Image.Image:
 
 def long_numbers(rng: Random) -> Image.Image:
     """Several lines of digits, or one number of five digits and more."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     lines = rng.choice((1, 1, 3, 5))
     for i in range(lines):
         digits = rng.randint(5, 9)
@@ -160,7 +142,7 @@ def long_numbers(rng: Random) -> Image.Image:
 
 def line_chart(rng: Random) -> Image.Image:
     """Axes and one to three curves."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     draw.line((width * 0.1, height * 0.05, width * 0.1, height * 0.9, width * 0.95, height * 0.9),
               fill=ink, width=max(1, width // 100))  # fmt: skip
     for _ in range(rng.randint(1, 3)):
@@ -170,29 +152,27 @@ def line_chart(rng: Random) -> Image.Image:
             points.append((level, i))
         last = points[-1][1]
         spots = [(width * (0.1 + 0.85 * i / last), height * (0.88 - 0.8 * v)) for v, i in points]
-        draw.line(
-            spots, fill=_any_color(rng), width=max(1, round(width * rng.uniform(0.005, 0.03)))
-        )
+        draw.line(spots, fill=any_color(rng), width=max(1, round(width * rng.uniform(0.005, 0.03))))
     return image
 
 
 def bar_chart(rng: Random) -> Image.Image:
     """Bars side by side on one ground line."""
-    image, draw, _, width, height = _sheet(rng)
+    image, draw, _, width, height = sheet(rng)
     bars = rng.randint(4, 12)
-    color = _any_color(rng)
+    color = any_color(rng)
     for i in range(bars):
         left = width * (0.06 + 0.9 * i / bars)
         top = height * rng.uniform(0.08, 0.8)
         if rng.random() < 0.5:
-            color = _any_color(rng)
+            color = any_color(rng)
         draw.rectangle((left, top, left + width * 0.7 / bars, height * 0.93), fill=color)
     return image
 
 
 def grid(rng: Random) -> Image.Image:
     """Crossing lines."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     columns, rows = rng.randint(3, 14), rng.randint(3, 14)
     thick = max(1, round(width * rng.uniform(0.004, 0.02)))
     for i in range(columns + 1):
@@ -204,7 +184,7 @@ def grid(rng: Random) -> Image.Image:
 
 def scribble(rng: Random) -> Image.Image:
     """Lines and arcs without a plan."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     for _ in range(rng.randint(4, 16)):
         thick = max(1, round(width * rng.uniform(0.005, 0.03)))
         spots = [(rng.random() * width, rng.random() * height) for _ in range(rng.randint(2, 5))]
@@ -215,13 +195,13 @@ def scribble(rng: Random) -> Image.Image:
             box = (min(a, c), min(b, d), max(a, c) + 2, max(b, d) + 2)
             draw.arc(box, rng.uniform(0, 360), rng.uniform(0, 360), fill=ink, width=thick)
         if rng.random() < 0.4:
-            ink = _any_color(rng)
+            ink = any_color(rng)
     return image
 
 
 def spiral(rng: Random) -> Image.Image:
     """One winding line."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     turns = rng.uniform(3, 8)
     spots = []
     for i in range(400):
@@ -234,7 +214,7 @@ def spiral(rng: Random) -> Image.Image:
 
 def outlines(rng: Random) -> Image.Image:
     """Shapes drawn as thin lines, not filled."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     short = min(width, height)
     for _ in range(rng.randint(1, 4)):
         radius = short * rng.uniform(0.15, 0.34)
@@ -254,14 +234,14 @@ def crowd(rng: Random) -> Image.Image:
     for _ in range(rng.randint(8, 24)):
         radius = short * rng.uniform(0.05, 0.16)
         x, y = rng.uniform(0, width), rng.uniform(0, height)
-        shape, ink = rng.choice(SHAPES), _ink_on(rng, colors)
+        shape, ink = rng.choice(SHAPES), ink_on(rng, colors)
         placed.append(Placed(shape, "", ink, x, y, radius, rng.uniform(0, 1), 0.5))
     return draw_things(rng, paint_backdrop(rng, width, height, colors), placed)
 
 
 def heart(rng: Random) -> Image.Image:
     """A filled heart."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     size = min(width, height) * rng.uniform(0.012, 0.026)
     x, y = width * rng.uniform(0.4, 0.6), height * rng.uniform(0.4, 0.6)
     spots = []
@@ -275,7 +255,7 @@ def heart(rng: Random) -> Image.Image:
 
 def arrow(rng: Random) -> Image.Image:
     """A thick arrow, any direction."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     size, turn = min(width, height) * rng.uniform(0.25, 0.42), rng.uniform(0, math.tau)
     thin, head = rng.uniform(0.08, 0.2), rng.uniform(0.35, 0.55)
     corners = [
@@ -295,7 +275,7 @@ def arrow(rng: Random) -> Image.Image:
 
 def ring(rng: Random) -> Image.Image:
     """A circle with a large hole."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     radius = min(width, height) * rng.uniform(0.2, 0.4)
     x, y = width * rng.uniform(0.42, 0.58), height * rng.uniform(0.42, 0.58)
     thick = round(radius * rng.uniform(0.15, 0.4))
@@ -311,7 +291,7 @@ def crescent(rng: Random) -> Image.Image:
     draw = ImageDraw.Draw(image)
     radius = min(width, height) * rng.uniform(0.2, 0.4)
     x, y = width * rng.uniform(0.42, 0.58), height * rng.uniform(0.42, 0.58)
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=_ink_on(rng, colors))
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink_on(rng, colors))
     x += radius * rng.uniform(0.35, 0.6)
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colors[0])
     return image
@@ -319,11 +299,11 @@ def crescent(rng: Random) -> Image.Image:
 
 def face(rng: Random) -> Image.Image:
     """A round face with eyes and a mouth."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     radius = min(width, height) * rng.uniform(0.28, 0.45)
     x, y = width / 2, height / 2
     draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=ink)
-    dark = _ink_on(rng, (ink,))
+    dark = ink_on(rng, (ink,))
     eye = radius * rng.uniform(0.1, 0.2)
     for side in (-0.4, 0.4):
         cx, cy = x + side * radius, y - 0.25 * radius
@@ -335,14 +315,14 @@ def face(rng: Random) -> Image.Image:
 
 def house(rng: Random) -> Image.Image:
     """A house with a roof, a door and windows, on grass."""
-    image, draw, ink, width, height = _sheet(rng)
+    image, draw, ink, width, height = sheet(rng)
     left, right = width * rng.uniform(0.12, 0.25), width * rng.uniform(0.72, 0.9)
     top, ground = height * rng.uniform(0.4, 0.55), height * rng.uniform(0.82, 0.95)
     draw.rectangle((0, ground, width, height), fill=(60, rng.randint(110, 180), 50))
     draw.rectangle((left, top, right, ground), fill=ink)
     roof = [(left - width * 0.06, top), (right + width * 0.06, top), (width / 2, height * 0.1)]
-    draw.polygon(roof, fill=_any_color(rng))
-    trim = _ink_on(rng, (ink,))
+    draw.polygon(roof, fill=any_color(rng))
+    trim = ink_on(rng, (ink,))
     middle = (left + right) / 2
     draw.rectangle(
         (middle - width * 0.06, ground - height * 0.2, middle + width * 0.06, ground), fill=trim
@@ -384,14 +364,14 @@ def qr_like(rng: Random) -> Image.Image:
 
 def collage(rng: Random) -> Image.Image:
     """Large rectangles of many colours that cover the picture."""
-    image, draw, _, width, height = _sheet(rng)
+    image, draw, _, width, height = sheet(rng)
     for _ in range(rng.randint(12, 30)):
         x, y = rng.uniform(-0.2, 0.9) * width, rng.uniform(-0.2, 0.9) * height
         w, h = rng.uniform(0.15, 0.5) * width, rng.uniform(0.15, 0.5) * height
         if rng.random() < 0.6:
-            draw.rectangle((x, y, x + w, y + h), fill=_any_color(rng))
+            draw.rectangle((x, y, x + w, y + h), fill=any_color(rng))
         else:
-            draw.ellipse((x, y, x + w, y + h), fill=_any_color(rng))
+            draw.ellipse((x, y, x + w, y + h), fill=any_color(rng))
     return image
 
 
@@ -401,9 +381,9 @@ def window(rng: Random) -> Image.Image:
     shade = rng.randint(225, 255) if rng.random() < 0.6 else rng.randint(20, 50)
     image = Image.new("RGB", (width, height), (shade, shade, shade))
     draw = ImageDraw.Draw(image)
-    draw.rectangle((0, 0, width, height * rng.uniform(0.06, 0.13)), fill=_any_color(rng))
+    draw.rectangle((0, 0, width, height * rng.uniform(0.06, 0.13)), fill=any_color(rng))
     side = width * rng.uniform(0.15, 0.3)
-    draw.rectangle((0, height * 0.12, side, height), fill=_any_color(rng))
+    draw.rectangle((0, height * 0.12, side, height), fill=any_color(rng))
     for i in range(rng.randint(5, 14)):
         y = height * (0.18 + 0.07 * i)
         end = side + (width - side) * rng.uniform(0.3, 0.95)
@@ -450,6 +430,7 @@ FAMILIES: dict[str, Callable[[Random], Image.Image]] = {
         noise, clouds, blank, full_gradient, stripes, checkerboard, words, paragraph,
         long_numbers, line_chart, grid, scribble, outlines, crowd, heart, arrow, ring, face,
         landscape, collage, photograph, bar_chart, spiral, crescent, house, qr_like, window,
+        *THINGS,
     )
 }  # fmt: skip
 HELD_OUT = ("bar_chart", "spiral", "house", "qr_like", "window")

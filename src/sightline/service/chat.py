@@ -7,18 +7,15 @@ engine sees only requests that can be served. The answer takes over from the fir
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
-from sightline.core.chat import ChatRequest, ImagePart, ImageReport, Notice
+from sightline.core.chat import ChatRequest, ImageReport, Notice
 from sightline.core.engine import Engine, EngineStats
-from sightline.core.errors import RequestError
-from sightline.core.image_policy import ImagePolicy, policy_of
 from sightline.core.limits import Limits
-from sightline.core.prompt import Image, Prompt
+from sightline.core.prompt import Image
 from sightline.service.admission import Admission
 from sightline.service.answer import ChatAnswer
 from sightline.service.budget import TokenCounts, budget_answer, require_room
@@ -26,7 +23,7 @@ from sightline.service.caller import current_caller
 from sightline.service.choices import read_choices
 from sightline.service.deadline import Deadline
 from sightline.service.engine_metrics import QueueNumbers
-from sightline.service.formats.contract import Layout, Tokenizer, TokensPerImage
+from sightline.service.formats.contract import Layout, Tokenizer
 from sightline.service.generation import (
     grammar_of,
     notices_of,
@@ -35,7 +32,15 @@ from sightline.service.generation import (
     tools_in_use,
 )
 from sightline.service.grammar_check import GrammarCheck
-from sightline.service.media_times import MediaTimes, measured_media
+from sightline.service.image_supply import (
+    FetchedImages,
+    ImageLoader,
+    ImageSupply,
+    images_of,
+    reports_of,
+    tokens_per_image,
+)
+from sightline.service.media_times import measured_media
 from sightline.service.metrics import Metrics
 from sightline.service.pixel_bounds import bounds_notices
 from sightline.service.placement import ExtraImages, Placement, place_images
@@ -47,34 +52,6 @@ from sightline.service.strict_mode import refuse_warnings
 NUM_TEXT_THREADS = 2
 # A small window does not mean that few prompts may wait.
 LEAST_WINDOW = 8192
-
-
-class FetchedImages(Protocol):
-    """Pictures that were fetched and not decoded; `sizes` are (width, height) of every part."""
-
-    @property
-    def sizes(self) -> Sequence[tuple[int, int]]: ...
-
-
-class ImageLoader(Protocol):
-    """Fetches and decodes: one picture per part, in order, as `policy` wants them.
-
-    Nothing that was decoded under another `cache_salt` is used. Raises `RequestError` with the
-    `param` of the part to blame.
-    """
-
-    async def load(
-        self,
-        parts: Sequence[ImagePart],
-        policy: ImagePolicy,
-        *,
-        cache_salt: bytes,
-        fetched: Any = None,
-    ) -> Sequence[Image]: ...
-
-    def fetch(self, parts: Sequence[ImagePart]) -> AbstractAsyncContextManager[FetchedImages]:
-        """Fetch what is loaded later with it as `fetched`; only for models that need sizes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +108,7 @@ class ChatService:
             queue_timeout_s=self.limits.queue_timeout_s,
         )
         self._engine = engine
-        self._images = images
+        self._images = ImageSupply(images)
         self._load_tokenizer = load_tokenizer
         self._text_pool = ThreadPoolExecutor(NUM_TEXT_THREADS, thread_name_prefix="text")
         self._grammar_check = GrammarCheck(self.limits)
@@ -206,7 +183,7 @@ class ChatService:
         if request.strict:
             refuse_warnings(placement.notices)
         async with AsyncExitStack() as media:
-            fetched = await self._fetch_images(placement, model, media)
+            fetched = await self._images.fetch(placement, model, media)
             layout = await self._lay_out(request, placement, model, fetched, require_fit=False)
         return Measure(model=model, layout=layout, notices=placement.notices)
 
@@ -229,11 +206,11 @@ class ChatService:
         current_caller.get().require_images(len(measure.layout.images))
         async with self.admission.permit(current_caller.get().name):
             with measured_media() as times:
-                images = await self._load_images(
+                images = await self._images.load(
                     measure.layout, measure.model, request.cache_salt, None
                 )
         prompt = measure.layout.fill(images, cache_salt=request.cache_salt)
-        reports = _reports(prompt, measure.layout, times)
+        reports = reports_of(prompt, measure.layout, times)
         return tuple(zip(images, reports, strict=True))
 
     def drain(self) -> None:
@@ -269,7 +246,7 @@ class ChatService:
         await self._grammar_check.check(suspects_of(request, grammar, self.limits))
         maker.require_known_biases(request.logit_bias)
         media = await resources.enter_async_context(AsyncExitStack())
-        fetched = await self._fetch_images(placement, model, media)
+        fetched = await self._images.fetch(placement, model, media)
         layout = await self._lay_out(request, placement, model, fetched, require_fit=True)
         current_caller.get().require_images(len(layout.images))
         counts = _counts(layout)
@@ -298,7 +275,7 @@ class ChatService:
         log.lap("layout_s")
 
         with measured_media() as times:
-            images = await self._load_images(layout, model, request.cache_salt, fetched)
+            images = await self._images.load(layout, model, request.cache_salt, fetched)
         await media.aclose()
         log.lap("media_s")
         log.images(images, times)
@@ -319,7 +296,7 @@ class ChatService:
         return ChatAnswer(
             model=model.id,
             counts=counts,
-            images=_reports(prompt, layout, times),
+            images=reports_of(prompt, layout, times),
             notices=notices,
             first=first,
             deltas=deltas,
@@ -336,7 +313,7 @@ class ChatService:
             extra_images=self.options.extra_images,
             model_id=model.id,
         )
-        notices = bounds_notices(_images_of(placement), policy)
+        notices = bounds_notices(images_of(placement), policy)
         return replace(placement, notices=(*placement.notices, *notices))
 
     async def _lay_out(
@@ -365,7 +342,7 @@ class ChatService:
         if raw is None:
             layout = await maker.layout(
                 placement.messages,
-                tokens_per_image=_tokens_per_image(policy, _images_of(placement), fetched),
+                tokens_per_image=tokens_per_image(policy, images_of(placement), fetched),
                 tools=tools_in_use(request).tools,
                 thinking=request.thinking,
             )
@@ -375,72 +352,6 @@ class ChatService:
             require_room(_counts(layout), window=window)
         return layout
 
-    async def _fetch_images(
-        self, placement: Placement, model: ServedModel, media: AsyncExitStack
-    ) -> FetchedImages | None:
-        """Fetch the images, if their sizes decide what they cost; `media` lets go of them."""
-        policy, parts = model.info.image_policy, _images_of(placement)
-        if policy is None or policy.tokens_per_image is not None or not parts:
-            return None
-        least = TokenCounts(text=0, image=len(parts) * policy.fewest_tokens)
-        require_room(least, window=model.info.max_model_len, at_least=True)
-        return await media.enter_async_context(self._images.fetch(parts))
-
-    async def _load_images(
-        self,
-        layout: Layout,
-        model: ServedModel,
-        cache_salt: bytes,
-        fetched: FetchedImages | None,
-    ) -> Sequence[Image]:
-        policy = model.info.image_policy
-        if policy is None or not layout.images:
-            return ()
-        parts = [slots.part for slots in layout.images]
-        if policy.tokens_per_image is not None:
-            return await self._images.load(parts, policy, cache_salt=cache_salt)
-        images = await self._images.load(parts, policy, cache_salt=cache_salt, fetched=fetched)
-        for slots, image in zip(layout.images, images, strict=True):
-            if policy.count_tokens(image.width, image.height) != slots.length:
-                # The header said another size than the picture has.
-                raise RequestError(
-                    "The image is damaged or cut short.",
-                    code="image_parse_error",
-                    param=slots.part.param,
-                )
-        return images
-
-
-def _images_of(placement: Placement) -> list[ImagePart]:
-    return [part for message in placement.messages for part in message.images]
-
-
-def _tokens_per_image(
-    policy: ImagePolicy | None, parts: Sequence[ImagePart], fetched: FetchedImages | None
-) -> TokensPerImage:
-    if policy is None or fetched is None:
-        return (policy and policy.tokens_per_image) or 0
-    wanted = [policy_of(part, policy) for part in parts]
-    return [
-        own.count_tokens(*own.target_size(*size)) or own.most_tokens
-        for own, size in zip(wanted, fetched.sizes, strict=True)
-    ]
-
 
 def _counts(layout: Layout) -> TokenCounts:
     return TokenCounts(text=layout.num_text_tokens, image=layout.num_image_tokens)
-
-
-def _reports(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:
-    return tuple(
-        ImageReport(
-            param=slots.part.param,
-            original_width=span.image.original_width,
-            original_height=span.image.original_height,
-            width=span.image.width,
-            height=span.image.height,
-            num_tokens=span.length,
-            cached=span.image.digest in times.cached,
-        )
-        for slots, span in zip(layout.images, prompt.images, strict=True)
-    )

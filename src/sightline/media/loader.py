@@ -1,29 +1,29 @@
 """From image references to pixels: the one entry that the service uses."""
 
 import asyncio
-import hashlib
-import struct
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from blake3 import blake3
 
-from sightline.core.chat import ImagePart, PixelBounds
+from sightline.core.chat import ImagePart
 from sightline.core.errors import RequestError
 from sightline.core.held_bytes import HeldBytes
 from sightline.core.image_policy import ImagePolicy, policy_of
-from sightline.core.limits import KIB, MIB, Limits
+from sightline.core.limits import MIB, Limits
 from sightline.core.prompt import Image
 from sightline.media import refusals
+from sightline.media.all_of import all_of
 from sightline.media.base64_text import decode_base64
 from sightline.media.decoder import DecodePool
 from sightline.media.fetch import Allowance, AllowedHost, Fetcher
 from sightline.media.headers import declared_size
+from sightline.media.identity import LARGE_BYTES, Name, by_name, cache_key, image_digest, name_of
 from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
 from sightline.media.local_file import MediaRoot
 from sightline.media.pixel_cache import PixelCache
@@ -31,11 +31,7 @@ from sightline.media.signatures import require_image
 from sightline.media.source import Base64Source, FileSource, Source, UrlSource, parse_source
 
 NUM_THREADS = 2
-LARGE_BYTES = 64 * KIB  # what is larger is not decoded or hashed on the event loop
-PREPROCESSING_VERSION = 1  # to be raised whenever the same file gives other pixels than before
 
-Name = tuple[str | int, PixelBounds | None]
-K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -137,19 +133,19 @@ class MediaLoader:
         another `cache_salt` nothing decoded earlier is used. Cancelling leaves nothing running.
         """
         self._require_few(parts)
-        first_parts = _by_name(parts)
+        first_parts = by_name(parts)
         images = self._known_images(first_parts, policy, cache_salt)
         missing = {name: part for name, part in first_parts.items() if name not in images}
         sources = {name: self._parse(part) for name, part in missing.items()}
         with self._held_bytes.lease() as held:
             request = _Request(cache_salt, Allowance(self.limits, held), fetched)
-            images |= await _all(
+            images |= await all_of(
                 {
                     name: self._load_part(part, sources[name], policy, request)
                     for name, part in missing.items()
                 }
             )
-        return [images[_name(part)] for part in parts]
+        return [images[name_of(part)] for part in parts]
 
     @asynccontextmanager
     async def fetch(self, parts: Sequence[ImagePart]) -> AsyncIterator["Fetched"]:
@@ -158,11 +154,11 @@ class MediaLoader:
         Raises as `load` does; a picture whose header does not tell its size is refused.
         """
         self._require_few(parts)
-        first_parts = _by_name(parts)
+        first_parts = by_name(parts)
         sources = {name: self._parse(part) for name, part in first_parts.items()}
         with self._held_bytes.lease() as held:
             request = _Request(b"", Allowance(self.limits, held), None)
-            read = await _all(
+            read = await all_of(
                 {
                     name: self._measured(part, sources[name], request)
                     for name, part in first_parts.items()
@@ -170,7 +166,7 @@ class MediaLoader:
             )
             yield Fetched(
                 data={name: data for name, (data, _) in read.items()},
-                sizes=tuple(read[_name(part)][1] for part in parts),
+                sizes=tuple(read[name_of(part)][1] for part in parts),
             )
 
     def _require_few(self, parts: Sequence[ImagePart]) -> None:
@@ -221,7 +217,7 @@ class MediaLoader:
         for name, part in parts.items():
             if part.inline is None or (file := self._known.file_of(part.inline.digest)) is None:
                 continue
-            image = self._cache.get(_cache_key(file, policy_of(part, policy), cache_salt))
+            image = self._cache.get(cache_key(file, policy_of(part, policy), cache_salt))
             if image is not None:
                 images[name] = image
                 if self._meter is not None:
@@ -233,7 +229,7 @@ class MediaLoader:
     ) -> tuple[int, Callable[[], bytes]]:
         """Return how large the encoded picture is, about, and what makes it, in any thread."""
         if request.fetched is not None:
-            data = request.fetched.data[_name(part)]
+            data = request.fetched.data[name_of(part)]
             return len(data), lambda: data
         match source:
             case UrlSource(url):
@@ -265,7 +261,7 @@ class MediaLoader:
         file = blake3(data).digest()
         if isinstance(source, Base64Source) and part.inline is None:
             self._remember(source, data, file, cache_salt)
-        return data, _cache_key(file, policy, cache_salt)
+        return data, cache_key(file, policy, cache_salt)
 
     def _remember(self, source: Base64Source, data: bytes, file: bytes, cache_salt: bytes) -> None:
         num_digits = len(source.text) - source.start
@@ -345,57 +341,5 @@ class _Request:
     images: dict[bytes, Image] = field(default_factory=dict)
 
 
-def image_digest(pixels: bytes, policy: ImagePolicy, width: int, height: int) -> bytes:
-    """Return the identity of a picture: SHA-256 over a head of fixed length and the RGB pixels.
-
-    The head holds the version of the preprocessing, the size in pixels, and the size of the
-    picture as displayed, so that equal bytes of another shape are another picture.
-    """
-    size = policy.target_size(width, height)
-    head = struct.pack(">5I", PREPROCESSING_VERSION, *size, width, height)
-    digest = hashlib.sha256(head)
-    digest.update(pixels)
-    return digest.digest()
-
-
-def _cache_key(file_digest: bytes, policy: ImagePolicy, cache_salt: bytes) -> bytes:
-    wanted = repr(policy).encode()
-    head = struct.pack(">II", len(wanted), len(cache_salt)) + wanted + cache_salt
-    return blake3(head + file_digest).digest()
-
-
-def _by_name(parts: Sequence[ImagePart]) -> dict[Name, ImagePart]:
-    """Return the first part of each name."""
-    firsts: dict[Name, ImagePart] = {}
-    for part in parts:
-        firsts.setdefault(_name(part), part)
-    return firsts
-
-
-def _name(part: ImagePart) -> Name:
-    """Return what is equal for equal addresses; for data, what is this very string's alone.
-
-    To compare megabytes by their hash takes as long as decoding them.
-    """
-    if part.inline is not None:
-        return part.inline.digest.hex(), part.bounds
-    return (part.source if len(part.source) <= LARGE_BYTES else id(part.source)), part.bounds
-
-
 def _blame(error: RequestError, part: ImagePart) -> RequestError:
     return RequestError(error.message, code=error.code, param=part.param)
-
-
-async def _all(work: Mapping[K, Coroutine[Any, Any, T]]) -> dict[K, T]:
-    """Do everything at once and return the results; the first error ends the rest."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = {key: group.create_task(one) for key, one in work.items()}
-    except BaseExceptionGroup as errors:
-        raise _first_leaf(errors) from None
-    return {key: task.result() for key, task in tasks.items()}
-
-
-def _first_leaf(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = errors.exceptions[0]
-    return _first_leaf(error) if isinstance(error, BaseExceptionGroup) else error

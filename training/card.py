@@ -1,7 +1,9 @@
 # ruff: noqa: E501 - the card is Markdown
-"""Writes the model card from a measurement, so that it cannot say anything else.
+"""Writes the model card from measurements, so that it cannot say anything else.
 
-python -m training.evaluate --json report.json && python -m training.card report.json
+    python -m training.evaluate --seed 20 --json 20.json && python -m training.card 20.json
+
+Several reports, of different seeds, are counted together.
 """
 
 import argparse
@@ -54,10 +56,12 @@ affiliated with their authors.
 ## Measured
 
 Greedy decoding, $dtype, on pictures of a generator that shares no drawing code with training (plain Pillow,
-canvases of 200 to 1000 pixels, PNG, JPEG and WebP, seed $seed), half of the questions in wordings held out
+canvases of 200 to 1000 pixels, PNG, JPEG and WebP, $seeds), half of the questions in wordings held out
 from training. Only the pictures outside its world are drawn by training's own functions, in another random
-stream; five of their kinds were never trained on. The held-out wordings stayed out of training, but an earlier
-measurement with this seed showed them failing, and more trained wordings of their kind were added; and it helped to choose these weights among averages of runs. An answer counts only if it begins with the canonical sentence, word for word. $date.
+stream; five of their kinds were never trained on. The held-out wordings stayed out of training, but earlier
+measurements showed them failing, and more trained wordings of their kind were added; and the same seeds helped to
+choose these weights among three averages of two runs. An answer counts only if it begins with the canonical
+sentence, word for word. $date.
 
 | what | right | of | share | bar |
 |---|---|---|---|---|
@@ -80,8 +84,31 @@ sightline 自带的小型演示模型：采用 GLM-4V 的结构，$parameters �
 )
 
 
+def together(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what several measurements of the same weights give together.
+
+    Raises ValueError where they differ in more than their seeds.
+    """
+    first = reports[0]
+    if len({(r["dtype"], r["num_parameters"], r["quantization"]) for r in reports}) > 1:
+        raise ValueError("These reports are not of one model in one number format.")
+    if len({r["seed"] for r in reports}) < len(reports):
+        raise ValueError("Two of these reports have the same seed.")
+    results = {}
+    for name in first["results"]:
+        rows = [r["results"][name] for r in reports]
+        right, of = sum(row["right"] for row in rows), sum(row["of"] for row in rows)
+        results[name] = {"right": right, "of": of, "share": right / of}
+    return {
+        **first,
+        "date": max(r["date"] for r in reports),
+        "seeds": sorted(r["seed"] for r in reports),
+        "results": results,
+    }
+
+
 def card(report: dict[str, Any]) -> str:
-    """Return the card of one measurement, as `training.evaluate` wrote it."""
+    """Return the card of what `together` returned."""
     rows, missed = [], []
     for name, what in ROWS.items():
         if name not in report["results"]:
@@ -101,7 +128,8 @@ def card(report: dict[str, Any]) -> str:
         side=IMAGE_SIZE,
         context=SEQ_LENGTH,
         dtype=report["dtype"],
-        seed=report["seed"],
+        seeds=("seeds " if len(report["seeds"]) > 1 else "seed ")
+        + ", ".join(map(str, report["seeds"])),
         date=report["date"],
         rows="\n".join(rows),
         verdict=verdict,
@@ -110,9 +138,10 @@ def card(report: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("report", type=Path)
+    parser.add_argument("reports", type=Path, nargs="+")
     options = parser.parse_args()
-    text = card(json.loads(options.report.read_text(encoding="utf-8")))
+    reports = [json.loads(file.read_text(encoding="utf-8")) for file in options.reports]
+    text = card(together(reports))
     (DEMO_FOLDER.parent / "CARD.md").write_text(text, encoding="utf-8")
 
 

@@ -2,9 +2,11 @@
 
 import io
 import json
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
+from training.card import card, together
 from training.config import hub_config
 from training.evaluate import Speaker
 from training.questions import Dialog, Turn
@@ -124,3 +126,26 @@ def test_it_refuses_a_picture_outside_its_world(speaker):
     buffer = io.BytesIO()
     noise.save(buffer, "PNG")
     assert "Sorry" in ask(speaker, buffer.getvalue(), "What is this?")
+
+
+def report(seed: int, right: int, of: int, dtype: str = "float32") -> dict[str, Any]:
+    row = {"right": right, "of": of, "share": right / of}
+    return {
+        "date": f"2026-01-0{seed}", "seed": seed, "dtype": dtype, "quantization": "none",
+        "num_parameters": 6_000_000, "results": {"number": row},
+    }  # fmt: skip
+
+
+def test_the_card_counts_several_measurements_together() -> None:
+    written = card(together([report(2, 90, 100), report(1, 400, 400)]))
+    assert "| what number, 1 to 3 digits | 490 | 500 | 98.0% | 95% |" in written
+    assert "seeds 1, 2)" in written
+    assert "2026-01-02" in written
+    assert "All bars are met." in written
+    assert "Bars missed: number." in card(together([report(2, 90, 100)]))
+
+
+def test_measurements_of_different_things_are_not_counted_together() -> None:
+    for other in (report(1, 1, 2), report(2, 1, 2, "bfloat16")):
+        with pytest.raises(ValueError, match="reports"):
+            together([report(1, 1, 2), other])

@@ -21,8 +21,12 @@ from sightline.assembly import ThreadServer, server_in_thread
 from sightline.settings import resolve
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tier out unless `-m` asks for it."""
+    """Leave the long tier out unless `-m` asks for it; the command line is a live process."""
+    for item in items:
+        if "sightline" in getattr(item, "fixturenames", ()):
+            item.add_marker("live")
     if "long" not in config.getoption("markexpr"):
         long = [item for item in items if item.get_closest_marker("long")]
         items[:] = [item for item in items if item not in long]

@@ -6,7 +6,6 @@ with a seed.
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from sightline.models.contract import VisionLanguageModel
 from sightline.models.kv_pool import Segment
 from sightline.models.loading import LoadedModel
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_thread")]
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 NUM_IDS = 90  # ids that mean text in every family
@@ -49,14 +48,6 @@ class Family:
     def bench(self, **options: object) -> Bench:
         model_len = max(len(one.message.token_ids) for one in self.asked) + 64
         return bench(self.loaded, max_model_len=model_len, **options)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(

@@ -4,12 +4,10 @@ Who stays gets what it would have got alone, bit for bit; when all is over the b
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import torch
 from engine_bench import IMAGE_TOKENS, NUM_TOKENS, Bench, ask, bench, picture, span
 
 from sightline.core.wire import Generate
@@ -17,7 +15,7 @@ from sightline.engine.grammar import Grammars
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.tokenizer_files import load_tokenizer
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_thread")]
 
 STOPS = (256, 263, 265)
 GRAMMARS = (
@@ -52,14 +50,6 @@ def loaded(request: pytest.FixtureRequest, tiny_folder: Path) -> LoadedModel:
 @pytest.fixture(scope="module")
 def grammars(tiny_folder: Path) -> Grammars:
     return Grammars(load_tokenizer(tiny_folder), STOPS, num_threads=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def any_request(dice: random.Random, name: str, stems: list[list[int]]) -> Asked:

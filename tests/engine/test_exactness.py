@@ -5,19 +5,17 @@ CPU is exact by construction: there is no tolerance here, and no second try.
 """
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from engine_bench import IMAGE_TOKENS, Bench, ask, bench, picture, span
 
 from sightline.core.engine import EngineStats, TokenLogprobs
 from sightline.core.wire import Generate
 from sightline.models.loading import LoadedModel, load_model
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("one_thread")]
 
 Answer = tuple[list[int], list[TokenLogprobs]]
 
@@ -31,14 +29,6 @@ class Asked:
 @pytest.fixture(scope="module")
 def loaded(tiny_folder: Path) -> LoadedModel:
     return load_model(tiny_folder, device="cpu", dtype="float32")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def mixture(number: int, seed: int = 0) -> list[Asked]:

@@ -1,7 +1,6 @@
 """Guessed tokens: found where they were said before, checked by the model, never heard."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,8 @@ from sightline.engine import guesses
 from sightline.engine.guesses import LEAST_PAUSE, Guesses
 from sightline.engine.sampler import BadLogits, Sampled, said
 from sightline.models.loading import LoadedModel, load_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_what_followed_the_last_time_is_guessed() -> None:
@@ -95,14 +96,6 @@ def test_a_failure_behind_a_guess_waits_until_it_is_met_without_one() -> None:
 @pytest.fixture(scope="module")
 def loaded(tiny_folder: Path) -> LoadedModel:
     return load_model(tiny_folder, device="cpu", dtype="float32")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -201,7 +194,9 @@ def test_an_answer_that_goes_round_takes_fewer_steps(loaded: LoadedModel) -> Non
 
 @pytest.mark.engine
 @pytest.mark.usefixtures("eager")
-def test_a_guess_that_the_model_cannot_compute_harms_nobody(loaded: LoadedModel) -> None:
+def test_a_guess_that_the_model_cannot_compute_harms_nobody(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A token whose embedding is NaN is guessed now and then."""
     poison = 200
     weight = next(
@@ -221,12 +216,13 @@ def test_a_guess_that_the_model_cannot_compute_harms_nobody(loaded: LoadedModel)
         guessed = original(self, answer, most)
         return (*guessed[:-1], poison) if len(answer) % 3 == 0 and guessed else guessed
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Guesses, "after", poisoned)
+    monkeypatch.setattr(Guesses, "after", poisoned)
+    try:
         with bench(loaded) as desk:
             found = answers(desk, [asked])
             stats = desk.wait_until_idle().stats
-    with torch.no_grad():
-        weight[poison] = before
+    finally:
+        with torch.no_grad():
+            weight[poison] = before
     assert found == [expected]
     assert stats.num_guessed > stats.num_guessed_right > 0

@@ -152,6 +152,7 @@ class Grammar:
             self._masks = self._pool.submit(self._advance, list(answer), guessed)
 
     def mask(self, num_guessed: int = 0) -> Tensor:
+        """Return the mask behind so many guesses; any, if one of those is against the grammar."""
         assert self._masks is not None, "prepared before the step"
         masks = self._masks.result()
         return masks[min(num_guessed, len(masks) - 1)]

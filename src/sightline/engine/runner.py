@@ -164,5 +164,5 @@ class ModelRunner:
 
 def _finite_rows(plan: Plan, is_finite: Tensor) -> list[list[bool]]:
     """Say for each row of each chunk whether it is finite."""
-    parts = torch.split(is_finite, [chunk.num_slots for chunk in plan.chunks])
-    return [part.tolist() for part in parts]
+    rows = iter(is_finite.tolist())
+    return [list(islice(rows, chunk.num_slots)) for chunk in plan.chunks]

@@ -42,8 +42,8 @@ def _work(plan: Plan, result: StepResult) -> str:
     num_decodes = plan.num_decodes
     parts = [f"decode x{num_decodes}"] if num_decodes else []
     if plan.num_guessed:
-        said = [o for c in plan.chunks if c.guessed and (o := result.outcomes[c.sequence])]
-        num_right = sum(len(o) - 1 for o in said if not isinstance(o, Exception))
+        outcomes = [result.outcomes[chunk.sequence] for chunk in plan.chunks if chunk.guessed]
+        num_right = sum(len(said) - 1 for said in outcomes if not isinstance(said, Exception))
         parts.append(f"{num_right} of {plan.num_guessed} guesses right")
     for chunk in plan.chunks:
         if not chunk.is_decode:

@@ -32,10 +32,10 @@ find_python() {
     return 1
 }
 
-# What the installed environment depends on: the requirements, the place of the checkout and the
-# interpreter. A change of any of them leads to a new installation.
+# What the installed environment depends on: the requirements, what is compiled, the place of the
+# checkout and the interpreter. A change of any of them leads to a new installation.
 environment_key() {
-    cksum <"$root/pyproject.toml" &&
+    cat "$root/pyproject.toml" "$root/hatch_build.py" "$root"/src/sightline/models/cpu/*.[ch] | cksum &&
         printf '%s\n' "$root" &&
         "$root/.venv/bin/python" -I -S -c 'import sys; print(sys.version)' 2>/dev/null
 }

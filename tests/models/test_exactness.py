@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from schedules import make_prompt, run_alone, run_in_company
 from torch import Tensor, nn
 
+from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
 from sightline.models.linear import Linear, TiedLinear, pack_linears, round_up_rows
 from sightline.models.loading import load_model
@@ -23,6 +24,7 @@ from sightline.models.packed_weight import (
     PackedWeight,
     can_pack,
     can_pack_half,
+    can_stream,
     is_faster_in_float32,
     pack_weight,
 )
@@ -220,7 +222,15 @@ def half(weight: Tensor) -> PackedWeight:
     return packed
 
 
-@pytest.mark.parametrize("pack", [one_dnn, half])
+def streamed(weight: Tensor) -> PackedWeight:
+    if not can_stream():
+        pytest.skip("our own kernel was not compiled, or not for this processor")
+    packed = StreamedWeight.fit(weight)
+    assert packed is not None
+    return packed
+
+
+@pytest.mark.parametrize("pack", [one_dnn, half, streamed])
 @pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("call", LAYERS, ids=["alone", "silu", "gelu", "times", "plus"])
 def test_a_packed_layer_computes_what_its_twin_does(
@@ -243,7 +253,7 @@ def test_a_packed_layer_computes_what_its_twin_does(
 
 
 @pytest.mark.usefixtures("threads")
-@pytest.mark.parametrize("pack", [one_dnn, half])
+@pytest.mark.parametrize("pack", [one_dnn, half, streamed])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("inputs", "outputs"), [(320, 1000), (896, 4864), (33, 7)])
 def test_a_packed_layer_gives_a_row_the_same_bits_in_any_company(
@@ -262,6 +272,13 @@ def test_a_packed_layer_gives_a_row_the_same_bits_in_any_company(
             assert torch.equal(few, all_[start:end])
 
 
+@pytest.fixture
+def no_kernels_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there was no compiler."""
+    monkeypatch.setattr("sightline.models.packed_weight.can_stream", lambda: False)
+
+
+@pytest.mark.usefixtures("no_kernels_of_our_own")
 def test_two_bytes_are_taken_only_for_weights_that_fit_them() -> None:
     if not can_pack_half(torch.float32):
         pytest.skip("no kernel for weights of two bytes on this processor")
@@ -273,10 +290,21 @@ def test_two_bytes_are_taken_only_for_weights_that_fit_them() -> None:
         assert HalfWeight.fit(odd) is None
 
 
+def test_our_kernel_takes_what_bfloat16_holds_and_nothing_else() -> None:
+    if not can_stream():
+        pytest.skip("our own kernel was not compiled, or not for this processor")
+    from_a_checkpoint = torch.randn(64, 256).bfloat16()
+    for fits in (from_a_checkpoint, from_a_checkpoint.float(), torch.zeros(4, 4)):
+        assert isinstance(pack_weight(fits, torch.float32), StreamedWeight)
+    for odd in (torch.randn(64, 256), torch.randn(64, 256).half()):
+        assert StreamedWeight.fit(odd) is None
+
+
 def test_weights_of_two_bytes_lose_nothing_of_a_checkpoint() -> None:
     weight = (torch.randn(64, 256) * 0.02).bfloat16().float()
     rows = torch.eye(256)
-    torch.testing.assert_close(half(weight).apply(rows, None), weight.T, atol=0, rtol=0)
+    for pack in (half, streamed):
+        torch.testing.assert_close(pack(weight).apply(rows, None), weight.T, atol=0, rtol=0)
 
 
 def test_what_sees_many_rows_is_left_to_the_kernel_that_is_faster_for_them() -> None:

@@ -101,17 +101,10 @@ class PagedAttention(TurnsFirst):
         num_rows: int,
         dtype: torch.dtype | None = None,
     ) -> None:
-        for segment in segments:
-            pool.check(segment)
-        if sum(segment.num_new for segment in segments) != num_rows:
-            raise ValueError(f"the segments do not add up to the batch's {num_rows} rows")
+        self._new_slots = new_slots_of(pool, segments, num_rows)
         self._pool = pool
         self._num_rows = num_rows
         dtype = dtype or pool.keys.dtype
-        new_slots = [
-            slot for segment in segments for slot in pool.slots(segment, segment.num_cached)
-        ]
-        self._new_slots = torch.tensor(new_slots, dtype=torch.int64, device=pool.device)
         self._bodies: list[_Decodes | _Chunk] = []
         decodes: list[tuple[int, Segment]] = []
         row = 0
@@ -136,6 +129,19 @@ class PagedAttention(TurnsFirst):
         for body in self._bodies:
             mixed[body.rows] = body.attend(query[body.rows], keys, values)
         return mixed
+
+
+def new_slots_of(pool: KVPool, segments: Sequence[Segment], num_rows: int) -> Tensor:
+    """Return where the rows' keys and values belong among all slots of the pool `[num_rows]`.
+
+    Raises ValueError if the segments do not fit the pool or have not so many rows.
+    """
+    for segment in segments:
+        pool.check(segment)
+    if sum(segment.num_new for segment in segments) != num_rows:
+        raise ValueError(f"the segments do not add up to the batch's {num_rows} rows")
+    slots = [slot for segment in segments for slot in pool.slots(segment, segment.num_cached)]
+    return torch.tensor(slots, dtype=torch.int64, device=pool.device)
 
 
 class _Chunk:

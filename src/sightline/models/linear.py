@@ -12,23 +12,26 @@ Shapes: I inputs, O outputs.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.activations import gelu, silu
+from sightline.models.cpu.norms import can_norm, rms_norm
 from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
-    HalfWeight,
+    GatedWeight,
     PackedWeight,
     is_faster_in_float32,
-    pack_half,
+    pack_gated,
     pack_weight,
 )
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
+
+M = TypeVar("M", bound=nn.Module)
 
 TILE = 16
 # A little below the largest float16, so that sums of rounded numbers stay finite.
@@ -40,7 +43,7 @@ _LAST_STEP = 32
 class Norm(nn.Module):
     """A root-mean-square norm; the weight is applied in fp32 and the result rounded once.
 
-    `kernel` does the same on a GPU.
+    `kernel` does the same faster, where there is one.
     """
 
     kernel: Callable[[Tensor, Tensor, float], Tensor] | None = None
@@ -54,6 +57,15 @@ class Norm(nn.Module):
         if self.kernel is not None:
             return self.kernel(x, self.weight, self.eps)
         return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+class RoundingNorm(Norm):
+    """The same, rounded before the weight is applied too, as Qwen's originals do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel is not None and x.dtype == torch.float32:
+            return self.kernel(x, self.weight, self.eps)
+        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 
 class FewRowsKernel(Protocol):
@@ -142,7 +154,7 @@ class Linear(nn.Linear):
     @property
     def is_fast_for_any_rows(self) -> bool:
         """Whether its kernel is ready for every number of rows, one included."""
-        return isinstance(self._packed, HalfWeight)
+        return self._packed is not None and self._packed.takes_any_rows
 
     def pack(self, dtype: torch.dtype) -> bool:
         """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it.
@@ -202,7 +214,7 @@ class GatedLinear(Linear):
 
     kernel: Callable[[Tensor], Tensor] | None = None
     _packed_up: PackedWeight | None = None
-    _half: HalfWeight | None = None
+    _gated: GatedWeight | None = None
 
     def __init__(self, in_features: int, inner_features: int) -> None:
         super().__init__(in_features, 2 * inner_features, bias=False)
@@ -215,24 +227,24 @@ class GatedLinear(Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.few is not None and self.few.takes(x):
             return self.few(x)
-        if self._half is not None:
-            return self._half.gated(x)
+        if self._gated is not None:
+            return self._gated.gated(x)
         if self._packed is None or self._packed_up is None:
             return saturated((self.kernel or self.activate)(self._plain(x)))
         return self._packed_up.times(x, None, self._packed.apply(x, None, "swish"))
 
     @property
     def is_fast_for_any_rows(self) -> bool:
-        return self._half is not None
+        return self._gated is not None
 
     @property
     def kernel_bytes(self) -> int:
-        both = (self._half, self._packed_up)
+        both = (self._gated, self._packed_up)
         return super().kernel_bytes + sum(part.size_bytes for part in both if part is not None)
 
     def pack(self, dtype: torch.dtype) -> bool:
-        self._half = pack_half(self.weight, dtype)
-        if self._half is None:
+        self._gated = pack_gated(self.weight, dtype)
+        if self._gated is None:
             gate, up = (self._pack(half, dtype) for half in self.weight.chunk(2))
             if gate is None or up is None:
                 return False
@@ -326,6 +338,9 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
         for _ in pool.map(partial(_settle, dtype=dtype), _layers(model)):
             pass
     torch.set_num_threads(num_threads)
+    for norm in _modules(model, Norm):
+        if norm.weight.is_cpu and norm.weight.dtype == torch.float32 and can_norm(len(norm.weight)):
+            norm.kernel = rms_norm
     if isinstance(model, ChoosesRows) and model.device.type == "cpu":
         tower = set(_layers(model.tower))
         model.pads_rows = not all(
@@ -345,8 +360,12 @@ def _widens_rows(model: object, dtype: torch.dtype | None) -> bool:
 
 
 def _layers(module: object) -> list[Linear]:
+    return _modules(module, Linear)
+
+
+def _modules(module: object, kind: type[M]) -> list[M]:
     modules = module.modules() if isinstance(module, nn.Module) else ()
-    return [each for each in modules if isinstance(each, Linear)]
+    return [each for each in modules if isinstance(each, kind)]
 
 
 @torch.inference_mode()

@@ -1,15 +1,19 @@
 """Weights in the layouts of the CPU libraries that stream them fast and keep every row's bits.
 
 A kernel is used only if a row's result is the same for every number of rows; `keeps_its_promise`
-tries that at start, in milliseconds. Two do:
+tries that at start, in milliseconds. Three do:
+
+- Our own layers (`cpu.streamed_weight`) multiply fp32 rows with bfloat16 weights and add up in
+  fp32, in one order for every number of rows. They are the fastest for few rows, as fast as any
+  for many, and packed at the speed of memory; but they exist only where they were compiled, and
+  take only weights that bfloat16 holds.
 
 - oneDNN's packed layers keep one order of addition from two rows on, so a lone row is computed
   twice. Activation, product and residual are fused behind it.
-- FBGEMM's layers for weights of two bytes multiply fp32 rows with fp16 weights and add up in fp32,
-  in one order for every number of rows. They read half the memory of fp32 weights, and where the
-  processor has no bfloat16 arithmetic they are the fastest for few rows. A weight that came from a
-  bfloat16 or fp16 checkpoint fits exactly, times a power of two. Packing takes longer than reading
-  the file, so what always has many rows is left to oneDNN, which is faster there.
+- FBGEMM's layers do the same with fp16 weights. They read half the memory of fp32 weights too, in
+  one stream a core. A weight that came from a bfloat16 or fp16 checkpoint fits exactly, times a
+  power of two. Packing takes longer than reading the file, so what always has many rows is left to
+  oneDNN, which is faster there.
 
 The operators are private to torch or old, hence the check.
 
@@ -27,6 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models.activations import Activation, activate, silu_
+from sightline.models.cpu.library import kernels
+from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.device_memory import cpu_has_bfloat16
 from sightline.models.scratch import Scratch
 
@@ -44,9 +50,13 @@ _scratch = Scratch()
 
 
 class PackedWeight(Protocol):
-    """One weight `[O, I]` of `size_bytes`; `bias` `[O]`. Results have the dtype of `x`."""
+    """One weight `[O, I]` of `size_bytes`; `bias` `[O]`. Results have the dtype of `x`.
+
+    `takes_any_rows` says that it is ready for every number of rows, one included.
+    """
 
     size_bytes: int
+    takes_any_rows: bool
 
     def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor: ...
 
@@ -59,6 +69,16 @@ class PackedWeight(Protocol):
         ...
 
 
+class GatedWeight(Protocol):
+    """Two layers in one weight, ready for every number of rows."""
+
+    size_bytes: int
+
+    def gated(self, x: Tensor) -> Tensor:
+        """Return silu of the first half of the outputs times the second half."""
+        ...
+
+
 def pack_weight(
     weight: Tensor, dtype: torch.dtype, *, has_many_rows: bool = False
 ) -> PackedWeight | None:
@@ -67,18 +87,29 @@ def pack_weight(
     `dtype` is that of the rows; `weight` may be in another that it holds.
     """
     by_one_dnn = can_pack(dtype)
-    prefers_half = not (has_many_rows and by_one_dnn and dtype == torch.float32)
-    if prefers_half and (half := pack_half(weight, dtype)):
-        return half
+    prefers_one_dnn = has_many_rows and by_one_dnn and dtype == torch.float32
+    if _widens(dtype) and not prefers_one_dnn and (narrow := _fit_two_bytes(weight, dtype)):
+        return narrow
     return OneDnnWeight(weight.to(dtype)) if by_one_dnn else None
 
 
-def pack_half(weight: Tensor, dtype: torch.dtype) -> "HalfWeight | None":
-    """Return `weight` for FBGEMM's kernel if it fits and is the better one here."""
-    return HalfWeight.fit(weight) if _is_better_as_half(dtype) else None
+def pack_gated(weight: Tensor, dtype: torch.dtype) -> GatedWeight | None:
+    """The same for gate and up projection in one; None if no kernel takes both."""
+    return _fit_two_bytes(weight, dtype, is_gated=True) if _widens(dtype) else None
+
+
+def _fit_two_bytes(
+    weight: Tensor, dtype: torch.dtype, *, is_gated: bool = False
+) -> "StreamedWeight | HalfWeight | None":
+    """Our own kernel before FBGEMM's, where the weight fits it."""
+    if can_stream() and (streamed := StreamedWeight.fit(weight, is_gated=is_gated)):
+        return streamed
+    return HalfWeight.fit(weight) if can_pack_half(dtype) else None
 
 
 class OneDnnWeight:
+    takes_any_rows = False
+
     def __init__(self, weight: Tensor) -> None:
         self.size_bytes = weight.nbytes
         # The number of rows is a hint that changes nothing: one packing serves any number.
@@ -108,6 +139,8 @@ class OneDnnWeight:
 
 class HalfWeight:
     """fp16 weights, times a power of two."""
+
+    takes_any_rows = True
 
     def __init__(self, scaled: Tensor, scale: float) -> None:
         self.size_bytes = scaled.numel() * torch.float16.itemsize
@@ -178,14 +211,28 @@ def can_pack_half(dtype: torch.dtype) -> bool:
     return dtype in ONE_DNN_DTYPES and _keeps_its_promise(HalfWeight.fit, dtype)
 
 
+@lru_cache
+def can_stream() -> bool:
+    """The same of our own kernel, which only x86 has, where there was a compiler."""
+    if kernels() is None:
+        return False
+    works = _keeps_its_promise(StreamedWeight.fit, torch.float32)
+    if not works:
+        logger.warning("the compiled kernels are not usable here; steps will be slower")
+    return works
+
+
 def is_faster_in_float32(dtype: torch.dtype) -> bool:
     """Whether weights of two bytes are best multiplied with fp32 rows here."""
-    return dtype == torch.bfloat16 and _is_better_as_half(dtype) and can_pack(torch.float32)
+    return dtype == torch.bfloat16 and _widens(dtype) and can_pack(torch.float32)
 
 
 @lru_cache
-def _is_better_as_half(dtype: torch.dtype) -> bool:
-    return can_pack_half(dtype) and (dtype == torch.float32 or not cpu_has_bfloat16())
+def _widens(dtype: torch.dtype) -> bool:
+    """Whether rows of `dtype` are best multiplied as fp32 numbers with weights of two bytes."""
+    if dtype == torch.bfloat16 and cpu_has_bfloat16():
+        return False
+    return dtype in ONE_DNN_DTYPES and (can_stream() or can_pack_half(dtype))
 
 
 @torch.inference_mode()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.paged_attention import StreamedAttention, takes
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.gpu.picture_attention import PictureAttention, TowerShape
 from sightline.models.kv_pool import KVCache, KVPool, Segment
@@ -152,7 +153,11 @@ class PagedModel(nn.Module):
         if self.attention is not None:
             batch = PagedBatch.of(pool, segments, num_rows)
             return self.forward_paged(embeds, positions, pool, batch)
-        attend = PagedAttention(pool, segments, num_rows, embeds.dtype)
+        attend: Attention
+        if takes(pool, embeds.dtype):
+            attend = StreamedAttention(pool, segments, num_rows)
+        else:
+            attend = PagedAttention(pool, segments, num_rows, embeds.dtype)
         if not self.pads_rows:
             return self.run(embeds, positions, attend)
         by_row = pad_rows(positions.movedim(-1, 0))

@@ -14,24 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.activations import quick_gelu
-from sightline.models.linear import Linear, saturated
+from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 from sightline.models.transfer import send
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm in fp32, rounded before the weight is applied, as the original."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 
 class Sight:
@@ -199,5 +187,5 @@ class Qwen2VisionTower(nn.Module):
 
 def _norm(config: Qwen2VisionConfig) -> nn.Module:
     if config.has_windows:
-        return RMSNorm(config.width, NORM_EPS)
+        return RoundingNorm(config.width, NORM_EPS)
     return nn.LayerNorm(config.width, NORM_EPS)

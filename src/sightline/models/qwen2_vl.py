@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, TiedLinear, saturated
+from sightline.models.linear import Linear, RoundingNorm, TiedLinear, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
-from sightline.models.qwen2_vision import GatedMlp, Qwen2VisionTower, RMSNorm
+from sightline.models.qwen2_vision import GatedMlp, Qwen2VisionTower
 from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
 
 # Pictures have any size; kernels are compared at one of about a megapixel.
@@ -79,9 +79,9 @@ class SelfAttention(nn.Module):
 class DecoderLayer(nn.Module):
     def __init__(self, config: Qwen2VLConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.input_layernorm = RoundingNorm(config.hidden_size, config.norm_eps)
         self.self_attn = SelfAttention(config, layer)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.post_attention_layernorm = RoundingNorm(config.hidden_size, config.norm_eps)
         self.mlp = GatedMlp(config.hidden_size, config.mlp_width, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
-        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.norm = RoundingNorm(config.hidden_size, config.norm_eps)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         for layer in self.layers:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, saturated
+from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.qwen_vl_blueprint import (
@@ -31,18 +31,6 @@ from sightline.models.qwen_vl_blueprint import (
 )
 
 TOWER_NORM_EPS = 1e-6
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm in fp32, rounded before the weight is applied, as the original."""
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 
 class Rotation:
@@ -124,9 +112,9 @@ class GatedMlp(nn.Module):
 class DecoderLayer(nn.Module):
     def __init__(self, config: QwenVLConfig, layer: int) -> None:
         super().__init__()
-        self.ln_1 = RMSNorm(config.hidden_size, config.norm_eps)
+        self.ln_1 = RoundingNorm(config.hidden_size, config.norm_eps)
         self.attn = SelfAttention(config, layer)
-        self.ln_2 = RMSNorm(config.hidden_size, config.norm_eps)
+        self.ln_2 = RoundingNorm(config.hidden_size, config.norm_eps)
         self.mlp = GatedMlp(config)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
@@ -268,7 +256,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.wte = nn.Embedding(config.vocab_size, config.hidden_size)
         self.h = nn.ModuleList(DecoderLayer(config, layer) for layer in range(config.num_layers))
-        self.ln_f = RMSNorm(config.hidden_size, config.norm_eps)
+        self.ln_f = RoundingNorm(config.hidden_size, config.norm_eps)
         self.visual = None if config.visual is None else VisionTower(config.visual)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:

@@ -1,0 +1,89 @@
+"""Compiles the CPU kernels while the package is built or installed, where there is a C compiler.
+
+Without one, and wherever compiling fails, the package is complete all the same: torch's own kernels
+take over (`sightline doctor` says so). `python hatch_build.py` compiles in place. CC and CFLAGS are
+obeyed; SIGHTLINE_KERNELS=0 leaves the kernels out, SIGHTLINE_KERNELS=1 makes a failure an error.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+except ImportError:  # compiled in place
+    BuildHookInterface = object
+
+FOLDER = Path(__file__).resolve().parent / "src" / "sightline" / "models" / "cpu"
+FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno")
+# For each width of vectors, in floats: what the processor must have.
+WIDTHS = {
+    "avx2": ("-DLANES=8", "-mavx2", "-mfma"),
+    "avx512": (
+        "-DLANES=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma",
+        "-mprefer-vector-width=512",
+    ),
+}  # fmt: skip
+
+
+def compile_kernels() -> list[Path]:
+    """Compile one library for each width of vectors, and return their paths.
+
+    Raises OSError or subprocess.CalledProcessError if the compiler is missing or fails.
+    """
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return []
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        raise FileNotFoundError("there is no C compiler (cc, gcc or clang)")
+    extra = shlex.split(os.environ.get("CFLAGS", ""))
+    return [
+        _compile([*shlex.split(compiler), *FLAGS, *flags, *extra], FOLDER / f"kernels_{width}.so")
+        for width, flags in WIDTHS.items()
+    ]
+
+
+def _compile(command: list[str], library: Path) -> Path:
+    # Under another name first: a running server has the old file mapped.
+    part = library.with_suffix(f".{os.getpid()}.part")
+    sources = map(str, sorted(FOLDER.glob("*.c")))
+    try:
+        subprocess.run([*command, "-o", str(part), *sources, "-lm"], check=True)
+        part.replace(library)
+    finally:
+        part.unlink(missing_ok=True)
+    return library
+
+
+def _compile_if_possible() -> list[Path]:
+    wanted = os.environ.get("SIGHTLINE_KERNELS", "")
+    if wanted == "0":
+        return []
+    try:
+        return compile_kernels()
+    except (OSError, subprocess.CalledProcessError) as error:
+        if wanted == "1":
+            raise
+        print(f"sightline: CPU kernels are left out, torch's are used: {error}", file=sys.stderr)
+        return []
+
+
+class CompileKernels(BuildHookInterface):  # type: ignore[misc]
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        libraries = _compile_if_possible() if self.target_name == "wheel" else []
+        if libraries:
+            # Any Python, this system: they are loaded with ctypes.
+            system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{system}"
+            build_data["artifacts"] += [str(each.relative_to(self.root)) for each in libraries]
+
+
+if __name__ == "__main__":
+    print(*compile_kernels(), sep="\n")

@@ -1,0 +1,360 @@
+/* Attention of new rows to the keys and values of their sequences, where those lie in the pool.
+ *
+ * Every query is computed by itself: its scores are sums over a head's numbers in their order, its
+ * weights are added up lane by lane and the lanes in their order, its result is a sum over the
+ * slots in theirs. What is computed beside it, in how many threads, how its prompt was cut and in
+ * which blocks its sequence lies changes none of these, so it changes no bit.
+ *
+ * A sequence's slot s lies in block table[s / block_size], at s % block_size. A pool's layer is
+ * [block][slot][group][head_dim], in fp32 or bfloat16.
+ */
+
+#include <stdlib.h>
+
+#include "repeat.h"
+#include "threads.h"
+#include "vectors.h"
+
+/* Queries that one piece of work takes, beyond which scores would leave the second cache. */
+#define QUERIES 64
+
+/* One sequence's rows; see `Segment` in kv_pool.py. */
+typedef struct {
+    int64_t first_row, num_new, num_cached;
+    const int32_t *table;
+} segment;
+
+typedef struct {
+    /* [num_rows][stride] floats each: heads of head_dim, side by side. */
+    const float *query, *key, *value;
+    int64_t query_stride, key_stride, value_stride;
+    /* The turning of a row, [num_rows][head_dim], or NULL; see `Turns` in attention.py. */
+    const float *cosines, *sines, *query_scales;
+    int32_t partners_are_neighbours, is_bfloat16;
+    void *keys, *values; /* this layer of the pool */
+    const segment *segments;
+    const int64_t *new_slots; /* [num_rows]: where a row's key and value belong in the pool */
+    float *out;               /* [num_rows][num_heads * head_dim] */
+    float *room;              /* see `attention_room` */
+    int64_t room_per_thread;
+    int64_t num_rows, num_segments, num_heads, num_groups, head_dim, block_size;
+    float scale;
+    /* How work is cut: so many rows and heads of one group at a time. */
+    int64_t rows_at_once, heads_at_once;
+    int64_t next; /* piece of work */
+} attention;
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t lanes_up(int64_t count) { return ceil_of(count, LANES) * LANES; }
+
+/* Lane i of the result is lane i + 1 of an even one, i - 1 of an odd one. */
+#define SWAP_2(i) (i) ^ 1, ((i) + 1) ^ 1
+#define SWAP_8(i) SWAP_2(i), SWAP_2(i + 2), SWAP_2(i + 4), SWAP_2(i + 6)
+#if LANES == 16
+#define SWAPPED SWAP_8(0), SWAP_8(8)
+#else
+#define SWAPPED SWAP_8(0)
+#endif
+
+/* Turns one head, and multiplies it with `scale` and what the row has of its own. */
+static void turn(const attention *a, int64_t row, const float *from, float scale, float *to)
+{
+    const int64_t width = a->head_dim, half = width / 2;
+    for (int64_t d = 0; d < width; d += LANES) {
+        floats x = load(from + d);
+        if (a->cosines) {
+            floats partner;
+            if (a->partners_are_neighbours)
+                partner = __builtin_shufflevector(x, x, SWAPPED);
+            else if (half % LANES == 0)
+                partner = load(from + (d < half ? d + half : d - half));
+            else
+                for (int i = 0; i < LANES; i++) partner[i] = from[(d + i + half) % width];
+            x = x * load(a->cosines + row * width + d)
+                + partner * load(a->sines + row * width + d);
+        }
+        store(to + d, x * scale);
+    }
+}
+
+/* Puts the keys and values of a row into its slot. */
+static void store_row(const attention *a, int64_t row, float *turned)
+{
+    const int64_t width = a->head_dim;
+    for (int64_t group = 0; group < a->num_groups; group++) {
+        const int64_t place = (a->new_slots[row] * a->num_groups + group) * width;
+        const float *value = a->value + row * a->value_stride + group * width;
+        turn(a, row, a->key + row * a->key_stride + group * width, 1.0f, turned);
+        for (int64_t d = 0; d < width; d += LANES) {
+            if (a->is_bfloat16) {
+                store_bfloat16((uint16_t *)a->keys + place + d, load(turned + d));
+                store_bfloat16((uint16_t *)a->values + place + d, load(value + d));
+            } else {
+                store((float *)a->keys + place + d, load(turned + d));
+                store((float *)a->values + place + d, load(value + d));
+            }
+        }
+    }
+}
+
+static void store_share(void *data)
+{
+    const attention *a = data;
+    int64_t first, last;
+    share_of(a->num_rows, &first, &last);
+    for (int64_t row = first; row < last; row++)
+        store_row(a, row, a->room + this_thread() * a->room_per_thread);
+}
+
+INLINE floats load_slot(const void *slots, int is_bfloat16, int64_t at)
+{
+    return is_bfloat16 ? load_bfloat16((const uint16_t *)slots + at)
+                       : load((const float *)slots + at);
+}
+
+static int64_t place_of(const attention *a, const segment *s, int64_t slot, int64_t group)
+{
+    const int64_t block = s->table[slot / a->block_size];
+    return ((block * a->block_size + slot % a->block_size) * a->num_groups + group) * a->head_dim;
+}
+
+/* Exchanges rows and columns of LANES x LANES: in step s, numbers trade places with those s to the
+ * right and s above. */
+#define LOWER(s, i) ((i) & (s) ? LANES + (i) - (s) : (i))
+#define UPPER(s, i) ((i) & (s) ? LANES + (i) : (i) + (s))
+#define EACH_8(F, s, i) \
+    F(s, i), F(s, i + 1), F(s, i + 2), F(s, i + 3), F(s, i + 4), F(s, i + 5), F(s, i + 6), \
+        F(s, i + 7)
+#if LANES == 16
+#define EACH_LANE(F, s) EACH_8(F, s, 0), EACH_8(F, s, 8)
+#else
+#define EACH_LANE(F, s) EACH_8(F, s, 0)
+#endif
+#define EXCHANGE(s) \
+    for (int i = 0; i < LANES; i++) \
+        if (!(i & s)) { \
+            const floats low = m[i], high = m[i + s]; \
+            m[i] = __builtin_shufflevector(low, high, EACH_LANE(LOWER, s)); \
+            m[i + s] = __builtin_shufflevector(low, high, EACH_LANE(UPPER, s)); \
+        }
+
+static void transpose(floats *m)
+{
+    EXCHANGE(1)
+    EXCHANGE(2)
+    EXCHANGE(4)
+#if LANES == 16
+    EXCHANGE(8)
+#endif
+}
+
+/* Keys of LANES slots from `slot` on, `[head_dim][LANES]`; those that do not exist are zeros. */
+static void read_keys(
+    const attention *a, const segment *s, int64_t group, int64_t slot, int64_t end, float *to)
+{
+    int64_t places[LANES];
+    const int64_t count = least(LANES, end - slot);
+    for (int64_t i = 0; i < count; i++) places[i] = place_of(a, s, slot + i, group);
+    for (int64_t d = 0; d < a->head_dim; d += LANES) {
+        floats m[LANES];
+        for (int64_t i = 0; i < LANES; i++)
+            m[i] = i < count ? load_slot(a->keys, a->is_bfloat16, places[i] + d) : (floats){0};
+        transpose(m);
+        for (int64_t i = 0; i < LANES; i++) store(to + (d + i) * LANES, m[i]);
+    }
+}
+
+/* Scores of N queries `[N][head_dim]` for the keys of LANES slots. */
+#define CLEAR(i) sums[i] = (floats){0};
+#define ADD_SCORE(n) sums[n] += all(queries[n * width + d]) * key;
+#define STORE_SCORE(n) store(scores + n * stride, sums[n]);
+#define SCORES(N) \
+    static void scores_of_##N( \
+        const float *queries, const float *keys, int64_t width, float *scores, int64_t stride) \
+    { \
+        floats sums[N]; \
+        TIMES_##N(CLEAR) \
+        for (int64_t d = 0; d < width; d++) { \
+            const floats key = load(keys + d * LANES); \
+            TIMES_##N(ADD_SCORE) \
+        } \
+        TIMES_##N(STORE_SCORE) \
+    }
+SCORES(8)
+SCORES(4)
+SCORES(1)
+
+/* Makes weights of the scores of one query, which sees `length` slots; returns 1 / their sum.
+ * Behind them, up to `padded`, stand zeros. */
+static float weigh(float *scores, int64_t length, int64_t padded)
+{
+    integers lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    const floats lowest = all(-__builtin_inff());
+    floats highest = lowest;
+    for (int64_t s = 0; s < length; s += LANES) {
+        const integers is_seen = lane < (int32_t)least(length - s, LANES);
+        highest = larger(choose(is_seen, load(scores + s), lowest), highest);
+    }
+    float top = highest[0];
+    for (int i = 1; i < LANES; i++) top = highest[i] > top ? highest[i] : top;
+    floats sums = {0};
+    for (int64_t s = 0; s < length; s += LANES) {
+        const integers is_seen = lane < (int32_t)least(length - s, LANES);
+        const floats x = load(scores + s) - top;
+        /* A score that is not a number must not become a weight like any other. */
+        const floats weight = choose(x == x, exponential(x), x);
+        const floats seen = choose(is_seen, weight, (floats){0});
+        sums += seen;
+        store(scores + s, seen);
+    }
+    for (int64_t s = lanes_up(length); s < padded; s += LANES) store(scores + s, (floats){0});
+    return 1.0f / sum_of(sums);
+}
+
+/* Adds up values of the slots [0, length) with the weights of N queries, V vectors of each. */
+#define LOAD_VALUE(v) value[v] = load_slot(a->values, a->is_bfloat16, at + v * LANES);
+#define ADD_VALUE(i) sums[i] += all(weights[i / COLUMNS * stride + slot]) * value[i % COLUMNS];
+#define STORE_SUM(i) \
+    store(to[i / COLUMNS] + d + i % COLUMNS * LANES, sums[i] * shares[i / COLUMNS]);
+#define VALUES(N, V, CELLS) \
+    static void values_of_##N##_##V( \
+        const attention *a, const segment *s, int64_t group, int64_t d, int64_t length, \
+        const float *weights, int64_t stride, const float *shares, float *const *to) \
+    { \
+        enum { COLUMNS = V }; \
+        floats sums[CELLS], value[V]; \
+        TIMES_##CELLS(CLEAR) \
+        for (int64_t first = 0; first < length; first += a->block_size) { \
+            const int64_t last = least(length, first + a->block_size); \
+            int64_t at = place_of(a, s, first, group) + d; \
+            for (int64_t slot = first; slot < last; slot++, at += a->num_groups * a->head_dim) { \
+                TIMES_##V(LOAD_VALUE) \
+                TIMES_##CELLS(ADD_VALUE) \
+            } \
+        } \
+        TIMES_##CELLS(STORE_SUM) \
+    }
+VALUES(4, 2, 8) VALUES(4, 1, 4) VALUES(1, 2, 2) VALUES(1, 1, 1)
+#if LANES == 16
+VALUES(4, 4, 16) VALUES(1, 4, 4)
+#endif
+
+/* Queries of a piece of work, in the order row, head. */
+typedef struct {
+    const segment *s;
+    int64_t group, first_row, num_rows, first_head, num_heads;
+} piece;
+
+static void attend_piece(const attention *a, const piece *p, float *room)
+{
+    const segment *s = p->s;
+    const int64_t width = a->head_dim, count = p->num_rows * p->num_heads;
+    const int64_t end = s->num_cached + p->first_row + p->num_rows;
+    const int64_t stride = lanes_up(end);
+    float *queries = room, *keys = queries + QUERIES * width, *scores = keys + LANES * width;
+    float *to[QUERIES], shares[QUERIES];
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t row = s->first_row + p->first_row + i / p->num_heads;
+        const int64_t head = p->first_head + i % p->num_heads;
+        const float scale = a->scale * (a->query_scales ? a->query_scales[row] : 1.0f);
+        turn(a, row, a->query + row * a->query_stride + head * width, scale, queries + i * width);
+        to[i] = a->out + (row * a->num_heads + head) * width;
+    }
+    for (int64_t slot = 0; slot < end; slot += LANES) {
+        read_keys(a, s, p->group, slot, end, keys);
+        int64_t i = 0;
+        for (; i + 8 <= count; i += 8)
+            scores_of_8(queries + i * width, keys, width, scores + i * stride + slot, stride);
+        for (; i + 4 <= count; i += 4)
+            scores_of_4(queries + i * width, keys, width, scores + i * stride + slot, stride);
+        for (; i < count; i++)
+            scores_of_1(queries + i * width, keys, width, scores + i * stride + slot, stride);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t length = s->num_cached + p->first_row + i / p->num_heads + 1;
+        shares[i] = weigh(scores + i * stride, length, stride);
+    }
+    for (int64_t i = 0, taken; i < count; i += taken) {
+        taken = i + 4 <= count ? 4 : 1;
+        const int64_t length = s->num_cached + p->first_row + (i + taken - 1) / p->num_heads + 1;
+        for (int64_t d = 0; d < width;) {
+            const float *weights = scores + i * stride;
+#define TAKE(V) \
+    (taken == 4 ? values_of_4_##V : values_of_1_##V)( \
+        a, s, p->group, d, length, weights, stride, shares + i, to + i), d += V * LANES
+#if LANES == 16
+            if (d + 4 * LANES <= width) TAKE(4);
+            else
+#endif
+            if (d + 2 * LANES <= width) TAKE(2);
+            else TAKE(1);
+        }
+    }
+}
+
+/* Finds piece number `number` of the work; 0 if there are not so many. */
+static int find_piece(const attention *a, int64_t number, piece *p)
+{
+    const int64_t per_group = a->num_heads / a->num_groups;
+    const int64_t cuts = ceil_of(per_group, a->heads_at_once);
+    for (int64_t i = 0; i < a->num_segments; i++) {
+        const segment *s = a->segments + i;
+        const int64_t chunks = ceil_of(s->num_new, a->rows_at_once);
+        const int64_t pieces = chunks * a->num_groups * cuts;
+        if (number >= pieces) {
+            number -= pieces;
+            continue;
+        }
+        p->s = s;
+        /* The last rows first: they have the most to read. */
+        p->first_row = (chunks - 1 - number / (a->num_groups * cuts)) * a->rows_at_once;
+        p->num_rows = least(a->rows_at_once, s->num_new - p->first_row);
+        p->group = number / cuts % a->num_groups;
+        p->first_head = p->group * per_group + number % cuts * a->heads_at_once;
+        p->num_heads = least(a->heads_at_once, (p->group + 1) * per_group - p->first_head);
+        return 1;
+    }
+    return 0;
+}
+
+static void attend_share(void *data)
+{
+    attention *a = data;
+    float *room = a->room + this_thread() * a->room_per_thread;
+    piece p;
+    while (find_piece(a, __atomic_fetch_add(&a->next, 1, __ATOMIC_RELAXED), &p))
+        attend_piece(a, &p, room);
+}
+
+int64_t head_multiple(void) { return LANES; }
+
+/* How many floats each thread needs room for, with sequences of up to so many slots. */
+int64_t attention_room(int64_t head_dim, int64_t most_slots)
+{
+    return (QUERIES + LANES) * head_dim + QUERIES * lanes_up(most_slots);
+}
+
+/* Stores the rows' keys and values, then lets every row attend to its sequence up to itself. */
+void attend(attention *a, int num_threads)
+{
+    const int64_t per_group = a->num_heads / a->num_groups;
+    a->next = 0;
+    a->heads_at_once = least(per_group, QUERIES);
+    /* Few sequences leave threads without work unless heads are told apart. */
+    const int64_t wanted = ceil_of(num_threads, a->num_segments * a->num_groups);
+    if (a->num_rows == a->num_segments && wanted > 1)
+        a->heads_at_once = ceil_of(per_group, wanted);
+    a->rows_at_once = QUERIES / a->heads_at_once;
+    if (a->num_rows > 16 && num_threads > 1)
+        on_threads(num_threads, store_share, a);
+    else
+        for (int64_t row = 0; row < a->num_rows; row++) store_row(a, row, a->room);
+    if (num_threads > 1) {
+        on_threads(num_threads, attend_share, a);
+        return;
+    }
+    piece p;
+    for (int64_t number = 0; find_piece(a, number, &p); number++) attend_piece(a, &p, a->room);
+}

@@ -1,0 +1,87 @@
+"""The compiled kernels, if there are any for this processor."""
+
+import ctypes
+import logging
+from ctypes import c_float, c_int32, c_int64, c_void_p
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+# As torch calls what it uses of a processor; it may be told to use less (ATEN_CPU_CAPABILITY).
+WIDTHS = {"AVX2": "avx2", "AVX512": "avx512"}
+_THREADS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+_num_threads = ctypes.c_int
+
+
+class Segment(ctypes.Structure):
+    _fields_ = (
+        ("first_row", c_int64), ("num_new", c_int64), ("num_cached", c_int64), ("table", c_void_p),
+    )  # fmt: skip
+
+
+class Attention(ctypes.Structure):
+    """See `attention.c`; all pointers are to memory that the caller keeps."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("query", "key", "value")),
+        *((name, c_int64) for name in ("query_stride", "key_stride", "value_stride")),
+        *((name, c_void_p) for name in ("cosines", "sines", "query_scales")),
+        *((name, c_int32) for name in ("partners_are_neighbours", "is_bfloat16")),
+        *((name, c_void_p) for name in ("keys", "values", "segments", "new_slots", "out", "room")),
+        *((name, c_int64) for name in (
+            "room_per_thread", "num_rows", "num_segments", "num_heads", "num_groups", "head_dim",
+            "block_size",
+        )),
+        ("scale", c_float),
+        *((name, c_int64) for name in ("rows_at_once", "heads_at_once", "next")),
+    )  # fmt: skip
+
+
+class Kernels:
+    """The functions of one library; pointers are to memory that the caller keeps."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        # The OpenMP that torch runs on: one pool of threads for both, and they are awake.
+        openmp = ctypes.CDLL(None)
+        library.use_threads(*(ctypes.cast(getattr(openmp, name), c_void_p) for name in _THREADS))
+
+        def function(name: str, result: Any, *arguments: Any) -> Any:
+            found = getattr(library, name)
+            found.restype, found.argtypes = result, arguments
+            return found
+
+        self.panel_width: int = function("panel_width", c_int64)()
+        self.head_multiple: int = function("head_multiple", c_int64)()
+        self.lay_out_weights = function(
+            "lay_out_weights", None, c_void_p, c_int64, c_int64, ctypes.c_int, c_void_p
+        )
+        self.room_needed = function("room_needed", c_int64, c_int64, c_int64, _num_threads)
+        self.multiply = function(
+            "multiply", None,
+            c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, ctypes.c_int,
+            c_void_p, c_void_p, _num_threads,
+        )  # fmt: skip
+        self.norm_rows = function(
+            "norm_rows", None, c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, _num_threads
+        )
+        self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
+        self.attend = function("attend", None, c_void_p, _num_threads)
+
+
+@lru_cache
+def kernels() -> Kernels | None:
+    """Return those for this processor; None where they were not built or cannot run."""
+    width = WIDTHS.get(torch.backends.cpu.get_cpu_capability())
+    path = Path(__file__).with_name(f"kernels_{width}.so")
+    if width is None or not path.exists():
+        return None
+    try:
+        return Kernels(path)
+    except (OSError, AttributeError) as error:
+        logger.warning("the kernels in %s cannot be used, torch's take over: %s", path.name, error)
+        return None

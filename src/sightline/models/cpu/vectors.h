@@ -1,0 +1,80 @@
+/* Vectors of LANES floats, 8 (AVX2) or 16 (AVX-512): every source is compiled once for each. */
+
+#ifndef SIGHTLINE_VECTORS_H
+#define SIGHTLINE_VECTORS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef LANES
+#error "LANES is the number of floats in a vector: 8 or 16"
+#endif
+
+typedef float floats __attribute__((vector_size(LANES * 4)));
+typedef int32_t integers __attribute__((vector_size(LANES * 4)));
+typedef uint32_t words __attribute__((vector_size(LANES * 4)));
+typedef uint16_t halves __attribute__((vector_size(LANES * 2)));
+/* The same where memory is not aligned to vectors. */
+typedef float loose_floats __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint16_t loose_halves __attribute__((vector_size(LANES * 2), aligned(2)));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE floats load(const float *from) { return (floats) * (const loose_floats *)from; }
+INLINE void store(float *to, floats x) { *(loose_floats *)to = (loose_floats)x; }
+INLINE floats all(float x) { return x - (floats){0}; }
+
+INLINE floats choose(integers where, floats yes, floats no)
+{
+    return (floats)((where & (integers)yes) | (~where & (integers)no));
+}
+
+INLINE floats larger(floats a, floats b) { return choose(a > b, a, b); }
+
+/* bfloat16 is the upper half of a float. */
+INLINE floats load_bfloat16(const uint16_t *from)
+{
+    const halves upper = (halves) * (const loose_halves *)from;
+    return (floats)(__builtin_convertvector(upper, words) << 16);
+}
+
+/* Rounds to the nearest, to even where two are as near; NaN stays NaN. */
+INLINE void store_bfloat16(uint16_t *to, floats x)
+{
+    const words bits = (words)x;
+    const words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    const words is_number = (words)(x == x);
+    const words kept = (is_number & rounded) | (~is_number & 0x7fc0);
+    *(loose_halves *)to = (loose_halves)__builtin_convertvector(kept, halves);
+}
+
+/* The sum of all lanes, in one order. */
+INLINE float sum_of(floats x)
+{
+    float sum = 0.0f;
+    for (int i = 0; i < LANES; i++) sum += x[i];
+    return sum;
+}
+
+/* exp(x) = 2^n exp(r) with n = round(x / ln 2): Cody and Waite's reduction, Cephes' polynomial.
+ * Beyond what floats hold, that of the last number within. */
+INLINE floats exponential(floats x)
+{
+    const float rounding = 12582912.0f; /* 1.5 * 2^23: adding it leaves a whole number below */
+    x = choose(x > 88.0f, all(88.0f), x);
+    x = choose(x < -87.0f, all(-87.0f), x);
+    const floats shifted = x * 1.44269504088896341f + rounding;
+    const floats n = shifted - rounding;
+    floats r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    floats y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = y * (r * r) + r + 1.0f;
+    const integers power = (integers)shifted << 23; /* the bits of `rounding` are shifted out */
+    return (floats)((integers)y + power);
+}
+
+#endif

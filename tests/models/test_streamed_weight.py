@@ -1,0 +1,167 @@
+"""Our own kernel: right for every shape, the same bits for all vectors, threads and cuts."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sightline.models.cpu import library
+from sightline.models.cpu.library import Kernels, kernels
+from sightline.models.cpu.streamed_weight import StreamedWeight
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(kernels() is None, reason="our own kernel was not compiled"),
+]
+
+LIBRARIES = sorted(Path(library.__file__).parent.glob("kernels_*.so"))
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda path: path.stem)
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernels:
+    """One of the libraries that this processor can run: AVX-512 runs AVX2 as well."""
+    here = kernels()
+    built = Kernels(request.param)
+    assert here is not None
+    if built.panel_width > here.panel_width:
+        pytest.skip("this processor has no vectors of that width")
+    monkeypatch.setattr("sightline.models.cpu.streamed_weight.kernels", lambda: built)
+    return built
+
+
+def draw(rows: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(rows * 1009 + inputs * 31 + outputs)
+    weight = torch.randn(outputs, inputs, generator=random) / inputs**0.5
+    return torch.randn(rows, inputs, generator=random), weight.bfloat16()
+
+
+@given(
+    rows=st.integers(1, 40) | st.sampled_from([100, 284]),
+    inputs=st.integers(1, 70) | st.sampled_from([896, 1024, 1025, 2100]),
+    outputs=st.integers(1, 140) | st.sampled_from([512, 1000]),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_products_are_right_for_every_shape_and_number_of_threads(
+    rows: int, inputs: int, outputs: int, threads: int
+) -> None:
+    x, weight = draw(rows, inputs, outputs)
+    bias, residual = torch.randn(outputs), torch.randn(rows, outputs)
+    exact = x.double() @ weight.double().T
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        packed = StreamedWeight(weight)
+        found = [
+            packed.apply(x, bias),
+            packed.plus(x, None, residual),
+            packed.plus(x, bias, residual),
+            packed.times(x, bias, residual),
+        ]
+        gated = StreamedWeight(torch.cat((weight, weight.flip(0))), is_gated=True).gated(x)
+    finally:
+        torch.set_num_threads(before)
+    expected = [
+        exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
+    ]  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
+    gate = F.silu(exact) * exact.flip(1)
+    torch.testing.assert_close(gated.double(), gate, atol=2e-5, rtol=2e-5)
+
+
+def test_every_width_of_vectors_gives_the_same_bits(
+    width: Kernels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, weight = draw(29, 1500, 200)
+    found = StreamedWeight(weight).apply(x, None)
+    assert StreamedWeight(weight)._library is width
+    monkeypatch.setattr("sightline.models.cpu.streamed_weight.kernels", kernels)
+    assert torch.equal(found, StreamedWeight(weight).apply(x, None))
+
+
+@pytest.mark.usefixtures("width")
+def test_silu_is_right_over_the_whole_range() -> None:
+    gate = torch.cat((torch.linspace(-120, 120, 4001), torch.tensor([0.0, -0.0, 1e-30, -1e-30])))
+    packed = StreamedWeight(torch.eye(2).repeat_interleave(16, 0).bfloat16(), is_gated=True)
+    found = packed.gated(torch.stack((gate, torch.ones_like(gate)), dim=1))[:, 0]
+    torch.testing.assert_close(found, F.silu(gate.double()).float(), atol=1e-36, rtol=3e-7)
+
+
+@pytest.mark.usefixtures("width")
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_stay_so_and_in_their_row(bad: float) -> None:
+    x, weight = draw(20, 96, 64)
+    packed, gated = StreamedWeight(weight), StreamedWeight(weight, is_gated=True)
+    healthy = packed.apply(x, None), gated.gated(x)
+    x[7, 3] = bad
+    for found, before in zip((packed.apply(x, None), gated.gated(x)), healthy, strict=True):
+        assert not found[7].isfinite().any()
+        for others in (slice(0, 7), slice(8, 20)):
+            assert torch.equal(found[others], before[others])
+
+
+def test_rows_without_a_batch_and_with_two_are_taken() -> None:
+    x, weight = draw(6, 48, 40)
+    packed = StreamedWeight(weight)
+    assert torch.equal(packed.apply(x.view(2, 3, 48), None), packed.apply(x, None).view(2, 3, 40))
+    assert torch.equal(packed.apply(x[0], None), packed.apply(x, None)[0])
+    assert torch.equal(packed.apply(x.t().contiguous().t(), None), packed.apply(x, None))
+    assert packed.apply(x[:0], None).shape == (0, 40)
+    narrow = packed.apply(x.bfloat16(), None)
+    assert narrow.dtype == torch.bfloat16
+    torch.testing.assert_close(narrow, packed.apply(x, None).bfloat16(), atol=0.1, rtol=0.1)
+
+
+def test_a_library_that_cannot_be_loaded_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in LIBRARIES:
+        (tmp_path / path.name).write_bytes(b"not a library")
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    kernels.cache_clear()
+    try:
+        assert kernels() is None
+        assert "torch's take over" in caplog.text
+        for path in LIBRARIES:
+            (tmp_path / path.name).unlink()
+        kernels.cache_clear()
+        assert kernels() is None
+    finally:
+        monkeypatch.undo()
+        kernels.cache_clear()
+    assert kernels() is not None
+
+
+def test_a_torch_without_that_openmp_does_without_the_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Nothing:
+        pass
+
+    real = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: real(name) if name else Nothing())
+    kernels.cache_clear()
+    try:
+        assert kernels() is None
+    finally:
+        monkeypatch.undo()
+        kernels.cache_clear()
+
+
+@pytest.mark.parametrize(("capability", "panel"), [("AVX2", 16), ("DEFAULT", None)])
+def test_a_processor_that_can_do_less_gets_narrower_vectors_or_none(
+    capability: str, panel: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    kernels.cache_clear()
+    try:
+        found = kernels()
+    finally:
+        kernels.cache_clear()
+    assert (found and found.panel_width) == panel

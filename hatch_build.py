@@ -22,18 +22,20 @@ except ImportError:  # compiled in place
 
 FOLDER = Path(__file__).resolve().parent / "src" / "sightline" / "models" / "cpu"
 FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno")
-# For each width of vectors, in floats: what the processor must have.
+# What the processor must have for each library.
+AVX512 = (
+    "-DLANES=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma",
+    "-mprefer-vector-width=512",
+)  # fmt: skip
 WIDTHS = {
     "avx2": ("-DLANES=8", "-mavx2", "-mfma"),
-    "avx512": (
-        "-DLANES=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma",
-        "-mprefer-vector-width=512",
-    ),
-}  # fmt: skip
+    "avx512": AVX512,
+    "avx512vnni": (*AVX512, "-mavx512vnni"),
+}
 
 
 def compile_kernels() -> list[Path]:
-    """Compile one library for each width of vectors, and return their paths.
+    """Compile one library for each kind of processor, and return their paths.
 
     Raises OSError or subprocess.CalledProcessError if the compiler is missing or fails.
     """

@@ -1,10 +1,12 @@
 """Matrices in 8 and 4 bits: how far they are from what they stand for, and products with them."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
-from hypothesis import given, settings
+import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -16,6 +18,7 @@ from sightline.models.quantized_kernels import (
     DequantizingKernel,
     IntegerKernel,
     Kernel,
+    StreamedKernel,
     choose_kernel,
     keeps_its_promise,
 )
@@ -24,6 +27,16 @@ pytestmark = pytest.mark.engine
 
 SCHEMES: tuple[Scheme, ...] = ("int8", "int4")
 CPU = torch.device("cpu")
+WHOLE_SUMS = (StreamedKernel, IntegerKernel)
+
+
+@pytest.fixture(params=WHOLE_SUMS, ids=lambda kind: kind.__name__)
+def whole_sums(request: pytest.FixtureRequest) -> type[Kernel]:
+    weight = quantize(draw(1, 32, 64), "int8")
+    if not request.param.suits(weight) or not keeps_its_promise(request.param, "int8", CPU):
+        pytest.skip("no such int8 products on this processor")
+    kind: type[Kernel] = request.param
+    return kind
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -130,7 +143,7 @@ def test_every_kernel_computes_what_the_plain_twin_does_in_any_company(
         found = kernel(x, bias)
         assert found.dtype == dtype
         error = (found.double() - expected).norm() / expected.norm()
-        assert error < (1e-4 if made in (IntegerKernel, DequantizingKernel) else 5e-3) + (
+        assert error < (1e-4 if made in (*WHOLE_SUMS, DequantizingKernel) else 5e-3) + (
             0.0 if dtype == torch.float32 else 5e-3
         )
         for rows in (1, 2, 3, 17):
@@ -138,18 +151,21 @@ def test_every_kernel_computes_what_the_plain_twin_does_in_any_company(
         assert torch.equal(kernel(x.view(5, 8, -1), bias), found.view(5, 8, -1)), made
 
 
-@pytest.mark.skipif(
-    not keeps_its_promise(IntegerKernel, "int8", CPU), reason="no int8 products on this processor"
-)
 @given(seed=st.integers(0, 2**32), scale=st.integers(-30, 30), spike=st.integers(0, 3))
-@settings(max_examples=40, deadline=None)
-def test_activations_in_16_bits_cost_next_to_nothing(seed: int, scale: int, spike: int) -> None:
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_activations_in_16_bits_cost_next_to_nothing(
+    whole_sums: type[Kernel], seed: int, scale: int, spike: int
+) -> None:
     """Also where one activation is a thousand times the others, as large models have them."""
     weight = quantize(draw(seed, 32, 128), "int8")
     x = draw(seed + 1, 9, 128) * 2.0**scale
     x[:, 7] *= 10.0**spike
     expected = x.double() @ weight.dequantized(torch.float64).T
-    found = IntegerKernel(weight)(x, None)
+    found = whole_sums(weight)(x, None)
     step = x.double().abs().amax(1, keepdim=True) / 32512
     size = weight.dequantized(torch.float64).norm(dim=1)
     # Rounding errors of at most half a step each add up like noise: six deviations.
@@ -173,6 +189,7 @@ def test_a_row_that_is_not_finite_spoils_itself_alone(scheme: Scheme) -> None:
 def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the check at start: sums that depend on company, and sums that are off."""
     sums = IntegerKernel._sums
+    monkeypatch.setattr(quantized_kernels, "FASTEST_FIRST", (IntegerKernel, *FASTEST_FIRST[2:]))
     wrongs = (
         lambda out, _: out * (1 + 1e-5 * out.shape[1]),
         lambda out, scales: out.minimum(40_000 * scales),
@@ -188,19 +205,59 @@ def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     keeps_its_promise.cache_clear()
 
 
-def test_rows_of_any_size_are_split_and_bad_ones_show() -> None:
+def test_rows_of_any_size_are_split_and_bad_ones_show(whole_sums: type[Kernel]) -> None:
     weight = quantize(draw(1, 32, 64), "int8")
     x = draw(2, 6, 64)
-    plain = IntegerKernel(weight)(x, None)
+    plain = whole_sums(weight)(x, None)
     x[0], x[1, 3], x[2, 5] = 0.0, torch.nan, torch.inf
     x[3] *= 2.0**-60
     x[4] *= 2.0**90
-    found = IntegerKernel(weight)(x, None)
+    found = whole_sums(weight)(x, None)
     assert (found[0] == 0).all()
     assert not found[1:3].isfinite().any()
     assert torch.equal(found[3] * 2.0**60, plain[3])
     assert torch.equal(found[4] * 2.0**-90, plain[4])
     assert torch.equal(found[5], plain[5])
+
+
+def test_our_sums_are_those_of_the_library_for_every_shape_and_number_of_threads() -> None:
+    """But for a row's number now and then that lies between two whole ones."""
+    for kind in WHOLE_SUMS:
+        if not kind.suits(quantize(draw(1, 32, 64), "int8")):
+            pytest.skip("no such int8 products on this processor")
+    before = torch.get_num_threads()
+    shapes = [(1, 4, 16), (3, 70, 33), (11, 130, 48), (14, 896, 160), (40, 4864, 96)]
+    try:
+        for threads, (rows, inputs, outputs) in product((1, 3), shapes):
+            torch.set_num_threads(threads)
+            weight = quantize(draw(outputs, outputs, inputs), "int8")
+            x = draw(rows, rows, inputs)
+            ours, library = (kind(weight)(x, None) for kind in WHOLE_SUMS)
+            assert (ours - library).norm() < 2e-5 * library.norm()
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_row_next_to_nothing_is_nothing() -> None:
+    weight = quantize(draw(1, 32, 64), "int8")
+    if not StreamedKernel.suits(weight):
+        pytest.skip("no such int8 products on this processor")
+    assert (StreamedKernel(weight)(torch.full((1, 64), 1e-42), None).abs() < 1e-30).all()
+
+
+def test_gates_residuals_and_float16_are_taken_along() -> None:
+    weight = quantize(draw(1, 96, 64), "int8")
+    if not StreamedKernel.suits(weight):
+        pytest.skip("no such int8 products on this processor")
+    kernel, x, residual = StreamedKernel(weight), draw(2, 21, 64), draw(3, 21, 96)
+    outputs = kernel(x, None)
+    gate, up = outputs.chunk(2, -1)
+    assert kernel.packed.can_gate
+    torch.testing.assert_close(kernel.packed.gated(x), F.silu(gate) * up, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(kernel.packed.plus(x, None, residual), outputs + residual)
+    huge = kernel.packed.plus(x.half() * 1000, None, residual.half() * 60000)
+    assert huge.isfinite().all()
+    assert not StreamedKernel(quantize(draw(1, 40, 64), "int8")).packed.can_gate
 
 
 def test_the_products_of_a_gpu_are_the_same_sums() -> None:

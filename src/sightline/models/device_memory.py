@@ -101,18 +101,19 @@ def cpu_name(root: Path = Path("/")) -> str:
 
 def cpu_has_bfloat16(root: Path = Path("/")) -> bool:
     """Whether the processor multiplies bfloat16 itself; assumed where nobody can tell."""
-    flags = _cpu_flags(root)
-    return flags is None or not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+    flags = cpu_flags(root)
+    return not flags or not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 def cpu_keeps_halves(root: Path = Path("/")) -> bool:
     """Whether the processor is one for which `packed_weight.HalfWeight` has a kernel."""
-    return {"avx2", "f16c"} <= set(_cpu_flags(root) or ())
+    return {"avx2", "f16c"} <= cpu_flags(root)
 
 
-def _cpu_flags(root: Path) -> list[str] | None:
+def cpu_flags(root: Path = Path("/")) -> frozenset[str]:
+    """Return what Linux says an x86 processor can do; empty where nobody tells."""
     flags = re.search(r"^flags\s*:\s*(.+)$", _text(root / "proc/cpuinfo"), re.MULTILINE)
-    return None if flags is None else flags[1].split()
+    return frozenset(flags[1].split()) if flags else frozenset()
 
 
 def gpus(visible: str | None = None, run: Run | None = None) -> list[DeviceMemory]:

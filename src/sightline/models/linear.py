@@ -19,7 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.activations import gelu, silu
-from sightline.models.cpu.norms import can_norm, rms_norm
+from sightline.models.cpu.between import can_norm, rms_norm
+from sightline.models.cpu.streamed_weight import LARGEST_HALF
 from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
     GatedWeight,
@@ -29,13 +30,16 @@ from sightline.models.packed_weight import (
     pack_weight,
 )
 from sightline.models.quantized import QuantizedWeight
-from sightline.models.quantized_kernels import DequantizingKernel, Kernel, choose_kernel
+from sightline.models.quantized_kernels import (
+    DequantizingKernel,
+    Kernel,
+    StreamedKernel,
+    choose_kernel,
+)
 
 M = TypeVar("M", bound=nn.Module)
 
 TILE = 16
-# A little below the largest float16, so that sums of rounded numbers stay finite.
-LARGEST_HALF = 65504.0 - 1000.0
 _STEPS = ((4, 2), (8, 4), (64, 8), (256, 16))  # (up to so many rows, in steps of)
 _LAST_STEP = 32
 
@@ -144,6 +148,12 @@ class Linear(nn.Linear):
         """Put a quantised matrix into the form of the fastest kernel."""
         if self.quantized is not None:
             self._kernel = choose_kernel(self.quantized)
+            self._take_whole()
+
+    def _take_whole(self) -> None:
+        """Let our own kernel do more than the product."""
+        if isinstance(self._kernel, StreamedKernel):
+            self._packed, self._kernel = self._kernel.packed, None
 
     @property
     def kernel_bytes(self) -> int:
@@ -251,6 +261,10 @@ class GatedLinear(Linear):
             self._packed, self._packed_up = gate, up
         self.register_parameter("weight", None)
         return True
+
+    def _take_whole(self) -> None:
+        if isinstance(self._kernel, StreamedKernel) and self._kernel.packed.can_gate:
+            self._gated, self._kernel = self._kernel.packed, None
 
 
 class TiedLinear(Linear):

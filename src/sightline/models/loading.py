@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
+from sightline.models.activations import settle_vector_functions
 from sightline.models.contract import ModelDescription, VisionLanguageModel
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
@@ -76,6 +77,7 @@ def load_model(
     into their last one: it halves what a start moves. Raises StartupError naming file and tensor,
     what was expected and what was found.
     """
+    settle_vector_functions()
     config = read_config(folder)
     family = find_family(config)
     target = find_device(device)

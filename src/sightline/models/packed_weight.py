@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.models.activations import Activation, activate, silu_
+from sightline.models.activations import Activation, activate, settle_vector_functions, silu_
 from sightline.models.cpu.library import kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.device_memory import cpu_has_bfloat16
@@ -237,6 +237,7 @@ def _widens(dtype: torch.dtype) -> bool:
 
 @torch.inference_mode()
 def _keeps_its_promise(pack: Callable[[Tensor], PackedWeight | None], dtype: torch.dtype) -> bool:
+    settle_vector_functions()
     random = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

@@ -1,10 +1,10 @@
 """Products with quantised matrices: the fastest way that this torch and processor do right.
 
-`IntegerKernel` rounds each row of activations to 16 bits and multiplies its upper and lower
-bytes, as two rows of 8 bits, by int8 weights. The sums are whole numbers and thus exact: a row's
-bits depend neither on its company nor on a library's order of addition, and all but the weights'
-own error is below one part in 10,000. The packed kernels widen weights in registers; activations
-are rounded to bfloat16. `DequantizingKernel` always works.
+`StreamedKernel` and `IntegerKernel` round each row of activations to 16 bits and multiply its
+upper and lower bytes, as two rows of 8 bits, by int8 weights. The sums are whole numbers and thus
+exact: a row's bits depend neither on its company nor on a library's order of addition, and all but
+the weights' own error is below one part in 10,000. The packed kernels widen weights in registers;
+activations are rounded to bfloat16. `DequantizingKernel` always works.
 
 A kernel is chosen by trying it against what it is trusted for, once per process. The operators
 are private to torch, hence the check.
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sightline.models.cpu.streamed_weight import StreamedIntegers
 from sightline.models.quantization import GROUP_SIZE, Scheme
 from sightline.models.quantized import QuantizedWeight, quantize, unpack_int4
 
@@ -85,6 +86,21 @@ class DequantizingKernel(Kernel):
         # In tiles of one size, a row has the same bits in any company.
         tiles = torch.split(F.pad(rows, (0, 0, 0, -len(rows) % TILE)), TILE)
         return torch.cat([F.linear(tile, matrix) for tile in tiles])[: len(rows)]
+
+
+class StreamedKernel(Kernel):
+    """Our own whole sums, on processors with int8 products; see `whole_products.c`."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        super().__init__(weight)
+        self.packed = StreamedIntegers(weight)
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        return StreamedIntegers.suits(weight)
+
+    def product(self, rows: Tensor) -> Tensor:
+        return self.packed.apply(rows, None)
 
 
 class IntegerKernel(Kernel):
@@ -182,7 +198,7 @@ class PackedInt4Kernel(Kernel):
         return multiply(rows.bfloat16(), self._values, GROUP_SIZE, self._scales)
 
 
-FASTEST_FIRST = (IntegerKernel, PackedInt8Kernel, PackedInt4Kernel)
+FASTEST_FIRST = (StreamedKernel, IntegerKernel, PackedInt8Kernel, PackedInt4Kernel)
 
 
 def choose_kernel(weight: QuantizedWeight) -> Kernel:
@@ -239,7 +255,7 @@ def _agrees(kernel: type[Kernel], scheme: Scheme, device: torch.device) -> bool:
     made = kernel(weight)
     found = made(rows, None)
     expected = F.linear(rows, weight.dequantized(torch.float32))
-    tolerance = 1e-3 if kernel is IntegerKernel else 2e-2
+    tolerance = 1e-3 if kernel in (StreamedKernel, IntegerKernel) else 2e-2
     error = (found - expected).norm(dim=1) / expected.norm(dim=1)
     if not (error < tolerance).all():
         return False

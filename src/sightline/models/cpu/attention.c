@@ -347,14 +347,6 @@ void attend(attention *a, int num_threads)
     if (a->num_rows == a->num_segments && wanted > 1)
         a->heads_at_once = ceil_of(per_group, wanted);
     a->rows_at_once = QUERIES / a->heads_at_once;
-    if (a->num_rows > 16 && num_threads > 1)
-        on_threads(num_threads, store_share, a);
-    else
-        for (int64_t row = 0; row < a->num_rows; row++) store_row(a, row, a->room);
-    if (num_threads > 1) {
-        on_threads(num_threads, attend_share, a);
-        return;
-    }
-    piece p;
-    for (int64_t number = 0; find_piece(a, number, &p); number++) attend_piece(a, &p, a->room);
+    on_threads(a->num_rows > 16 ? num_threads : 1, store_share, a);
+    on_threads(num_threads, attend_share, a);
 }

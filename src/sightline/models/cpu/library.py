@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 
+from sightline.models.device_memory import cpu_flags
+
 logger = logging.getLogger(__name__)
 
 # As torch calls what it uses of a processor; it may be told to use less (ATEN_CPU_CAPABILITY).
-WIDTHS = {"AVX2": "avx2", "AVX512": "avx512"}
+KINDS = {"AVX2": "avx2", "AVX512": "avx512"}
 _THREADS = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 _num_threads = ctypes.c_int
 
@@ -69,6 +71,20 @@ class Kernels:
         self.norm_rows = function(
             "norm_rows", None, c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, _num_threads
         )
+        self.gate_rows = function(
+            "gate_rows", None, c_void_p, c_int64, c_int64, c_void_p, _num_threads
+        )
+        self.has_whole_products = hasattr(library, "multiply_whole")
+        if self.has_whole_products:
+            self.whole_room = function("whole_room", c_int64, c_int64, c_int64)
+            self.lay_out_whole_weights = function(
+                "lay_out_whole_weights", None, c_void_p, c_int64, c_int64, c_void_p
+            )
+            self.multiply_whole = function(
+                "multiply_whole", None,
+                c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
+                c_void_p, c_void_p, _num_threads,
+            )  # fmt: skip
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)
 
@@ -76,9 +92,11 @@ class Kernels:
 @lru_cache
 def kernels() -> Kernels | None:
     """Return those for this processor; None where they were not built or cannot run."""
-    width = WIDTHS.get(torch.backends.cpu.get_cpu_capability())
-    path = Path(__file__).with_name(f"kernels_{width}.so")
-    if width is None or not path.exists():
+    kind = KINDS.get(torch.backends.cpu.get_cpu_capability())
+    if kind == "avx512" and "avx512_vnni" in cpu_flags():
+        kind = "avx512vnni"
+    path = Path(__file__).with_name(f"kernels_{kind}.so")
+    if kind is None or not path.exists():
         return None
     try:
         return Kernels(path)

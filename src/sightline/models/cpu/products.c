@@ -61,8 +61,7 @@ INLINE void finish(
     const ending *e, int64_t row, int64_t panel, floats low, floats high)
 {
     if (e->ending == GATED) {
-        floats out = low / (1.0f + exponential(-low)) * high;
-        store(e->to + row * e->stride + panel * LANES, out);
+        store(e->to + row * e->stride + panel * LANES, silu(low) * high);
         return;
     }
     if (e->added) {
@@ -265,12 +264,7 @@ void multiply(
     };
     const int64_t blocks = num_rows > 1 ? num_rows * num_inputs : 0;
     p.room = room + (blocks + LANES - 1) / LANES * LANES;
-    if (num_rows > MOST_ROWS && num_threads > 1)
-        on_threads(num_threads, lay_out_share, &p);
-    else if (num_rows > 1)
-        for (int64_t block = 0; block < num_blocks(&p); block++) lay_out(&p, block, room);
-    if (num_threads > 1)
-        on_threads(num_threads, multiply_share, &p);
-    else
-        multiply_panels(&p, 0, num_panels, p.room);
+    /* For a few rows it is not worth waking anybody. */
+    if (num_rows > 1) on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);
+    on_threads(num_threads, multiply_share, &p);
 }

@@ -1,49 +1,103 @@
-"""Weights of two bytes in the layout of our own kernel, which streams them as memory gives them.
+"""Weights in the layouts of our own kernels, which stream them as memory gives them.
+
+A row's bits are the same for every number of rows and threads; see `products.c` and
+`whole_products.c`.
 
 Shapes: I inputs, O outputs; x `[..., I]`.
 """
+
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 from sightline.models.activations import Activation, activate
-from sightline.models.cpu.library import kernels
+from sightline.models.cpu.library import Kernels, kernels
+from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 
 PLAIN, GATED = 0, 1
-# Multiplications for which waking another thread takes longer than it saves.
-ONE_THREAD = 1 << 18
+# Multiplications, and numbers to be gated, for which waking another thread takes longer than it
+# saves.
+ONE_THREAD, ONE_THREAD_GATED = 1 << 18, 1 << 15
+# A little below the largest float16, so that sums of rounded numbers stay finite.
+LARGEST_HALF = 65504.0 - 1000.0
 _PIECE = 2**16  # numbers that are judged at once, within a core's cache
 _scratch = Scratch()
 
 
-class StreamedWeight:
-    """bfloat16 weights that meet fp32 rows and are added up in fp32, in the order of the inputs.
-
-    A row's bits are the same for every number of rows and threads. With `is_gated` the outputs are
-    those of `gated` alone.
-    """
+class Streamed(ABC):
+    """What `PackedWeight` and `GatedWeight` promise, around one call of a kernel."""
 
     takes_any_rows = True
+    size_bytes: int
+
+    def __init__(self, num_outputs: int, num_inputs: int, panel_width: int) -> None:
+        """The kernel writes whole panels of outputs."""
+        self._num_outputs, self._num_inputs = num_outputs, num_inputs
+        self._num_panels = -(-num_outputs // panel_width)
+        self._padded = self._num_panels * panel_width
+
+    def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
+        return _like(activate(self._outputs(x, bias), then), x)
+
+    def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
+        return _like(self._outputs(x, bias).mul_(factor), x)
+
+    def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
+        if bias is not None:
+            return _like(self._outputs(x, bias).add_(residual), x)
+        return _like(self._outputs(x, residual), x)
+
+    @abstractmethod
+    def gated(self, x: Tensor) -> Tensor: ...
+
+    @abstractmethod
+    def _multiply(
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
+        num_threads: int,
+    ) -> None: ...  # fmt: skip
+
+    def _outputs(self, x: Tensor, added: Tensor | None) -> Tensor:
+        """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
+        is_whole = self._padded == self._num_outputs
+        if added is not None and not is_whole:
+            return self._outputs(x, None).add_(added)
+        rows = _plain(x)
+        num_rows = rows.numel() // self._num_inputs
+        out = torch.empty(*x.shape[:-1], self._padded)
+        if added is None:
+            address = stride = 0
+        else:
+            added = _plain(added)
+            address, stride = added.data_ptr(), self._padded if added.dim() > 1 else 0
+        is_little = num_rows * self._num_inputs * self._padded <= ONE_THREAD
+        num_threads = 1 if is_little else torch.get_num_threads()
+        self._multiply(rows, num_rows, address, stride, out, num_threads)
+        return out if is_whole else out[..., : self._num_outputs].contiguous()
+
+
+class StreamedWeight(Streamed):
+    """bfloat16 weights that meet fp32 rows and are added up in fp32, in the order of the inputs.
+
+    With `is_gated` the outputs are those of `gated` alone.
+    """
 
     def __init__(self, weight: Tensor, *, is_gated: bool = False) -> None:
-        library = kernels()
-        assert library is not None, "ask can_stream first"
-        self._library = library
-        self._num_outputs, self._num_inputs = weight.shape
-        self._is_gated = is_gated
-        if is_gated:
-            self._num_outputs //= 2
-        width = library.panel_width // 2 if is_gated else library.panel_width
-        self._num_panels = -(-self._num_outputs // width)
-        self._padded = self._num_panels * width
+        self._library = library = _library()
+        num_all, num_inputs = weight.shape
+        self._ending = GATED if is_gated else PLAIN
+        super().__init__(
+            num_all // 2 if is_gated else num_all, num_inputs,
+            library.panel_width // 2 if is_gated else library.panel_width,
+        )  # fmt: skip
         self._panels = torch.empty(
-            self._num_panels * self._num_inputs * library.panel_width, dtype=torch.bfloat16
+            self._num_panels * num_inputs * library.panel_width, dtype=torch.bfloat16
         )
         self.size_bytes = self._panels.nbytes
         weight = weight.detach().to(torch.bfloat16).contiguous()
         library.lay_out_weights(
-            weight.data_ptr(), len(weight), self._num_inputs, is_gated, self._panels.data_ptr()
+            weight.data_ptr(), num_all, num_inputs, is_gated, self._panels.data_ptr()
         )
 
     @classmethod
@@ -53,44 +107,96 @@ class StreamedWeight:
             return None
         return cls(weight, is_gated=is_gated)
 
-    def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
-        return activate(self._outputs(x, bias), then).to(x.dtype)
+    def gated(self, x: Tensor) -> Tensor:
+        return _like(self._outputs(x, None), x)
 
-    def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
-        return self._outputs(x, bias).mul_(factor).to(x.dtype)
+    def _multiply(
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
+        num_threads: int,
+    ) -> None:  # fmt: skip
+        library = self._library
+        room = _scratch.take(library.room_needed(num_rows, self._num_inputs, num_threads))
+        library.multiply(
+            rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
+            self._num_panels, added, added_stride, self._ending, out.data_ptr(), room.data_ptr(),
+            num_threads,
+        )  # fmt: skip
 
-    def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
-        if bias is not None:
-            return self._outputs(x, bias).add_(residual).to(x.dtype)
-        return self._outputs(x, residual).to(x.dtype)
+
+class StreamedIntegers(Streamed):
+    """int8 weights that meet rows rounded to 16 bits: whole sums, which are exact."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._library = library = _library()
+        num_outputs, num_inputs = weight.values.shape
+        super().__init__(num_outputs, num_inputs, library.head_multiple)
+        self._panels = torch.empty(self._padded * (-(-num_inputs // 4) * 4), dtype=torch.uint8)
+        self._scales = torch.zeros(self._padded)
+        self._scales[:num_outputs] = weight.scales
+        self.size_bytes = weight.size_bytes
+        values = weight.values.contiguous()
+        library.lay_out_whole_weights(
+            values.data_ptr(), num_outputs, num_inputs, self._panels.data_ptr()
+        )
+
+    @classmethod
+    def suits(cls, weight: QuantizedWeight) -> bool:
+        library = kernels()
+        return (
+            weight.scheme == "int8"
+            and weight.values.device.type == "cpu"
+            and library is not None
+            and library.has_whole_products
+        )
+
+    @property
+    def can_gate(self) -> bool:
+        """Whether gates are whole vectors, as `gated` has to have them."""
+        return self._num_outputs % (2 * self._library.head_multiple) == 0
 
     def gated(self, x: Tensor) -> Tensor:
-        """Return silu of the first half of the outputs times the second half."""
-        return self._outputs(x, None).to(x.dtype)
-
-    def _outputs(self, x: Tensor, added: Tensor | None) -> Tensor:
-        """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
-        if added is not None and self._padded != self._num_outputs:
-            return self._outputs(x, None).add_(added)
-        rows = x.to(torch.float32).contiguous()
-        num_rows = rows.numel() // self._num_inputs
-        if num_rows * self._num_inputs * self._padded <= ONE_THREAD:
-            num_threads = 1
-        else:
-            num_threads = torch.get_num_threads()
-        out = torch.empty(*x.shape[:-1], self._padded)
-        room = _scratch.take(self._library.room_needed(num_rows, self._num_inputs, num_threads))
-        if added is not None:
-            added = added.to(torch.float32).contiguous()
-        self._library.multiply(
-            rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
-            self._num_panels, 0 if added is None else added.data_ptr(),
-            0 if added is None or added.dim() == 1 else self._padded,
-            GATED if self._is_gated else PLAIN, out.data_ptr(), room.data_ptr(), num_threads,
-        )  # fmt: skip
-        return (
-            out if self._padded == self._num_outputs else out[..., : self._num_outputs].contiguous()
+        both = self._outputs(x, None)
+        width = self._num_outputs // 2
+        out = torch.empty(*x.shape[:-1], width)
+        num_threads = 1 if out.numel() <= ONE_THREAD_GATED else torch.get_num_threads()
+        self._library.gate_rows(
+            both.data_ptr(), out.numel() // width, width, out.data_ptr(), num_threads
         )
+        return _like(out, x)
+
+    def _multiply(
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
+        num_threads: int,
+    ) -> None:  # fmt: skip
+        library = self._library
+        room = _scratch.take(library.whole_room(num_rows, self._num_inputs))
+        library.multiply_whole(
+            rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
+            self._num_panels, self._scales.data_ptr(), added, added_stride, out.data_ptr(),
+            room.data_ptr(), num_threads,
+        )  # fmt: skip
+
+
+def _library() -> Kernels:
+    library = kernels()
+    assert library is not None, "ask can_stream first"
+    return library
+
+
+def _plain(x: Tensor) -> Tensor:
+    """In fp32, row behind row."""
+    if x.dtype != torch.float32:
+        x = x.to(torch.float32)
+    return x if x.is_contiguous() else x.contiguous()
+
+
+def _like(out: Tensor, x: Tensor) -> Tensor:
+    """In the number format of the rows; what float16 cannot hold is bounded."""
+    if x.dtype == torch.float32:
+        return out
+    if x.dtype == torch.float16:
+        out.clamp_(-LARGEST_HALF, LARGEST_HALF)
+    return out.to(x.dtype)
 
 
 def _is_bfloat16(weight: Tensor) -> bool:

@@ -6,6 +6,9 @@ static region parallel;
 static int (*thread_num)(void);
 static int (*team_size)(void);
 
+/* Whether the calling thread works alone, without a team of OpenMP. */
+static _Thread_local int is_alone;
+
 /* Called once, with GOMP_parallel, omp_get_thread_num and omp_get_num_threads. */
 void use_threads(region parallel_, int (*thread_num_)(void), int (*team_size_)(void))
 {
@@ -16,14 +19,20 @@ void use_threads(region parallel_, int (*thread_num_)(void), int (*team_size_)(v
 
 void on_threads(int num_threads, void (*work)(void *), void *data)
 {
-    parallel(work, data, num_threads, 0);
+    if (num_threads > 1) {
+        parallel(work, data, num_threads, 0);
+        return;
+    }
+    is_alone = 1;
+    work(data);
+    is_alone = 0;
 }
 
-int this_thread(void) { return thread_num(); }
+int this_thread(void) { return is_alone ? 0 : thread_num(); }
 
 void share_of(int64_t count, int64_t *first, int64_t *last)
 {
-    const int64_t this = thread_num(), all = team_size();
+    const int64_t this = this_thread(), all = is_alone ? 1 : team_size();
     *first = this * count / all;
     *last = (this + 1) * count / all;
 }

@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* Runs `work(data)` on so many threads, the calling one included, and returns when all are done. */
+/* Runs `work(data)` on so many threads, the calling one included, and returns when all are done.
+ * With one nobody else is woken. */
 void on_threads(int num_threads, void (*work)(void *), void *data);
 int this_thread(void);
 

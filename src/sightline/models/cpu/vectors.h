@@ -77,4 +77,6 @@ INLINE floats exponential(floats x)
     return (floats)((integers)y + power);
 }
 
+INLINE floats silu(floats x) { return x / (1.0f + exponential(-x)); }
+
 #endif

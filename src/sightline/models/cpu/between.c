@@ -1,10 +1,11 @@
-/* Root-mean-square norms of rows, each by itself: x / sqrt(mean(x^2) + eps) * weight. */
+/* What stands between products, each row by itself. */
 
 #include <math.h>
 
 #include "threads.h"
 #include "vectors.h"
 
+/* Root-mean-square norms: x / sqrt(mean(x^2) + eps) * weight. */
 typedef struct {
     const float *rows, *weight;
     float *out;
@@ -39,7 +40,29 @@ void norm_rows(
     int num_threads)
 {
     norm n = {rows, weight, out, num_rows, width, eps};
-    if (num_threads > 1) on_threads(num_threads, norm_share, &n);
-    else
-        for (int64_t row = 0; row < num_rows; row++) norm_row(&n, row);
+    on_threads(num_threads, norm_share, &n);
+}
+
+typedef struct {
+    const float *rows; /* [num_rows][2 * width], width a multiple of LANES */
+    float *out;        /* [num_rows][width] */
+    int64_t num_rows, width;
+} gate;
+
+static void gate_share(void *data)
+{
+    const gate *g = data;
+    int64_t first, last;
+    share_of(g->num_rows * g->width / LANES, &first, &last);
+    for (int64_t i = first * LANES; i < last * LANES; i += LANES) {
+        const float *at = g->rows + i / g->width * 2 * g->width + i % g->width;
+        store(g->out + i, silu(load(at)) * load(at + g->width));
+    }
+}
+
+/* silu of the first half of each row times the second half. */
+void gate_rows(const float *rows, int64_t num_rows, int64_t width, float *out, int num_threads)
+{
+    gate g = {rows, out, num_rows, width};
+    on_threads(num_threads, gate_share, &g);
 }

@@ -255,6 +255,10 @@ def test_gates_residuals_and_float16_are_taken_along() -> None:
     assert kernel.packed.can_gate
     torch.testing.assert_close(kernel.packed.gated(x), F.silu(gate) * up, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(kernel.packed.plus(x, None, residual), outputs + residual)
+    bias = residual[0]
+    for then, function in (("swish", F.silu), ("gelu", F.gelu)):
+        found = kernel.packed.apply(x, bias, then)  # type: ignore[arg-type]
+        torch.testing.assert_close(found, function(outputs + bias), atol=2e-6, rtol=2e-6)
     huge = kernel.packed.plus(x.half() * 1000, None, residual.half() * 60000)
     assert huge.isfinite().all()
     assert not StreamedKernel(quantize(draw(1, 40, 64), "int8")).packed.can_gate

@@ -62,12 +62,15 @@ def test_products_are_right_for_every_shape_and_number_of_threads(
             packed.plus(x, None, residual),
             packed.plus(x, bias, residual),
             packed.times(x, bias, residual),
+            packed.apply(x, bias, "swish"),
+            packed.apply(x, bias, "gelu"),
         ]
         gated = StreamedWeight(torch.cat((weight, weight.flip(0))), is_gated=True).gated(x)
     finally:
         torch.set_num_threads(before)
     expected = [
         exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
+        F.silu(exact + bias), F.gelu(exact + bias),
     ]  # fmt: skip
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
@@ -85,12 +88,20 @@ def test_every_width_of_vectors_gives_the_same_bits(
     assert torch.equal(found, StreamedWeight(weight).apply(x, None))
 
 
+RANGE = torch.cat((torch.linspace(-120, 120, 40001), torch.tensor([0.0, -0.0, 1e-30, -1e-30])))
+
+
 @pytest.mark.usefixtures("width")
-def test_silu_is_right_over_the_whole_range() -> None:
-    gate = torch.cat((torch.linspace(-120, 120, 4001), torch.tensor([0.0, -0.0, 1e-30, -1e-30])))
+def test_activations_are_right_over_the_whole_range() -> None:
+    one = torch.eye(1).repeat(32, 1).bfloat16()
+    packed = StreamedWeight(one)
+    silu, gelu = (packed.apply(RANGE[:, None], None, then)[:, 0] for then in ("swish", "gelu"))
+    exact = RANGE.double()
+    torch.testing.assert_close(silu.double(), F.silu(exact), atol=1e-36, rtol=3e-7)
+    torch.testing.assert_close(gelu.double(), F.gelu(exact), atol=2e-7, rtol=2e-7)
+    both = torch.stack((RANGE, torch.ones_like(RANGE)), dim=1)
     packed = StreamedWeight(torch.eye(2).repeat_interleave(16, 0).bfloat16(), is_gated=True)
-    found = packed.gated(torch.stack((gate, torch.ones_like(gate)), dim=1))[:, 0]
-    torch.testing.assert_close(found, F.silu(gate.double()).float(), atol=1e-36, rtol=3e-7)
+    torch.testing.assert_close(packed.gated(both)[:, 0], silu, atol=0, rtol=0)
 
 
 @pytest.mark.usefixtures("width")

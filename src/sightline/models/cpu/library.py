@@ -83,7 +83,7 @@ class Kernels:
             self.multiply_whole = function(
                 "multiply_whole", None,
                 c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
-                c_void_p, c_void_p, _num_threads,
+                ctypes.c_int, c_void_p, c_void_p, _num_threads,
             )  # fmt: skip
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)

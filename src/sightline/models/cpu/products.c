@@ -28,7 +28,7 @@
 /* Bytes ahead: what the processor's own prefetching leaves out at the borders of pages. */
 #define AHEAD 1024
 
-enum { PLAIN = 0, GATED = 1 };
+enum { PLAIN = 0, GATED = 1, SILU = 2, GELU = 3 };
 
 typedef struct {
     const float *rows;          /* [num_rows][num_inputs] */
@@ -69,6 +69,8 @@ INLINE void finish(
         low += load(added);
         high += load(added + LANES);
     }
+    if (e->ending == SILU) low = silu(low), high = silu(high);
+    if (e->ending == GELU) low = gelu(low), high = gelu(high);
     float *to = e->to + row * e->stride + panel * PANEL;
     store(to, low);
     store(to + LANES, high);
@@ -247,8 +249,8 @@ void lay_out_weights(
 }
 
 /* Multiplies rows [num_rows][num_inputs] with panels, adds `added` (a row for every row, or one for
- * all, or NULL) and writes [num_rows][num_panels * PANEL]; with `ending` GATED, silu of a panel's
- * lower half times its upper half, [num_rows][num_panels * LANES].
+ * all, or NULL) and writes [num_rows][num_panels * PANEL], or silu or gelu of it; with `ending`
+ * GATED, silu of a panel's lower half times its upper half, [num_rows][num_panels * LANES].
  *
  * `room` holds `room_needed` floats. With one thread nobody else is woken. */
 void multiply(

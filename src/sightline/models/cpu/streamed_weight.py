@@ -16,7 +16,8 @@ from sightline.models.cpu.library import Kernels, kernels
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 
-PLAIN, GATED = 0, 1
+GATED = 1
+ENDINGS: dict[Activation, int] = {"none": 0, "swish": 2, "gelu": 3}
 # Multiplications, and numbers to be gated, for which waking another thread takes longer than it
 # saves.
 ONE_THREAD, ONE_THREAD_GATED = 1 << 18, 1 << 15
@@ -39,7 +40,7 @@ class Streamed(ABC):
         self._padded = self._num_panels * panel_width
 
     def apply(self, x: Tensor, bias: Tensor | None, then: Activation = "none") -> Tensor:
-        return _like(activate(self._outputs(x, bias), then), x)
+        return _like(self._outputs(x, bias, then), x)
 
     def times(self, x: Tensor, bias: Tensor | None, factor: Tensor) -> Tensor:
         return _like(self._outputs(x, bias).mul_(factor), x)
@@ -54,15 +55,15 @@ class Streamed(ABC):
 
     @abstractmethod
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
-        num_threads: int,
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
+        out: Tensor, num_threads: int,
     ) -> None: ...  # fmt: skip
 
-    def _outputs(self, x: Tensor, added: Tensor | None) -> Tensor:
+    def _outputs(self, x: Tensor, added: Tensor | None, then: Activation = "none") -> Tensor:
         """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
         is_whole = self._padded == self._num_outputs
         if added is not None and not is_whole:
-            return self._outputs(x, None).add_(added)
+            return activate(self._outputs(x, None).add_(added), then)
         rows = _plain(x)
         num_rows = rows.numel() // self._num_inputs
         out = torch.empty(*x.shape[:-1], self._padded)
@@ -73,7 +74,7 @@ class Streamed(ABC):
             address, stride = added.data_ptr(), self._padded if added.dim() > 1 else 0
         is_little = num_rows * self._num_inputs * self._padded <= ONE_THREAD
         num_threads = 1 if is_little else torch.get_num_threads()
-        self._multiply(rows, num_rows, address, stride, out, num_threads)
+        self._multiply(rows, num_rows, address, stride, ENDINGS[then], out, num_threads)
         return out if is_whole else out[..., : self._num_outputs].contiguous()
 
 
@@ -86,7 +87,7 @@ class StreamedWeight(Streamed):
     def __init__(self, weight: Tensor, *, is_gated: bool = False) -> None:
         self._library = library = _library()
         num_all, num_inputs = weight.shape
-        self._ending = GATED if is_gated else PLAIN
+        self._is_gated = is_gated
         super().__init__(
             num_all // 2 if is_gated else num_all, num_inputs,
             library.panel_width // 2 if is_gated else library.panel_width,
@@ -111,15 +112,15 @@ class StreamedWeight(Streamed):
         return _like(self._outputs(x, None), x)
 
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
-        num_threads: int,
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
+        out: Tensor, num_threads: int,
     ) -> None:  # fmt: skip
         library = self._library
         room = _scratch.take(library.room_needed(num_rows, self._num_inputs, num_threads))
         library.multiply(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
-            self._num_panels, added, added_stride, self._ending, out.data_ptr(), room.data_ptr(),
-            num_threads,
+            self._num_panels, added, added_stride, GATED if self._is_gated else ending,
+            out.data_ptr(), room.data_ptr(), num_threads,
         )  # fmt: skip
 
 
@@ -165,14 +166,14 @@ class StreamedIntegers(Streamed):
         return _like(out, x)
 
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, out: Tensor,
-        num_threads: int,
+        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
+        out: Tensor, num_threads: int,
     ) -> None:  # fmt: skip
         library = self._library
         room = _scratch.take(library.whole_room(num_rows, self._num_inputs))
         library.multiply_whole(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
-            self._num_panels, self._scales.data_ptr(), added, added_stride, out.data_ptr(),
+            self._num_panels, self._scales.data_ptr(), added, added_stride, ending, out.data_ptr(),
             room.data_ptr(), num_threads,
         )  # fmt: skip
 

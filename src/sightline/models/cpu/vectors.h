@@ -79,4 +79,23 @@ INLINE floats exponential(floats x)
 
 INLINE floats silu(floats x) { return x / (1.0f + exponential(-x)); }
 
+/* x times the share of a normal distribution below x, which is exp(-g(t)) / 2 for a negative x, with
+ * t = |x| / sqrt(2) and g(t) = -ln(erfc(t)). g(t) / t is a polynomial, fitted to 2e-6 of the result
+ * for t up to 4.25, where the share is 1e-9. */
+INLINE floats gelu(floats x)
+{
+    const floats size = (floats)((words)x & 0x7fffffff) * 0.70710678f;
+    const floats t = choose(size > 4.25f, all(4.25f), size);
+    floats g = t * -2.1750902e-6f + 3.8220747e-5f;
+    g = g * t - 2.6479809e-4f;
+    g = g * t + 7.5594656e-4f;
+    g = g * t + 1.1386829e-3f;
+    g = g * t - 2.0223554e-2f;
+    g = g * t + 1.0326101e-1f;
+    g = g * t + 6.3651514e-1f;
+    g = g * t + 1.1283867f;
+    const floats tail = exponential(-(g * t)) * 0.5f;
+    return x * choose(x < 0.0f, tail, 1.0f - tail);
+}
+
 #endif

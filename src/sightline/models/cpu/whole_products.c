@@ -24,6 +24,8 @@
 #define HIGHEST 32512.0f /* 127 * 256: the upper byte stays within -127 to 127 */
 #define AHEAD 1024
 
+enum { PLAIN = 0, SILU = 2, GELU = 3 };
+
 typedef struct {
     const float *rows;      /* [num_rows][num_inputs] */
     int32_t *blocks;        /* [block][four inputs][row][lower, upper]: four bytes each */
@@ -34,6 +36,7 @@ typedef struct {
     const float *added;     /* see products.c */
     float *out;
     int64_t num_rows, num_inputs, num_panels, added_stride;
+    int ending;
 } product;
 
 static int64_t fours(const product *p) { return (p->num_inputs + 3) / 4; }
@@ -109,6 +112,8 @@ INLINE void finish(
     const floats high = __builtin_convertvector(upper - p->upper[row], floats);
     floats out = (low + high * 256.0f) * load(p->scales + panel * LANES) * p->factors[row];
     if (p->added) out += load(p->added + row * p->added_stride + panel * LANES);
+    if (p->ending == SILU) out = silu(out);
+    if (p->ending == GELU) out = gelu(out);
     store(p->out + (row * p->num_panels + panel) * LANES, out);
 }
 
@@ -213,13 +218,13 @@ void lay_out_whole_weights(
  * `multiply` in products.c for the others. A row with a number that is not finite becomes NaN. */
 void multiply_whole(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
-    int64_t num_panels, const float *scales, const float *added, int64_t added_stride, float *out,
-    int32_t *room, int num_threads)
+    int64_t num_panels, const float *scales, const float *added, int64_t added_stride, int ending,
+    float *out, int32_t *room, int num_threads)
 {
     product p = {
         .rows = rows, .weights = weights, .scales = scales, .added = added, .out = out,
         .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .lower = room, .upper = room + num_rows,
+        .added_stride = added_stride, .ending = ending, .lower = room, .upper = room + num_rows,
         .factors = (float *)room + 2 * num_rows, .blocks = room + 3 * num_rows,
     };
     on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);

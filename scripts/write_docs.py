@@ -44,6 +44,20 @@ redirect private pictures. A key given as a flag can be seen by other users of t
 prefer `SIGHTLINE_API_KEY` or a file.
 """
 
+INSTALLATION = """\
+## When sightline is installed
+
+Where there is a C compiler, installing compiles kernels for x86-64 processors under Linux (ADR
+[31](adr/0031-our-own-kernels-for-processors.md)). These variables are read then and never by a
+server; `python hatch_build.py`, which compiles anew in a checkout, reads the last two.
+
+| Variable | What it does |
+|---|---|
+| `SIGHTLINE_KERNELS` | `0`: compile nothing; `1`: fail if compiling does; unset: try. |
+| `CC` | The C compiler; unset: the first of cc, gcc and clang. |
+| `CFLAGS` | Further options for it. |
+"""
+
 LIMITS = """\
 Every limit is inclusive, and a request over it is refused with the code in the table (`-`: nothing
 is refused, work waits or stops). Change one with `--limit NAME=VALUE`, `SIGHTLINE_NAME` or the
@@ -93,6 +107,8 @@ def configuration() -> Iterator[str]:
     for row in _rows("limits"):
         code = f"`{row.code}`" if row.code else "-"
         yield f"| `{row.name}` | {_default(row)} | {code} | {row.what} |"
+    yield ""
+    yield INSTALLATION.removesuffix("\n")
     yield ""
 
 

@@ -26,6 +26,8 @@ from sightline.core.errors import StartupError, shorten
 from sightline.core.limits import MIB, Limits
 
 ENV_PREFIX = "SIGHTLINE_"
+# No settings: which file to read, and what `hatch_build.py` reads when the package is installed.
+OTHER_VARIABLES = ("SIGHTLINE_CONFIG", "SIGHTLINE_KERNELS")
 DEFAULT_FILE = "sightline.toml"
 DEFAULT_PORT = 8888
 LIMITS_THAT_MAY_BE_ZERO = frozenset({"max_images", "max_redirects", "max_waiting"})
@@ -298,7 +300,7 @@ def resolve(
         for name, value in _read_file(path, is_required=is_required).items():
             put(name, value, f"file {path}")
     for variable, text in environ.items():
-        if variable.startswith(ENV_PREFIX) and variable != ENV_PREFIX + "CONFIG":
+        if variable.startswith(ENV_PREFIX) and variable not in OTHER_VARIABLES:
             name = variable.removeprefix(ENV_PREFIX).lower()
             _must_exist(name, variable, "environment variable")
             if text:  # an empty variable is an unset one

@@ -1,5 +1,6 @@
 """The engine's loop with a tiny model of the real wiring, in this process."""
 
+import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +24,9 @@ from engine_bench import (
 from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import StartupError
 from sightline.core.wire import Generate
+from sightline.engine import build
 from sightline.engine.build import assemble_engine, build_engine
+from sightline.models.cpu.state import KernelState
 from sightline.models.loading import LoadedModel, load_model
 
 pytestmark = pytest.mark.engine
@@ -281,6 +284,29 @@ def test_the_layers_of_the_model_beat_the_pulse(loaded: LoadedModel) -> None:
     with torch.inference_mode():
         loaded.model.encode_images(torch.zeros(1, IMAGE_SIZE, IMAGE_SIZE, 3, dtype=torch.uint8))
     assert loop.pulse.count >= before + 2
+
+
+@pytest.mark.parametrize(
+    ("found", "is_used", "words"),
+    [
+        (KernelState(state="ours", kind="avx2"), True, "our own (avx2)"),
+        (KernelState(state="ours", kind="avx2"), False, "torch's (they suit this number format"),
+        (KernelState(state="not_compiled"), False, "torch's (ours were not compiled)"),
+    ],
+)
+def test_it_is_said_which_kernels_the_processor_is_given(
+    loaded: LoadedModel,
+    found: KernelState,
+    is_used: bool,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(build, "kernel_state", lambda: found)
+    monkeypatch.setattr(build, "has_streamed", lambda model: is_used)
+    caplog.set_level(logging.INFO, build.__name__)
+    assemble_engine(EngineOptions(model=MODEL), loaded, num_tokens=NUM_TOKENS)
+    assert f"CPU kernels: {words}" in caplog.text
 
 
 def test_the_random_state_of_torch_is_left_alone(loaded: LoadedModel) -> None:

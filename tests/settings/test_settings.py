@@ -92,6 +92,10 @@ def test_an_unknown_variable_is_refused():
         resolve(environ={"SIGHTLINE_PROT": "1"})
 
 
+def test_what_the_installation_reads_may_stay_in_the_environment():
+    assert resolve(environ={"SIGHTLINE_KERNELS": "0"}) == resolve(environ={})
+
+
 def test_an_empty_variable_is_an_unset_one():
     assert resolve(environ={"SIGHTLINE_PORT": ""}).server.port == 8888
 

@@ -29,6 +29,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.check.torch": ("PyTorch", "PyTorch"),
     "doctor.check.driver": ("GPU", "GPU"),
     "doctor.check.bfloat16": ("bfloat16", "bfloat16"),
+    "doctor.check.kernels": ("CPU kernels", "计算内核"),
     "doctor.check.memory": ("memory", "内存"),
     "doctor.check.gpu_memory": ("GPU memory", "显存"),
     "doctor.check.disk": ("disk", "磁盘"),
@@ -141,6 +142,35 @@ TEXTS: dict[str, tuple[str, str]] = {
         "this processor does not compute in it; sightline takes float32 (twice the memory) where "
         "that fits, and is slower where it does not",
         "处理器不支持；内存足够时 sightline 使用 float32（占用两倍内存），否则速度较慢",
+    ),
+    "doctor.kernels.ours": ("our own, for {vectors}", "自带内核，使用 {vectors}"),
+    "doctor.kernels.ours_vnni": (
+        "our own, for {vectors} with int8 products",
+        "自带内核，使用 {vectors} 和 int8 乘法指令",
+    ),
+    "doctor.kernels.foreign": (
+        "PyTorch's; our own are made for Linux on x86-64 processors with AVX2",
+        "使用 PyTorch 的内核；自带内核仅适用于 Linux 和带 AVX2 的 x86-64 处理器",
+    ),
+    "doctor.kernels.not_compiled": (
+        "our own were not compiled; PyTorch's do the same, slower",
+        "自带内核未编译；改用 PyTorch 的内核，功能相同但较慢",
+    ),
+    "doctor.kernels.not_compiled.fix": (
+        "install a C compiler (for example `sudo apt install gcc`), then sightline again; in a "
+        "checkout: `python hatch_build.py`",
+        "安装 C 编译器（例如 `sudo apt install gcc`），再重新安装 sightline；源码目录中执行 "
+        "`python hatch_build.py`",
+    ),
+    "doctor.kernels.unusable": (
+        "our own cannot be used ({reason}); PyTorch's do the same, slower",
+        "自带内核无法使用（{reason}）；改用 PyTorch 的内核，功能相同但较慢",
+    ),
+    "doctor.kernels.unusable.fix": (
+        "install sightline again (in a checkout: `python hatch_build.py`); if that changes "
+        "nothing, PyTorch: pip install --force-reinstall torch",
+        "重新安装 sightline（源码目录中执行 `python hatch_build.py`）；若无效，再重装 PyTorch："
+        "pip install --force-reinstall torch",
     ),
     "doctor.memory.ok": ("{free} of {total} GB free", "共 {total} GB，可用 {free} GB"),
     "doctor.memory.unfit": (

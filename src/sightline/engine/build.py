@@ -24,8 +24,9 @@ from sightline.engine.runner import ModelRunner
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.state import kernel_state
 from sightline.models.footprint import within_context
-from sightline.models.linear import pack_linears
+from sightline.models.linear import has_streamed, pack_linears
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.quantization import wanted_quantization
 from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
@@ -92,6 +93,8 @@ def assemble_engine(
         torch.set_num_threads(1)
     pack_linears(loaded.model, loaded.dtype)
     description, is_gpu = loaded.description, loaded.device.type != "cpu"
+    if not is_gpu:
+        logger.info("CPU kernels: %s", _cpu_kernels(loaded))
     choose_kernels(options, loaded)
     num_blocks = _count_blocks(options, loaded)
     num_slots = num_blocks * options.block_size
@@ -154,6 +157,13 @@ def assemble_engine(
         log_steps=options.debug_engine,
         grammars=grammars,
     )
+
+
+def _cpu_kernels(loaded: LoadedModel) -> str:
+    found = kernel_state()
+    if found.state == "ours" and not has_streamed(loaded.model):
+        return "torch's (they suit this number format better)"
+    return str(found)
 
 
 def _count_blocks(options: EngineOptions, loaded: LoadedModel) -> int:

@@ -5,6 +5,7 @@ it waits for a line with the arguments of `engine.host` and becomes that engine,
 not loaded twice; or it ends with its standard input.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -32,8 +33,19 @@ def probe() -> dict[str, Any]:
         "hip": getattr(torch.version, "hip", None),
         "has_bfloat16": cpu_has_bfloat16(),
         "num_threads": torch.get_num_threads(),
+        "kernels": _kernels(),
         **_cuda(torch),
     }
+
+
+def _kernels() -> dict[str, str]:
+    try:
+        from sightline.models.cpu.state import kernel_state
+
+        return dataclasses.asdict(kernel_state())
+    except Exception as error:  # whatever a torch that is too old lacks
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        return {"state": "unusable", "kind": "", "problem": problem}
 
 
 def _cuda(torch: Any) -> dict[str, Any]:

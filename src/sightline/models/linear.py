@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from sightline.models.activations import gelu, silu
 from sightline.models.cpu.between import can_norm, rms_norm
-from sightline.models.cpu.streamed_weight import LARGEST_HALF
+from sightline.models.cpu.streamed_weight import LARGEST_HALF, Streamed
 from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
     GatedWeight,
@@ -165,6 +165,11 @@ class Linear(nn.Linear):
     def is_fast_for_any_rows(self) -> bool:
         """Whether its kernel is ready for every number of rows, one included."""
         return self._packed is not None and self._packed.takes_any_rows
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether its kernel is our own for processors."""
+        return isinstance(self._packed, Streamed)
 
     def pack(self, dtype: torch.dtype) -> bool:
         """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it.
@@ -361,6 +366,11 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
             layer.is_fast_for_any_rows for layer in _layers(model) if layer not in tower
         )
     return_freed()
+
+
+def has_streamed(model: object) -> bool:
+    """Whether our own kernels have any matrix of a model whose linear layers are packed."""
+    return any(layer.is_streamed for layer in _layers(model))
 
 
 def _widens_rows(model: object, dtype: torch.dtype | None) -> bool:

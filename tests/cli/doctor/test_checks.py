@@ -8,7 +8,16 @@ import pytest
 from sightline.cli import catalogue
 from sightline.cli.doctor import checks
 from sightline.cli.doctor.findings import Finding
-from sightline.cli.doctor.machine import Disk, Driver, Gpu, HubAnswer, Memory, SelfTest, Torch
+from sightline.cli.doctor.machine import (
+    CpuKernels,
+    Disk,
+    Driver,
+    Gpu,
+    HubAnswer,
+    Memory,
+    SelfTest,
+    Torch,
+)
 from sightline.cli.doctor.ports import PortOwner
 
 GB = 10**9
@@ -31,6 +40,13 @@ def torch_for(cuda: str | None = "12.6", *gpus: Gpu, error: str | None = None) -
 
 def driver(version: str = "560.35", *holders: str) -> Driver:
     return Driver(version=version, gpus=("RTX 4090",), holders=holders)
+
+
+def with_kernels(
+    state: str, kind: str = "avx512", problem: str = "", *gpus: Gpu, has_bfloat16: bool = False
+) -> Torch:
+    found = CpuKernels(state=state, kind=kind, problem=problem)
+    return Torch(kernels=found, gpus=gpus, has_bfloat16=has_bfloat16)
 
 
 CPU = Torch(version="2.9.1+cpu")
@@ -90,6 +106,40 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
         (checks.check_bfloat16(Torch(has_bfloat16=False)), "note", "float32", None),
         (checks.check_bfloat16(torch_for("12.6", card())), "ok", "GPU computes in it", None),
         (checks.check_bfloat16(torch_for("12.6", card("T4", (7, 5)))), "note", "T4", None),
+        # our own kernels
+        (checks.check_kernels(with_kernels("ours", "avx2")), "ok", "for AVX2", None),
+        (checks.check_kernels(with_kernels("ours")), "ok", "for AVX-512", None),
+        (
+            checks.check_kernels(with_kernels("ours", "avx512vnni")),
+            "ok",
+            "our own, for AVX-512 with int8 products",
+            None,
+        ),
+        (checks.check_kernels(with_kernels("foreign", "")), "note", "made for Linux", None),
+        (
+            checks.check_kernels(with_kernels("not_compiled")),
+            "warning",
+            "not compiled; PyTorch's do the same, slower",
+            "sudo apt install gcc",
+        ),
+        (
+            checks.check_kernels(with_kernels("not_compiled", "avx2", "", card())),
+            "note",
+            "not compiled",
+            "python hatch_build.py",
+        ),
+        (
+            checks.check_kernels(with_kernels("not_compiled", has_bfloat16=True)),
+            "note",
+            "not compiled",
+            "python hatch_build.py",
+        ),
+        (
+            checks.check_kernels(with_kernels("unusable", "avx2", "undefined symbol: GOMP_x")),
+            "warning",
+            "(undefined symbol: GOMP_x)",
+            "--force-reinstall torch",
+        ),
         # memory, disk
         (checks.check_memory(Memory(free=20 * GB, total=32 * GB)), "ok", "20.0 of 32.0 GB", None),
         (checks.check_memory(Memory(free=GB // 2, total=8 * GB)), "broken", "0.5", "--memory"),

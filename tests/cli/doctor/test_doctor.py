@@ -11,8 +11,10 @@ import pytest
 from stand_in_hub import stand_in_hub
 
 from sightline.cli.doctor import machine, self_test
+from sightline.cli.doctor.machine import CpuKernels
 from sightline.cli.doctor.ports import owner_of
 from sightline.cli.doctor.torch_process import TorchProcess
+from sightline.engine import probe
 from sightline.settings import resolve
 
 
@@ -50,6 +52,8 @@ def test_a_healthy_machine_passes_with_its_self_test(sightline):
     assert report["healthy"]
     assert level_of(report, "self_test") == ["ok"]
     assert level_of(report, "hub") == ["ok", "ok"]
+    # Whoever has no compiler has a healthy machine, too.
+    assert level_of(report, "kernels") in (["ok"], ["note"], ["warning"])
     [test] = [row for row in report["checks"] if row["check"] == "self_test"]
     assert "red circle" in test["values"]["answer"]
 
@@ -111,6 +115,13 @@ def test_a_torch_that_ends_its_process_is_told(tmp_path: Path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with TorchProcess() as process:
         assert process.ask().error == "Illegal instruction"
+
+
+def test_a_torch_without_what_our_kernels_want_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sightline.models.cpu.state", None)
+    found = CpuKernels(**probe._kernels())
+    assert found.state == "unusable"
+    assert found.problem.startswith("ModuleNotFoundError: ")
 
 
 def test_a_torch_that_takes_too_long_is_told(tmp_path: Path, monkeypatch):

@@ -22,6 +22,8 @@ LEAST_MEMORY = 1_000_000_000
 LEAST_FILES = 1024
 GLM_4V_BYTES = 27_812_641_792
 BFLOAT16_SINCE = (8, 0)
+# The vectors of each kind of our own kernels.
+VECTORS = {"avx2": "AVX2", "avx512": "AVX-512", "avx512vnni": "AVX-512"}
 SELF_TEST_S = 2.0
 
 
@@ -78,6 +80,21 @@ def check_bfloat16(torch: Torch) -> Finding:
     if torch.has_bfloat16:
         return Finding("bfloat16", "ok", "bfloat16.cpu")
     return Finding("bfloat16", "note", "bfloat16.cpu_without")
+
+
+def check_kernels(torch: Torch) -> Finding:
+    """Whether our own kernels for processors are used; where they are not, torch's are."""
+    found = torch.kernels
+    shown = {"vectors": VECTORS.get(found.kind, found.kind), "reason": found.problem}
+    if found.state == "ours":
+        code = "kernels.ours_vnni" if found.kind == "avx512vnni" else "kernels.ours"
+        return Finding("kernels", "ok", code, shown)
+    if found.state == "foreign":
+        return Finding("kernels", "note", "kernels.foreign")
+    code = "kernels.not_compiled" if found.state == "not_compiled" else "kernels.unusable"
+    # Beside a GPU, or bfloat16 products of the processor itself, they have little to do.
+    is_little = torch.gpus or torch.has_bfloat16
+    return Finding("kernels", "note" if is_little else "warning", code, shown)
 
 
 def check_memory(memory: Memory) -> Finding:

@@ -35,6 +35,7 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
         yield checks.check_driver(torch, driver)
         if torch.error is None:
             yield checks.check_bfloat16(torch)
+            yield checks.check_kernels(torch)
         yield from checks.check_gpu_memory(torch, driver)
         yield from checks.check_proxies(proxies, asked_proxies.result())
         yield from map(checks.check_hub, asked_hubs.result())

@@ -29,6 +29,15 @@ class Gpu:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CpuKernels:
+    """See `models.cpu.state.KernelState`."""
+
+    state: str
+    kind: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Torch:
     """What torch says of itself, and the `seconds` of its import; `error` if that failed.
 
@@ -40,6 +49,7 @@ class Torch:
     cuda: str | None = None
     hip: str | None = None
     has_bfloat16: bool = True
+    kernels: CpuKernels = CpuKernels(state="foreign")
     gpus: tuple[Gpu, ...] = ()
     architectures: tuple[str, ...] = ()
     cuda_error: str | None = None

@@ -9,7 +9,7 @@ import threading
 from types import TracebackType
 from typing import Any, Self
 
-from sightline.cli.doctor.machine import Gpu, Torch
+from sightline.cli.doctor.machine import CpuKernels, Gpu, Torch
 
 TIMEOUT_S = 180.0
 
@@ -87,6 +87,7 @@ def _read(facts: dict[str, Any]) -> Torch:
         cuda=facts["cuda"],
         hip=facts["hip"],
         has_bfloat16=facts["has_bfloat16"],
+        kernels=CpuKernels(**facts["kernels"]),
         gpus=tuple(
             Gpu(
                 name=gpu["name"],

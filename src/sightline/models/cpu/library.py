@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import sys
 from ctypes import c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
@@ -89,17 +90,29 @@ class Kernels:
         self.attend = function("attend", None, c_void_p, _num_threads)
 
 
+def kind_of_processor() -> str | None:
+    """Return which library is for this processor; None where there is none to be made."""
+    if sys.platform != "linux":
+        return None
+    kind = KINDS.get(torch.backends.cpu.get_cpu_capability())
+    return "avx512vnni" if kind == "avx512" and "avx512_vnni" in cpu_flags() else kind
+
+
+def load(kind: str) -> Kernels | None:
+    """Return the library of that kind, None where it was not compiled.
+
+    Raises OSError or AttributeError where it cannot be used.
+    """
+    path = Path(__file__).with_name(f"kernels_{kind}.so")
+    return Kernels(path) if path.exists() else None
+
+
 @lru_cache
 def kernels() -> Kernels | None:
     """Return those for this processor; None where they were not built or cannot run."""
-    kind = KINDS.get(torch.backends.cpu.get_cpu_capability())
-    if kind == "avx512" and "avx512_vnni" in cpu_flags():
-        kind = "avx512vnni"
-    path = Path(__file__).with_name(f"kernels_{kind}.so")
-    if kind is None or not path.exists():
-        return None
+    kind = kind_of_processor()
     try:
-        return Kernels(path)
+        return None if kind is None else load(kind)
     except (OSError, AttributeError) as error:
-        logger.warning("the kernels in %s cannot be used, torch's take over: %s", path.name, error)
+        logger.warning("our own kernels cannot be used, torch's take over: %s", error)
         return None

@@ -1,0 +1,92 @@
+"""Which kernels a processor is given: what is found, and what is said of it."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+
+from sightline.models.cpu import library, state
+from sightline.models.cpu.library import kernels
+from sightline.models.cpu.state import KernelState, kernel_state
+
+pytestmark = pytest.mark.engine
+
+compiled = pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for the libraries of a processor with AVX2, none compiled yet."""
+    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr("sys.platform", "linux")
+    pretend(monkeypatch, "AVX2")
+    return tmp_path
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+
+
+@compiled
+def test_what_was_compiled_and_computes_rightly_is_used() -> None:
+    found = kernel_state()
+    assert (found.state, found.problem) == ("ours", "")
+    assert str(found) == f"our own ({found.kind})"
+    assert Path(library.__file__).with_name(f"kernels_{found.kind}.so").exists()
+
+
+def test_what_was_not_compiled_is_said_so(folder: Path) -> None:
+    found = kernel_state()
+    assert found == KernelState(state="not_compiled", kind="avx2")
+    assert str(found) == "torch's (ours were not compiled)"
+
+
+def test_a_library_that_cannot_be_loaded_tells_why(folder: Path) -> None:
+    (folder / "kernels_avx2.so").write_bytes(b"not a library")
+    found = kernel_state()
+    assert (found.state, found.kind) == ("unusable", "avx2")
+    assert "kernels_avx2.so" in found.problem
+    assert found.problem in str(found)
+
+
+@compiled
+def test_a_torch_without_that_openmp_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        pass
+
+    real = ctypes.CDLL
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: real(name) if name else Nothing())
+    found = kernel_state()
+    assert found.state == "unusable"
+    assert "GOMP_parallel" in found.problem
+
+
+@compiled
+@pytest.mark.parametrize("what", ["can_stream", "can_attend"])
+def test_kernels_that_compute_something_else_are_unusable(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, what, lambda *dtype: False)
+    assert kernel_state().problem == "they compute something else"
+
+
+@pytest.mark.parametrize(
+    ("system", "capability"), [("darwin", "AVX2"), ("linux", "DEFAULT"), ("linux", "SVE256")]
+)
+def test_other_systems_and_processors_have_none(
+    system: str, capability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", system)
+    pretend(monkeypatch, capability)
+    found = kernel_state()
+    assert found == KernelState(state="foreign")
+    assert str(found) == "torch's (there are none of ours for this machine)"
+
+
+@pytest.mark.parametrize(("flags", "kind"), [({"avx512_vnni"}, "avx512vnni"), (set(), "avx512")])
+def test_int8_products_have_a_library_of_their_own(
+    flags: set[str], kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, "AVX512")
+    monkeypatch.setattr(library, "cpu_flags", lambda: flags)
+    assert kernel_state().kind == kind

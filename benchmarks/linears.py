@@ -16,17 +16,24 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
+from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.packed_weight import (
     HalfWeight,
     OneDnnWeight,
     PackedWeight,
     can_pack,
     can_pack_half,
+    can_stream,
 )
 
 SHAPES = ((1152, 896), (896, 896), (4864, 896), (4864, 896), (896, 4864))
 ROUNDS = 7
-
+USABLE: dict[str, Callable[[torch.dtype], bool]] = {
+    "plain": lambda dtype: True,
+    "oneDNN": can_pack,
+    "two bytes": can_pack_half,
+    "our own": lambda dtype: can_stream(),
+}
 
 Call = Callable[[torch.Tensor], torch.Tensor]
 
@@ -41,6 +48,8 @@ def layers(count: int, dtype: torch.dtype, kind: str) -> list[tuple[int, Call]]:
             packed = OneDnnWeight(weight)
         elif kind == "two bytes":
             packed = HalfWeight.fit(weight)
+        elif kind == "our own":
+            packed = StreamedWeight.fit(weight)
         if packed is None:
             made.append((num_inputs, partial(F.linear, weight=weight)))
         else:
@@ -76,8 +85,8 @@ def main() -> None:
     kinds = {
         f"{str(dtype)[6:]} {kind}": (dtype, layers(arguments.layers, dtype, kind))
         for dtype in (torch.bfloat16, torch.float32)
-        for kind in ("plain", "oneDNN", "two bytes")
-        if kind == "plain" or {"oneDNN": can_pack, "two bytes": can_pack_half}[kind](dtype)
+        for kind, is_usable in USABLE.items()
+        if is_usable(dtype)
     }
     for rows in map(int, arguments.rows.split(",")):
         variants = {

@@ -11,15 +11,18 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from sightline.engine.cpus import count_cpus
+from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.linear import Linear
 from sightline.models.loading import load_model
-from sightline.models.packed_weight import HalfWeight, OneDnnWeight
+from sightline.models.packed_weight import HalfWeight, OneDnnWeight, can_stream
 
 ROUNDS = 9
 VISION = ("vision", "visual")
@@ -35,7 +38,7 @@ def language_weights(model: nn.Module) -> list[Tensor]:
 
 def one_dnn_alone(weight: OneDnnWeight, row: Tensor) -> None:
     """One row as it is: fast, but with other bits than in company."""
-    torch.ops.mkldnn._linear_pointwise.default(row, weight._packed, None, "none", [], "")
+    torch.ops.mkldnn._linear_pointwise.default(row.bfloat16(), weight._packed, None, "none", [], "")
 
 
 @torch.inference_mode()
@@ -48,19 +51,24 @@ def main() -> None:
     model = load_model(arguments.checkpoint, dtype="bfloat16", device="cpu").model
     assert isinstance(model, nn.Module)
     weights = language_weights(model)
-    halves = [(half, torch.randn(1, w.shape[1])) for w in weights if (half := HalfWeight.fit(w))]
-    assert len(halves) == len(weights), "a weight does not fit two bytes"
-    packed = [(OneDnnWeight(w), torch.randn(1, w.shape[1], dtype=torch.bfloat16)) for w in weights]
-    seconds: dict[str, list[float]] = {"two bytes, fp32 sums": [], "oneDNN bf16, one row": []}
+    rows = [torch.randn(1, weight.shape[1]) for weight in weights]
+    kinds: dict[str, list[Callable[[Tensor], object]]] = {
+        "FBGEMM, two bytes, fp32 sums": [
+            partial(half.apply, bias=None) for w in weights if (half := HalfWeight.fit(w))
+        ],
+        "oneDNN bf16, one row": [partial(one_dnn_alone, OneDnnWeight(w)) for w in weights],
+    }
+    if can_stream():
+        kinds["our own, two bytes, fp32 sums"] = [
+            partial(StreamedWeight(w).apply, bias=None) for w in weights
+        ]
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS + 1):
-        began = time.perf_counter()
-        for half, row in halves:
-            half.apply(row, None)
-        between = time.perf_counter()
-        for weight, row in packed:
-            one_dnn_alone(weight, row)
-        seconds["two bytes, fp32 sums"].append(between - began)
-        seconds["oneDNN bf16, one row"].append(time.perf_counter() - between)
+        for name, products in kinds.items():
+            began = time.perf_counter()
+            for product, row in zip(products, rows, strict=True):
+                product(row)
+            seconds[name].append(time.perf_counter() - began)
     num_bytes = sum(weight.numel() for weight in weights) * 2
     found = {
         name: {"seconds": (s := statistics.median(times[1:])), "gb_per_s": num_bytes / s / 1e9}

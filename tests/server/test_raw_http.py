@@ -1,5 +1,6 @@
 """Bytes on the wire: one framing, strictly read, with clocks and counts from the first byte."""
 
+import json
 import select
 import socket
 import ssl
@@ -7,7 +8,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from front import Front, RawAnswer, chat, eventually, raw_post, read_answer, read_one, serving
+from front import (
+    Front,
+    RawAnswer,
+    chat,
+    dechunk,
+    eventually,
+    raw_post,
+    read_answer,
+    read_one,
+    serving,
+)
 
 from sightline.backends.fake import Reply
 from sightline.core.limits import Limits
@@ -166,6 +177,35 @@ def test_pipelined_requests_are_answered_in_order(front: Front) -> None:
     answer = front.exchange(first + GET + b"Connection: close\r\n\r\n")
     assert answer.status == 200
     assert answer.body.count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_streams_keep_their_framing_for_old_clients_and_in_a_pipeline(front: Front) -> None:
+    """Pieces of an answer take a shorter way than its head: only where it is in chunks."""
+    text = "one two three four"
+    body = b'{"model":"sightline-fake","stream":true,"messages":[{"role":"user","content":"%s"}]}'
+    body %= text.encode()
+    post = raw_post(body)
+
+    def said(stream: bytes) -> str:
+        lines = [line[6:] for line in stream.split(b"\n") if line.startswith(b"data: {")]
+        chunks = [json.loads(line)["choices"][0]["delta"] for line in lines]
+        return "".join(chunk.get("content", "") for chunk in chunks)
+
+    old = front.exchange(post.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert "transfer-encoding" not in {name.lower() for name in old.headers}
+    assert said(old.body) == text
+    assert old.body.endswith(b"data: [DONE]\n\n")
+    with front.connect() as connection:
+        connection.sendall(2 * post.replace(b"Connection: close\r\n", b""))
+        for _ in range(2):
+            stream = b""
+            while not stream.endswith(b"\r\n0\r\n\r\n"):
+                byte = connection.recv(1)
+                assert byte, stream
+                stream += byte
+            head, _, rest = stream.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200")
+            assert said(dechunk(rest)) == text
 
 
 def test_a_request_in_many_small_pieces_is_read(front: Front) -> None:

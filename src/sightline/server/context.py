@@ -26,7 +26,8 @@ class RequestContext:
     `held_bytes` is charged with what the request brings, until it has been answered.
     `header_sources` are asked for further headers when the answer, whatever it is, begins.
     `send_body` takes the pieces of an answer that has begun, past all layers that only look at
-    beginnings. `is_quiet`: no access line, because nobody would want to read it.
+    beginnings. `write_piece` does so at once, or returns False and does nothing: see
+    `GuardedProtocol.write_piece`. `is_quiet`: no access line, because nobody would want to read it.
     """
 
     request_id: str
@@ -38,6 +39,7 @@ class RequestContext:
     header_sources: list[HeaderSource] = field(default_factory=list)
     held_bytes: Lease | None = None
     send_body: Send | None = None
+    write_piece: Callable[[bytes], bool] | None = None
     is_quiet: bool = False
 
     def understood(self, call_id: str, notices: Iterable[Notice], *, stream: bool) -> None:

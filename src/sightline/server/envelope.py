@@ -72,6 +72,7 @@ class Envelope:
             return
         context = open_context(scope)
         context.send_body = send
+        context.write_piece = scope.get("state", {}).get("write_piece")
         status: int | None = None
         seen = self._recent.open(context, scope["method"], scope["path"])
         token = current_transcript.set(seen.transcript)

@@ -10,12 +10,13 @@ import http
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.server import ServerState
 
@@ -107,6 +108,8 @@ class GuardedProtocol(H11Protocol):
     def handle_events(self) -> None:
         if not self._is_refused:
             super().handle_events()
+            if self.cycle is not None:
+                self.cycle.scope["state"]["write_piece"] = partial(self.write_piece, self.cycle)
             if self.cycle is not None and self.conn.num_missing >= LEAST_BYTES:
                 self.cycle.scope["state"]["read_rest"] = self.read_rest
             self._watch_rest()
@@ -157,6 +160,20 @@ class GuardedProtocol(H11Protocol):
             await straight.wait()
         finally:
             self._straight = None
+
+    def write_piece(self, cycle: RequestResponseCycle, data: bytes) -> bool:
+        """Send a piece of the chunked answer of `cycle`, past uvicorn's checks of its order.
+
+        False, with nothing sent, where it has to go through uvicorn: when the head is not on its
+        way yet, the client is slow or gone, or the answer is not a chunked one.
+        """
+        if cycle is not self.cycle or cycle.disconnected or cycle.response_complete:
+            return False
+        piece = None if self.flow.write_paused else self.conn.frame_piece(data)
+        if piece is None:
+            return False
+        self.transport.write(piece)
+        return True
 
     def _feed_straight(self, straight: StraightBody, data: bytes) -> None:
         rest = straight.feed(data)

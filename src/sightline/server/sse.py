@@ -17,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from sightline.core.errors import InternalError, SightlineError
 from sightline.server import ascii_json
-from sightline.server.context import context_of
+from sightline.server.context import RequestContext, context_of
 from sightline.server.error_map import error_object
 from sightline.server.hangup import ClientGone, run_for_client
 from sightline.server.lifecycle import Lifecycle
@@ -80,7 +80,7 @@ class EventStream(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = _Writer(send, self._form, context_of(scope).send_body)
+        writer = _Writer(send, self._form, context_of(scope))
         try:
             await run_for_client(self._stream(writer), receive, self._lifecycle)
         except ClientGone:
@@ -117,9 +117,10 @@ class EventStream(Response):
 class _Writer:
     """The response so far. Two tasks write to it; the lock keeps the status line first."""
 
-    def __init__(self, send: Send, form: StreamForm, send_body: Send | None = None) -> None:
+    def __init__(self, send: Send, form: StreamForm, context: RequestContext) -> None:
         self._send = send
-        self._send_body = send_body or send
+        self._send_body = context.send_body or send
+        self._write_piece = context.write_piece
         self._form = form
         self._lock = asyncio.Lock()
         self._clock = asyncio.get_running_loop()
@@ -127,6 +128,11 @@ class _Writer:
         self.has_started = False
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
+        # Most pieces go straight to the socket: nobody else is writing, and the head is on its way.
+        straight = self._write_piece if self.has_started and not is_last else None
+        if straight is not None and not self._lock.locked() and straight(data):
+            self._last_write = self._clock.time()
+            return
         async with self._lock:
             if not self.has_started:
                 self.has_started = True

@@ -66,14 +66,17 @@ class StrictConnection(h11.Connection):
         data = self._frame(event)
         return head + data if head and data is not None else data
 
+    def frame_piece(self, data: bytes) -> bytes | None:
+        """Frame a piece of a chunked answer whose head is on its way; None for all others."""
+        if self._head or type(self._writer) is not ChunkedWriter:
+            return None
+        if self.our_state is not h11.SEND_BODY:
+            return None
+        return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
     def _frame(self, event: h11.Event) -> bytes | None:
-        if (
-            type(event) is h11.Data
-            and type(self._writer) is ChunkedWriter
-            and self.our_state is h11.SEND_BODY
-        ):
-            return b"%x\r\n%b\r\n" % (len(event.data), event.data) if event.data else b""
-        return super().send(event)
+        piece = self.frame_piece(event.data) if type(event) is h11.Data else None
+        return super().send(event) if piece is None else piece
 
     def _clean_up_response_headers_for_sending(self, response: h11.Response) -> h11.Response:
         """Say how the body is framed, without h11's way of reading all headers again for it."""

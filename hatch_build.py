@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,11 @@ def compile_kernels() -> list[Path]:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (cc, gcc or clang)")
     extra = shlex.split(os.environ.get("CFLAGS", ""))
+    sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))
+    # `library.py` compares the sum with that of the sources that it finds.
+    command = [*shlex.split(compiler), *FLAGS, f"-DSOURCES={zlib.crc32(sources)}u"]
     return [
-        _compile([*shlex.split(compiler), *FLAGS, *flags, *extra], FOLDER / f"kernels_{width}.so")
+        _compile([*command, *flags, *extra], FOLDER / f"kernels_{width}.so")
         for width, flags in WIDTHS.items()
     ]
 

@@ -245,6 +245,22 @@ def test_a_row_next_to_nothing_is_nothing() -> None:
     assert (StreamedKernel(weight)(torch.full((1, 64), 1e-42), None).abs() < 1e-30).all()
 
 
+def test_sums_of_the_largest_numbers_fit() -> None:
+    if not StreamedKernel.suits(quantize(draw(1, 32, 64), "int8")):
+        pytest.skip("no such int8 products on this processor")
+    for num_inputs, suits in ((2**16, True), (2**16 + 1, False)):
+        values = torch.full((16, num_inputs), 127, dtype=torch.int8)
+        values[8:] = -128
+        weight = QuantizedWeight(values, torch.ones(16))
+        assert StreamedKernel.suits(weight) == suits
+        if suits:
+            x = torch.ones(2, num_inputs)
+            x[1] = -1.0
+            expected = num_inputs * torch.tensor([127.0] * 8 + [-128.0] * 8)
+            found = StreamedKernel(weight)(x, None)
+            torch.testing.assert_close(found, torch.stack((expected, -expected)))
+
+
 def test_gates_residuals_and_float16_are_taken_along() -> None:
     weight = quantize(draw(1, 96, 64), "int8")
     if not StreamedKernel.suits(weight):

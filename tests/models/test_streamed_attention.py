@@ -283,6 +283,49 @@ def test_the_kernel_is_for_fp32_rows_whole_vectors_and_no_gradients() -> None:
             assert takes(pool, torch.float32)
 
 
+def test_more_heads_in_a_group_than_are_taken_at_once_are_cut_for_threads() -> None:
+    shape = Shape(150, 1, 16)
+    rows = draw_rows(1, shape, 3, are_neighbours=True, has_scales=False)
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            pool, segments = make_pool([(3000, 1)], shape, 16, torch.bfloat16, 5)
+            attend = StreamedAttention(pool, segments, 1)
+            found.append(attend.turning(1, rows.heads, 1, Turning(rows.turns)))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*found)
+
+
+def test_a_layer_without_turning_changes_nothing_for_those_with_it() -> None:
+    shape = Shape(4, 2, 32)
+    rows = draw_rows(3, shape, 3, are_neighbours=True, has_scales=True)
+    pool, segments = make_pool([(20, 3)], shape, 16, torch.float32, 5)
+    attend, rotate = StreamedAttention(pool, segments, 3), Turning(rows.turns)
+    expected = attend.turning(1, rows.heads, 2, rotate)
+    attend(1, *turned(rows, shape))
+    assert torch.equal(attend.turning(1, rows.heads, 2, rotate), expected)
+
+
+@pytest.mark.parametrize("make", [StreamedAttention, PagedAttention])
+def test_no_sequence_at_all_is_taken_by_both_kinds(make: type) -> None:
+    pool, _ = make_pool([(3, 1)], Shape(4, 2, 32), 16, torch.float32, 1)
+    heads = [torch.randn(3, count, 32) for count in (4, 2, 2)]
+    assert not make(pool, [], 0)(1, *heads).any()
+
+
+def test_heads_that_do_not_fit_the_pool_are_refused() -> None:
+    pool, segments = make_pool([(3, 2)], Shape(4, 2, 32), 16, torch.float32, 1)
+    attend = StreamedAttention(pool, segments, 2)
+    for rows, heads, groups, width in ((1, 4, 2, 32), (2, 5, 2, 32), (2, 4, 1, 32), (2, 4, 2, 16)):
+        with pytest.raises(ValueError, match="do not fit the pool"):
+            attend(1, *(torch.randn(rows, count, width) for count in (heads, groups, groups)))
+    with pytest.raises(ValueError, match="do not fit the pool"):
+        attend(1, *(torch.randn(2, count, 32).bfloat16() for count in (4, 2, 2)))
+
+
 @pytest.mark.parametrize("make", [StreamedAttention, PagedAttention])
 def test_segments_that_do_not_fit_are_refused_by_both_kinds(make: type) -> None:
     pool, _ = make_pool([(3, 1)], Shape(4, 2, 32), 16, torch.float32, 1)
@@ -294,8 +337,10 @@ def test_segments_that_do_not_fit_are_refused_by_both_kinds(make: type) -> None:
 
 @pytest.mark.parametrize("kind", [Norm, RoundingNorm])
 def test_a_norm_is_right_and_gives_a_row_the_same_bits_in_any_company(kind: type[Norm]) -> None:
-    assert can_norm(96)
-    assert not can_norm(97)
+    assert can_norm(torch.ones(96))
+    assert not can_norm(torch.ones(97))
+    assert not can_norm(torch.ones(96).bfloat16())
+    assert not can_norm(torch.ones(1).expand(96))
     torch.manual_seed(0)
     norm = kind(96, 1e-5)
     norm.weight.copy_(torch.randn(96))

@@ -13,6 +13,7 @@ from torch import Tensor
 from sightline.models.cpu import library
 from sightline.models.cpu.library import Kernels, kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
+from sightline.models.scratch import Scratch
 
 pytestmark = [
     pytest.mark.engine,
@@ -129,6 +130,55 @@ def test_rows_without_a_batch_and_with_two_are_taken() -> None:
     torch.testing.assert_close(narrow, packed.apply(x, None).bfloat16(), atol=0.1, rtol=0.1)
 
 
+def test_rows_and_residuals_that_do_not_fit_are_refused_or_expanded() -> None:
+    x, weight = draw(9, 48, 64)
+    packed = StreamedWeight(weight)
+    for unfit in (x[:, :24], x.repeat(1, 2), x.to("meta")):
+        with pytest.raises(ValueError, match="rows of 48 on the CPU"):
+            packed.apply(unfit, None)
+    plain = packed.apply(x, None)
+    for residual in (torch.randn(1, 64), torch.randn(9, 1), torch.randn(1)):
+        assert torch.equal(packed.plus(x, None, residual), plain + residual)
+    for unfit in (torch.randn(2, 64), torch.randn(3, 9, 64), torch.randn(9, 32)):
+        with pytest.raises(RuntimeError, match="expand"):
+            packed.plus(x, None, unfit)
+
+
+def test_views_are_read_as_what_they_are() -> None:
+    x, weight = draw(9, 48, 64)
+    packed, residual = StreamedWeight(weight), torch.randn(9, 64)
+    expected = packed.plus(x, None, residual)
+    offset = torch.zeros(9 * 48 + 5)[5:].view(9, 48).copy_(x)
+    beside = torch.cat((residual, residual), dim=1)[:, 64:]
+    assert torch.equal(packed.plus(offset, None, beside), expected)
+    same = x[:1].expand(9, 48)
+    assert torch.equal(packed.apply(same, None), packed.apply(x[:1], None).expand(9, 64))
+    assert torch.equal(StreamedWeight(weight.t().contiguous().t()).apply(x, residual[0]),
+                       packed.apply(x, residual[0]))  # fmt: skip
+
+
+def test_the_default_number_format_is_not_that_of_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sightline.models.cpu.streamed_weight._scratch", Scratch())
+    x, weight = draw(9, 48, 64)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        packed = StreamedWeight(weight)
+        assert packed.apply(x, None).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(before)
+
+
+@pytest.mark.usefixtures("width")
+def test_gelu_is_nothing_for_numbers_far_below_zero() -> None:
+    x = torch.cat((torch.linspace(-12, 12, 2001), torch.tensor([-1e2, -1e4, -1e20, 1e30])))
+    packed = StreamedWeight(torch.eye(1).repeat_interleave(32, 0).bfloat16())
+    found = packed.apply(x[:, None], None, "gelu")[:, 0]
+    torch.testing.assert_close(found, F.gelu(x.double()).float(), atol=1e-7, rtol=3e-6)
+
+
 def test_a_library_that_cannot_be_loaded_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -147,6 +197,19 @@ def test_a_library_that_cannot_be_loaded_is_passed_over(
         monkeypatch.undo()
         kernels.cache_clear()
     assert kernels() is not None
+
+
+def test_a_library_of_other_sources_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(library, "sum_of_sources", lambda: 0)
+    kernels.cache_clear()
+    try:
+        assert kernels() is None
+        assert "compiled from other sources" in caplog.text
+    finally:
+        monkeypatch.undo()
+        kernels.cache_clear()
 
 
 def test_a_torch_without_that_openmp_does_without_the_kernel(

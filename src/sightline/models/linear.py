@@ -358,7 +358,7 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
             pass
     torch.set_num_threads(num_threads)
     for norm in _modules(model, Norm):
-        if norm.weight.is_cpu and norm.weight.dtype == torch.float32 and can_norm(len(norm.weight)):
+        if can_norm(norm.weight):
             norm.kernel = rms_norm
     if isinstance(model, ChoosesRows) and model.device.type == "cpu":
         tower = set(_layers(model.tower))

@@ -13,12 +13,12 @@ class Scratch(threading.local):
     """fp32 numbers, other ones for each thread; given back when the thread ends."""
 
     def __init__(self) -> None:
-        self._numbers = torch.empty(0)
+        self._numbers = torch.empty(0, dtype=torch.float32, device="cpu")
 
     def take(self, count: int) -> Tensor:
         """Return `count` numbers with any values; the thread's next call returns the same ones."""
         if len(self._numbers) < count:
             with torch.inference_mode(mode=False):  # inside and outside of it can be written to
                 self._numbers = torch.empty(0)
-                self._numbers = torch.empty(count)
+                self._numbers = torch.empty(count, dtype=torch.float32, device="cpu")
         return self._numbers[:count]

@@ -66,7 +66,7 @@ static void turn(const attention *a, int64_t row, const float *from, float scale
         if (a->cosines) {
             floats partner;
             if (a->partners_are_neighbours)
-                partner = __builtin_shufflevector(x, x, SWAPPED);
+                partner = lanes_of(x, x, SWAPPED);
             else if (half % LANES == 0)
                 partner = load(from + (d < half ? d + half : d - half));
             else
@@ -135,8 +135,8 @@ static int64_t place_of(const attention *a, const segment *s, int64_t slot, int6
     for (int i = 0; i < LANES; i++) \
         if (!(i & s)) { \
             const floats low = m[i], high = m[i + s]; \
-            m[i] = __builtin_shufflevector(low, high, EACH_LANE(LOWER, s)); \
-            m[i + s] = __builtin_shufflevector(low, high, EACH_LANE(UPPER, s)); \
+            m[i] = lanes_of(low, high, EACH_LANE(LOWER, s)); \
+            m[i + s] = lanes_of(low, high, EACH_LANE(UPPER, s)); \
         }
 
 static void transpose(floats *m)
@@ -339,13 +339,14 @@ int64_t attention_room(int64_t head_dim, int64_t most_slots)
 /* Stores the rows' keys and values, then lets every row attend to its sequence up to itself. */
 void attend(attention *a, int num_threads)
 {
+    if (!a->num_segments) return;
     const int64_t per_group = a->num_heads / a->num_groups;
     a->next = 0;
     a->heads_at_once = least(per_group, QUERIES);
     /* Few sequences leave threads without work unless heads are told apart. */
     const int64_t wanted = ceil_of(num_threads, a->num_segments * a->num_groups);
     if (a->num_rows == a->num_segments && wanted > 1)
-        a->heads_at_once = ceil_of(per_group, wanted);
+        a->heads_at_once = least(ceil_of(per_group, wanted), QUERIES);
     a->rows_at_once = QUERIES / a->heads_at_once;
     on_threads(a->num_rows > 16 ? num_threads : 1, store_share, a);
     on_threads(num_threads, attend_share, a);

@@ -9,9 +9,15 @@ from sightline.models.cpu.library import kernels
 ONE_THREAD = 1 << 15
 
 
-def can_norm(width: int) -> bool:
+def can_norm(weight: Tensor) -> bool:
     library = kernels()
-    return library is not None and width % library.head_multiple == 0
+    return (
+        library is not None
+        and weight.is_cpu
+        and weight.dtype == torch.float32
+        and weight.is_contiguous()
+        and len(weight) % library.head_multiple == 0
+    )
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

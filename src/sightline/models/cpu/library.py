@@ -3,7 +3,8 @@
 import ctypes
 import logging
 import sys
-from ctypes import c_float, c_int32, c_int64, c_void_p
+import zlib
+from ctypes import c_float, c_int32, c_int64, c_uint32, c_void_p
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ class Kernels:
 
     def __init__(self, path: Path) -> None:
         library = ctypes.CDLL(str(path))
+        library.sources.restype = c_uint32
+        if library.sources() != sum_of_sources():
+            raise OSError(f"{path.name} was compiled from other sources")
         # The OpenMP that torch runs on: one pool of threads for both, and they are awake.
         openmp = ctypes.CDLL(None)
         library.use_threads(*(ctypes.cast(getattr(openmp, name), c_void_p) for name in _THREADS))
@@ -88,6 +92,12 @@ class Kernels:
             )  # fmt: skip
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)
+
+
+def sum_of_sources() -> int:
+    """Return what `hatch_build.py` compiles into libraries."""
+    paths = sorted(Path(__file__).parent.glob("*.[ch]"))
+    return zlib.crc32(b"".join(path.read_bytes() for path in paths))
 
 
 def kind_of_processor() -> str | None:

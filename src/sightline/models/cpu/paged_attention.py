@@ -66,7 +66,7 @@ class StreamedAttention:
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Leading dimensions are not allowed here."""
-        self._call.cosines = self._call.sines = self._call.query_scales = None
+        self._turns = self._call.cosines = self._call.sines = self._call.query_scales = None
         return self._attend(layer, *(heads.contiguous() for heads in (query, key, value)))
 
     def turning(self, layer: int, heads: Tensor, num_groups: int, rotate: Rotary) -> Tensor:
@@ -89,7 +89,15 @@ class StreamedAttention:
     def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         call, pool = self._call, self._pool
         num_heads, head_dim = query.shape[1:]
-        out = torch.empty(len(query), num_heads * head_dim)
+        # The kernel would read whatever lies behind memory that is too small.
+        if (
+            query.dtype != torch.float32
+            or not len(query) == len(key) == len(value) >= self._num_rows
+            or (call.num_groups, call.head_dim) != (key.shape[1], head_dim)
+            or num_heads % call.num_groups
+        ):
+            raise ValueError(f"heads that do not fit the pool: {query.shape}, {key.shape}")
+        out = query.new_empty(len(query), num_heads * head_dim)
         if len(query) > self._num_rows:
             out[self._num_rows :] = 0.0
         call.num_heads = num_heads

@@ -23,6 +23,8 @@ ENDINGS: dict[Activation, int] = {"none": 0, "swish": 2, "gelu": 3}
 ONE_THREAD, ONE_THREAD_GATED = 1 << 18, 1 << 15
 # A little below the largest float16, so that sums of rounded numbers stay finite.
 LARGEST_HALF = 65504.0 - 1000.0
+# Products of bytes, 255 * 128 at most, whose sum 32 bits hold.
+MOST_WHOLE_INPUTS = 2**16
 _PIECE = 2**16  # numbers that are judged at once, within a core's cache
 _scratch = Scratch()
 
@@ -61,15 +63,22 @@ class Streamed(ABC):
 
     def _outputs(self, x: Tensor, added: Tensor | None, then: Activation = "none") -> Tensor:
         """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
+        # The kernel would read and write whatever lies behind memory that is too small.
+        if x.shape[-1] != self._num_inputs or not x.is_cpu:
+            raise ValueError(
+                f"rows of {self._num_inputs} on the CPU are wanted, not {x.shape} on {x.device}"
+            )
         is_whole = self._padded == self._num_outputs
         if added is not None and not is_whole:
             return activate(self._outputs(x, None).add_(added), then)
         rows = _plain(x)
         num_rows = rows.numel() // self._num_inputs
-        out = torch.empty(*x.shape[:-1], self._padded)
+        out = rows.new_empty(*x.shape[:-1], self._padded)
         if added is None:
             address = stride = 0
         else:
+            if added.shape != out.shape and added.shape != out.shape[-1:]:
+                added = added.expand_as(out)
             added = _plain(added)
             address, stride = added.data_ptr(), self._padded if added.dim() > 1 else 0
         is_little = num_rows * self._num_inputs * self._padded <= ONE_THREAD
@@ -132,7 +141,7 @@ class StreamedIntegers(Streamed):
         num_outputs, num_inputs = weight.values.shape
         super().__init__(num_outputs, num_inputs, library.head_multiple)
         self._panels = torch.empty(self._padded * (-(-num_inputs // 4) * 4), dtype=torch.uint8)
-        self._scales = torch.zeros(self._padded)
+        self._scales = torch.zeros(self._padded, dtype=torch.float32)
         self._scales[:num_outputs] = weight.scales
         self.size_bytes = weight.size_bytes
         values = weight.values.contiguous()
@@ -146,6 +155,7 @@ class StreamedIntegers(Streamed):
         return (
             weight.scheme == "int8"
             and weight.values.device.type == "cpu"
+            and weight.num_inputs <= MOST_WHOLE_INPUTS
             and library is not None
             and library.has_whole_products
         )
@@ -158,7 +168,7 @@ class StreamedIntegers(Streamed):
     def gated(self, x: Tensor) -> Tensor:
         both = self._outputs(x, None)
         width = self._num_outputs // 2
-        out = torch.empty(*x.shape[:-1], width)
+        out = both.new_empty(*x.shape[:-1], width)
         num_threads = 1 if out.numel() <= ONE_THREAD_GATED else torch.get_num_threads()
         self._library.gate_rows(
             both.data_ptr(), out.numel() // width, width, out.data_ptr(), num_threads

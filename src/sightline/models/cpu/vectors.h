@@ -20,6 +20,13 @@ typedef uint16_t loose_halves __attribute__((vector_size(LANES * 2), aligned(2))
 
 #define INLINE static inline __attribute__((always_inline))
 
+/* Lanes of two vectors, numbered from 0 to 2 * LANES - 1. GCC has Clang's function from 12 on. */
+#if defined(__clang__) || __GNUC__ >= 12
+#define lanes_of(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define lanes_of(a, b, ...) __builtin_shuffle(a, b, (integers){__VA_ARGS__})
+#endif
+
 INLINE floats load(const float *from) { return (floats) * (const loose_floats *)from; }
 INLINE void store(float *to, floats x) { *(loose_floats *)to = (loose_floats)x; }
 INLINE floats all(float x) { return x - (floats){0}; }
@@ -84,7 +91,8 @@ INLINE floats silu(floats x) { return x / (1.0f + exponential(-x)); }
  * for t up to 4.25, where the share is 1e-9. */
 INLINE floats gelu(floats x)
 {
-    const floats size = (floats)((words)x & 0x7fffffff) * 0.70710678f;
+    floats size = (floats)((words)x & 0x7fffffff) * 0.70710678f;
+    size = choose(size > 16.0f, all(16.0f), size);
     const floats t = choose(size > 4.25f, all(4.25f), size);
     floats g = t * -2.1750902e-6f + 3.8220747e-5f;
     g = g * t - 2.6479809e-4f;
@@ -94,7 +102,9 @@ INLINE floats gelu(floats x)
     g = g * t + 1.0326101e-1f;
     g = g * t + 6.3651514e-1f;
     g = g * t + 1.1283867f;
-    const floats tail = exponential(-(g * t)) * 0.5f;
+    /* Further out it falls on, so that it is nothing beside large numbers too, down to 1e-33: what
+     * is smaller than that some processors are slow with. */
+    const floats tail = exponential(-(g * size)) * 0.5f;
     return x * choose(x < 0.0f, tail, 1.0f - tail);
 }
 

@@ -73,7 +73,8 @@ static void round_row(const product *p, int64_t row, int64_t height, int32_t *to
     for (int64_t i = 0; i < p->num_inputs; i += LANES) {
         const integers whole =
             (integers)_mm512_cvtps_epi32((__m512)(load_inputs(p, from, i) * factor));
-        const integers low = whole << 24 >> 24, high = (whole - low) >> 8;
+        /* What is not finite has become the lowest whole number, of which both bytes are zero. */
+        const integers low = whole << 24 >> 24, high = (whole - low) << 16 >> 24;
         const __m128i lower = _mm512_cvtepi32_epi8((__m512i)low);
         const __m128i upper = _mm512_cvtepi32_epi8((__m512i)high);
         lower_sums += low;

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ except ImportError:  # compiled in place
     BuildHookInterface = object
 
 FOLDER = Path(__file__).resolve().parent / "src" / "sightline" / "models" / "cpu"
-FLAGS = ("-std=gnu11", "-O3", "-fPIC", "-shared", "-ffp-contract=fast", "-fno-math-errno")
+# The last flags win, so these stand behind CFLAGS: numbers that are not finite have to stay so.
+FLAGS = (
+    "-std=gnu11", "-O3", "-fPIC", "-shared", "-fno-fast-math", "-ffp-contract=fast",
+    "-fno-math-errno",
+)  # fmt: skip
 # What the processor must have for each library.
 AVX512 = (
     "-DLANES=16", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma",
@@ -38,21 +43,24 @@ WIDTHS = {
 def compile_kernels() -> list[Path]:
     """Compile one library for each kind of processor, and return their paths.
 
-    Raises OSError or subprocess.CalledProcessError if the compiler is missing or fails.
+    Raises OSError, ValueError or subprocess.CalledProcessError if the compiler is missing, named in
+    a way that cannot be read, or fails.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return []
     compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (cc, gcc or clang)")
-    extra = shlex.split(os.environ.get("CFLAGS", ""))
     sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))
     # `library.py` compares the sum with that of the sources that it finds.
-    command = [*shlex.split(compiler), *FLAGS, f"-DSOURCES={zlib.crc32(sources)}u"]
-    return [
-        _compile([*command, *flags, *extra], FOLDER / f"kernels_{width}.so")
-        for width, flags in WIDTHS.items()
-    ]
+    named = [*shlex.split(compiler), *shlex.split(os.environ.get("CFLAGS", ""))]
+    command = [*named, *FLAGS, f"-DSOURCES={zlib.crc32(sources)}u"]
+    libraries = [FOLDER / f"kernels_{width}.so" for width in WIDTHS]
+    with ThreadPoolExecutor(len(WIDTHS)) as pool:
+        # `list` raises what a thread raised.
+        return list(
+            pool.map(_compile, ([*command, *flags] for flags in WIDTHS.values()), libraries)
+        )
 
 
 def _compile(command: list[str], library: Path) -> Path:
@@ -67,13 +75,27 @@ def _compile(command: list[str], library: Path) -> Path:
     return library
 
 
+def _current_libraries() -> list[Path] | None:
+    """Return the libraries if all are there and none is older than what it is made of."""
+    libraries = sorted(FOLDER.glob("kernels_*.so"))
+    if {library.stem for library in libraries} != {f"kernels_{width}" for width in WIDTHS}:
+        return None
+    sources = (Path(__file__), *FOLDER.glob("*.[ch]"))
+    newest = max(path.stat().st_mtime for path in sources)
+    is_current = all(library.stat().st_mtime > newest for library in libraries)
+    return libraries if is_current else None
+
+
 def _compile_if_possible() -> list[Path]:
     wanted = os.environ.get("SIGHTLINE_KERNELS", "")
     if wanted == "0":
         return []
+    # Installers ask twice: once for what the package is called, once for the package.
+    if (libraries := _current_libraries()) is not None:
+        return libraries
     try:
         return compile_kernels()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:
         if wanted == "1":
             raise
         print(f"sightline: CPU kernels are left out, torch's are used: {error}", file=sys.stderr)

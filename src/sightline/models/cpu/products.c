@@ -57,7 +57,7 @@ typedef struct {
 } ending;
 
 /* Brings finished sums of a row and a panel to where they belong. */
-INLINE void finish(
+APART void finish(
     const ending *e, int64_t row, int64_t panel, floats low, floats high)
 {
     if (e->ending == GATED) {

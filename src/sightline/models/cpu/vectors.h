@@ -19,6 +19,8 @@ typedef float loose_floats __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef uint16_t loose_halves __attribute__((vector_size(LANES * 2), aligned(2)));
 
 #define INLINE static inline __attribute__((always_inline))
+/* For what is done once for many sums: copies of it in every tile take long to compile. */
+#define APART static __attribute__((noinline))
 
 /* Lanes of two vectors, numbered from 0 to 2 * LANES - 1. GCC has Clang's function from 12 on. */
 #if defined(__clang__) || __GNUC__ >= 12

@@ -106,7 +106,7 @@ INLINE integers add_products(integers sums, integers weights, int32_t bytes)
         (__m512i)sums, (__m512i)weights, _mm512_set1_epi32(bytes));
 }
 
-INLINE void finish(
+APART void finish(
     const product *p, int64_t row, int64_t panel, integers lower, integers upper)
 {
     const floats low = __builtin_convertvector(lower - p->lower[row], floats);

@@ -59,8 +59,8 @@ Greedy decoding, $dtype, on pictures of a generator that shares no drawing code 
 canvases of 200 to 1000 pixels, PNG, JPEG and WebP, $seeds), half of the questions in wordings held out
 from training. Only the pictures outside its world are drawn by training's own functions, in another random
 stream; five of their kinds were never trained on. The held-out wordings stayed out of training, but earlier
-measurements showed them failing, and more trained wordings of their kind were added; and the same seeds helped to
-choose these weights among three averages of two runs. An answer counts only if it begins with the canonical
+measurements showed them failing, and more trained wordings of their kind were added. Nothing was chosen by these
+seeds: they were drawn after the weights were finished. An answer counts only if it begins with the canonical
 sentence, word for word. $date.
 
 | what | right | of | share | bar |

@@ -17,8 +17,17 @@ class Scratch(threading.local):
 
     def take(self, count: int) -> Tensor:
         """Return `count` numbers with any values; the thread's next call returns the same ones."""
-        if len(self._numbers) < count:
-            with torch.inference_mode(mode=False):  # inside and outside of it can be written to
-                self._numbers = torch.empty(0)
-                self._numbers = torch.empty(count, dtype=torch.float32, device="cpu")
+        self._hold(count)
         return self._numbers[:count]
+
+    def address(self, count: int) -> int:
+        """Return where those numbers lie, for a kernel that the thread calls next."""
+        self._hold(count)
+        return self._numbers.data_ptr()
+
+    def _hold(self, count: int) -> None:
+        if self._numbers.numel() >= count:
+            return
+        with torch.inference_mode(mode=False):  # inside and outside of it can be written to
+            self._numbers = torch.empty(0)
+            self._numbers = torch.empty(count, dtype=torch.float32, device="cpu")

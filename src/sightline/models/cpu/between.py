@@ -24,11 +24,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return the norm of fp32 rows `[..., D]`, each with the same bits in any company."""
     library = kernels()
     assert library is not None, "ask can_norm first"
-    rows = x.to(torch.float32).contiguous()
+    is_plain = x.dtype == torch.float32 and x.is_contiguous()
+    rows = x if is_plain else x.to(torch.float32).contiguous()
     out = torch.empty_like(rows)
-    num_threads = 1 if rows.numel() <= ONE_THREAD else torch.get_num_threads()
+    count, width = rows.numel(), weight.shape[0]
+    num_threads = 1 if count <= ONE_THREAD else torch.get_num_threads()
     library.norm_rows(
-        rows.data_ptr(), rows.numel() // len(weight), len(weight), weight.data_ptr(), eps,
-        out.data_ptr(), num_threads,
-    )  # fmt: skip
-    return out.to(x.dtype)
+        rows.data_ptr(), count // width, width, weight.data_ptr(), eps, out.data_ptr(), num_threads
+    )
+    return out if is_plain else out.to(x.dtype)

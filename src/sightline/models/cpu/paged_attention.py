@@ -67,43 +67,60 @@ class StreamedAttention:
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Leading dimensions are not allowed here."""
         self._turns = self._call.cosines = self._call.sines = self._call.query_scales = None
-        return self._attend(layer, *(heads.contiguous() for heads in (query, key, value)))
+        query, key, value = (heads.contiguous() for heads in (query, key, value))
+        if key.shape != value.shape or (len(key), key.shape[2]) != (len(query), query.shape[2]):
+            raise ValueError(f"heads do not fit: {query.shape}, {key.shape}, {value.shape}")
+        if not key.dtype == value.dtype == query.dtype:
+            raise ValueError("queries, keys and values of one number format are wanted")
+        self._check(query, query.shape[1], key.shape[1])
+        call = self._call
+        call.query, call.query_stride = query.data_ptr(), query.stride(0)
+        call.key, call.key_stride = key.data_ptr(), key.stride(0)
+        call.value, call.value_stride = value.data_ptr(), value.stride(0)
+        return self._attend(layer, query, query.shape[1])
 
     def turning(self, layer: int, heads: Tensor, num_groups: int, rotate: Rotary) -> Tensor:
+        call = self._call
         if self._turns is None or self._turns[0] is not rotate:
             self._turns = rotate, _contiguous(rotate.turns(torch.float32))
-            turns, call = self._turns[1], self._call
+            turns = self._turns[1]
             call.cosines, call.sines = turns.cosines.data_ptr(), turns.sines.data_ptr()
             call.partners_are_neighbours = turns.are_neighbours
             scales = turns.query_scales
             call.query_scales = None if scales is None else scales.data_ptr()
-        heads = heads.contiguous()
-        num_turned = heads.shape[1] - num_groups
-        return self._attend(
-            layer,
-            heads[:, : num_turned - num_groups],
-            heads[:, num_turned - num_groups : num_turned],
-            heads[:, num_turned:],
-        )
+        heads = heads if heads.is_contiguous() else heads.contiguous()
+        num_heads = heads.shape[1] - 2 * num_groups
+        self._check(heads, num_heads, num_groups)
+        # Queries, keys and values of a row stand side by side.
+        head_bytes = heads.shape[2] * heads.itemsize
+        call.query = query = heads.data_ptr()
+        call.key = query + num_heads * head_bytes
+        call.value = query + (num_heads + num_groups) * head_bytes
+        call.query_stride = call.key_stride = call.value_stride = heads.stride(0)
+        return self._attend(layer, heads, num_heads)
 
-    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        call, pool = self._call, self._pool
-        num_heads, head_dim = query.shape[1:]
-        # The kernel would read whatever lies behind memory that is too small.
+    def _check(self, heads: Tensor, num_heads: int, num_groups: int) -> None:
+        """Raise ValueError where the kernel would read what lies behind memory that is too small.
+
+        `heads` are those of all rows, or the queries.
+        """
+        call = self._call
         if (
-            query.dtype != torch.float32
-            or not len(query) == len(key) == len(value) >= self._num_rows
-            or (call.num_groups, call.head_dim) != (key.shape[1], head_dim)
-            or num_heads % call.num_groups
+            heads.dtype != torch.float32
+            or not heads.is_cpu
+            or heads.shape[0] < self._num_rows
+            or (num_groups, heads.shape[2]) != (call.num_groups, call.head_dim)
+            or num_heads % num_groups
         ):
-            raise ValueError(f"heads that do not fit the pool: {query.shape}, {key.shape}")
-        out = query.new_empty(len(query), num_heads * head_dim)
-        if len(query) > self._num_rows:
+            raise ValueError(f"heads that do not fit the pool: {heads.shape}, {num_groups} groups")
+
+    def _attend(self, layer: int, heads: Tensor, num_heads: int) -> Tensor:
+        call, pool = self._call, self._pool
+        num_rows, head_dim = heads.shape[0], heads.shape[2]
+        out = heads.new_empty(num_rows, num_heads * head_dim)
+        if num_rows > self._num_rows:
             out[self._num_rows :] = 0.0
         call.num_heads = num_heads
-        call.query, call.query_stride = query.data_ptr(), query.stride(0)
-        call.key, call.key_stride = key.data_ptr(), key.stride(0)
-        call.value, call.value_stride = value.data_ptr(), value.stride(0)
         call.keys, call.values = pool.keys[layer].data_ptr(), pool.values[layer].data_ptr()
         call.out = out.data_ptr()
         self._library.attend(ctypes.byref(call), self._num_threads)

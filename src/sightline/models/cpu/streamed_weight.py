@@ -125,11 +125,11 @@ class StreamedWeight(Streamed):
         out: Tensor, num_threads: int,
     ) -> None:  # fmt: skip
         library = self._library
-        room = _scratch.take(library.room_needed(num_rows, self._num_inputs, num_threads))
+        room = _scratch.address(library.room_needed(num_rows, self._num_inputs, num_threads))
         library.multiply(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, added, added_stride, GATED if self._is_gated else ending,
-            out.data_ptr(), room.data_ptr(), num_threads,
+            out.data_ptr(), room, num_threads,
         )  # fmt: skip
 
 
@@ -180,11 +180,11 @@ class StreamedIntegers(Streamed):
         out: Tensor, num_threads: int,
     ) -> None:  # fmt: skip
         library = self._library
-        room = _scratch.take(library.whole_room(num_rows, self._num_inputs))
+        room = _scratch.address(library.whole_room(num_rows, self._num_inputs))
         library.multiply_whole(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, self._scales.data_ptr(), added, added_stride, ending, out.data_ptr(),
-            room.data_ptr(), num_threads,
+            room, num_threads,
         )  # fmt: skip
 
 

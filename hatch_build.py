@@ -52,7 +52,7 @@ def compile_kernels() -> list[Path]:
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (cc, gcc or clang)")
     sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))
-    # `library.py` compares the sum with that of the sources that it finds.
+    # `compiled.py` compares the sum with that of the sources that it finds.
     named = [*shlex.split(compiler), *shlex.split(os.environ.get("CFLAGS", ""))]
     command = [*named, *FLAGS, f"-DSOURCES={zlib.crc32(sources)}u"]
     libraries = [FOLDER / f"kernels_{width}.so" for width in WIDTHS]

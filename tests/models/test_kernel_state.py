@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from sightline.models.cpu import library, state
-from sightline.models.cpu.library import kernels
+from sightline.models.cpu import compiled, state
+from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.state import KernelState, kernel_state
 
 pytestmark = pytest.mark.engine
 
-compiled = pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled")
+if_compiled = pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for the libraries of a processor with AVX2, none compiled yet."""
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
     monkeypatch.setattr("sys.platform", "linux")
     pretend(monkeypatch, "AVX2")
     return tmp_path
@@ -27,12 +27,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch, capability: str) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
 
 
-@compiled
+@if_compiled
 def test_what_was_compiled_and_computes_rightly_is_used() -> None:
     found = kernel_state()
     assert (found.state, found.problem) == ("ours", "")
     assert str(found) == f"our own ({found.kind})"
-    assert Path(library.__file__).with_name(f"kernels_{found.kind}.so").exists()
+    assert Path(compiled.__file__).with_name(f"kernels_{found.kind}.so").exists()
 
 
 def test_what_was_not_compiled_is_said_so(folder: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_library_that_cannot_be_loaded_tells_why(folder: Path) -> None:
     assert found.problem in str(found)
 
 
-@compiled
+@if_compiled
 def test_a_torch_without_that_openmp_tells_so(monkeypatch: pytest.MonkeyPatch) -> None:
     class Nothing:
         pass
@@ -61,7 +61,7 @@ def test_a_torch_without_that_openmp_tells_so(monkeypatch: pytest.MonkeyPatch) -
     assert "GOMP_parallel" in found.problem
 
 
-@compiled
+@if_compiled
 @pytest.mark.parametrize("what", ["can_stream", "can_attend"])
 def test_kernels_that_compute_something_else_are_unusable(
     what: str, monkeypatch: pytest.MonkeyPatch
@@ -88,5 +88,5 @@ def test_int8_products_have_a_library_of_their_own(
     flags: set[str], kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, "AVX512")
-    monkeypatch.setattr(library, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(compiled, "cpu_flags", lambda: flags)
     assert kernel_state().kind == kind

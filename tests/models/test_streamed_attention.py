@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sightline.models.attention import PagedAttention, Turns
 from sightline.models.cpu.between import can_norm, rms_norm
-from sightline.models.cpu.library import kernels
+from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.paged_attention import StreamedAttention, can_attend, takes
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.linear import Norm, RoundingNorm

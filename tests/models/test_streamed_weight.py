@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sightline.models.cpu import library
-from sightline.models.cpu.library import Kernels, kernels
+from sightline.models.cpu import compiled
+from sightline.models.cpu.compiled import Kernels, kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.scratch import Scratch
 
@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.skipif(kernels() is None, reason="our own kernel was not compiled"),
 ]
 
-LIBRARIES = sorted(Path(library.__file__).parent.glob("kernels_*.so"))
+LIBRARIES = sorted(Path(compiled.__file__).parent.glob("kernels_*.so"))
 
 
 @pytest.fixture(params=LIBRARIES, ids=lambda path: path.stem)
@@ -184,7 +184,7 @@ def test_a_library_that_cannot_be_loaded_is_passed_over(
 ) -> None:
     for path in LIBRARIES:
         (tmp_path / path.name).write_bytes(b"not a library")
-    monkeypatch.setattr(library, "__file__", str(tmp_path / "library.py"))
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "compiled.py"))
     kernels.cache_clear()
     try:
         assert kernels() is None
@@ -202,7 +202,7 @@ def test_a_library_that_cannot_be_loaded_is_passed_over(
 def test_a_library_of_other_sources_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(library, "sum_of_sources", lambda: 0)
+    monkeypatch.setattr(compiled, "sum_of_sources", lambda: 0)
     kernels.cache_clear()
     try:
         assert kernels() is None

@@ -7,7 +7,6 @@ tries that at start, in milliseconds. Three do:
   fp32, in one order for every number of rows. They are the fastest for few rows, as fast as any
   for many, and packed at the speed of memory; but they exist only where they were compiled, and
   take only weights that bfloat16 holds.
-
 - oneDNN's packed layers keep one order of addition from two rows on, so a lone row is computed
   twice. Activation, product and residual are fused behind it.
 - FBGEMM's layers do the same with fp16 weights. They read half the memory of fp32 weights too, in
@@ -31,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models.activations import Activation, activate, settle_vector_functions, silu_
-from sightline.models.cpu.library import kernels
+from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.device_memory import cpu_has_bfloat16
 from sightline.models.scratch import Scratch

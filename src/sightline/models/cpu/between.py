@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sightline.models.cpu.library import kernels
+from sightline.models.cpu.compiled import kernels
 
 # Numbers for which waking another thread takes longer than it saves.
 ONE_THREAD = 1 << 15

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.attention import PagedAttention, Rotary, Turns, new_slots_of
-from sightline.models.cpu.library import Attention, Kernels, Segment, kernels
+from sightline.models.cpu.compiled import Attention, Kernels, Segment, kernels
 from sightline.models.kv_pool import KVPool
 from sightline.models.kv_pool import Segment as PoolSegment
 from sightline.models.scratch import Scratch
@@ -37,12 +37,8 @@ class StreamedAttention:
         self._library: Kernels = library
         self._new_slots = new_slots_of(pool, segments, num_rows)
         self._pool, self._num_rows = pool, num_rows
-        self._tables = [
-            (ctypes.c_int32 * pool.count_blocks(segment))(
-                *segment.blocks[: pool.count_blocks(segment)]
-            )
-            for segment in segments
-        ]
+        tables = [segment.blocks[: pool.count_blocks(segment)] for segment in segments]
+        self._tables = [(ctypes.c_int32 * len(table))(*table) for table in tables]
         self._segments = (Segment * len(segments))()
         first_row = num_pairs = longest = 0
         for told, segment, table in zip(self._segments, segments, self._tables, strict=True):

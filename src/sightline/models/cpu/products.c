@@ -11,24 +11,16 @@
 
 #include "repeat.h"
 #include "threads.h"
+#include "tiles.h"
 #include "vectors.h"
 
 #define PANEL (2 * LANES)
 
-/* Rows of a block, and what of the inputs is multiplied before the next block of rows is: the
- * weights of a panel for so many inputs stay within a core's second cache. */
-#if LANES == 16
-#define MOST_ROWS 12
-#else
-#define MOST_ROWS 6
-#endif
+/* What of the inputs is multiplied before the next block of rows is: the weights of a panel for so
+ * many inputs stay within a core's second cache. */
 #define INPUTS_AT_ONCE 1024
 /* Panels whose unfinished sums lie in a thread's room at once. */
 #define PANELS_AT_ONCE 8
-/* Bytes ahead: what the processor's own prefetching leaves out at the borders of pages. */
-#define AHEAD 1024
-
-enum { PLAIN = 0, GATED = 1, SILU = 2, GELU = 3 };
 
 typedef struct {
     const float *rows;          /* [num_rows][num_inputs] */
@@ -41,13 +33,7 @@ typedef struct {
     int ending;
 } product;
 
-static int64_t num_blocks(const product *p) { return (p->num_rows + MOST_ROWS - 1) / MOST_ROWS; }
-
-/* Blocks of rows are as even as can be: [first_row(b), first_row(b + 1)). */
-static int64_t first_row(const product *p, int64_t block)
-{
-    return block * p->num_rows / num_blocks(p);
-}
+static int64_t num_blocks(const product *p) { return blocks_of(p->num_rows); }
 
 typedef struct {
     float *to;
@@ -114,38 +100,7 @@ APART void finish(
 typedef void (*tile)(
     const float *, const uint16_t *, int64_t, int64_t, float *, int64_t, int, const ending *);
 
-TILE(1, 1, 1) TILE(1, 2, 2) TILE(1, 4, 4)
-TILE(2, 1, 2) TILE(2, 2, 4)
-TILE(3, 1, 3) TILE(3, 2, 6)
-TILE(4, 1, 4)
-TILE(5, 1, 5)
-TILE(6, 1, 6)
-#if LANES == 16
-TILE(1, 8, 8) TILE(2, 4, 8)
-TILE(4, 2, 8) TILE(5, 2, 10) TILE(6, 2, 12)
-TILE(7, 1, 7) TILE(8, 1, 8) TILE(9, 1, 9) TILE(10, 1, 10) TILE(11, 1, 11) TILE(12, 1, 12)
-#endif
-
-/* By rows, and by the exponent of the number of panels: as many sums as registers hold, because a
- * sum waits for the one before it. */
-static const tile TILES[MOST_ROWS + 1][4] = {
-#if LANES == 16
-    {0},
-    {tile_1_by_1, tile_1_by_2, tile_1_by_4, tile_1_by_8},
-    {tile_2_by_1, tile_2_by_2, tile_2_by_4},
-    {tile_3_by_1, tile_3_by_2},
-    {tile_4_by_1, tile_4_by_2},
-    {tile_5_by_1, tile_5_by_2},
-    {tile_6_by_1, tile_6_by_2},
-    {tile_7_by_1}, {tile_8_by_1}, {tile_9_by_1}, {tile_10_by_1}, {tile_11_by_1}, {tile_12_by_1},
-#else
-    {0},
-    {tile_1_by_1, tile_1_by_2, tile_1_by_4},
-    {tile_2_by_1, tile_2_by_2},
-    {tile_3_by_1, tile_3_by_2},
-    {tile_4_by_1}, {tile_5_by_1}, {tile_6_by_1},
-#endif
-};
+#include "tiles.h"
 
 /* Multiplies all blocks of rows with the panels [first, last). */
 static void multiply_panels(const product *p, int64_t first, int64_t last, float *room)
@@ -160,12 +115,9 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
             const int is_last = k + depth == p->num_inputs;
             for (int64_t panel = chunk, width = 1; panel < end_of_chunk; panel += width) {
                 for (int64_t block = 0; block < blocks; block++) {
-                    const int64_t row = first_row(p, block);
-                    const int64_t height = first_row(p, block + 1) - row;
-                    int exponent = blocks > 1 ? 0 : 3;
-                    while (exponent && (!TILES[height][exponent]
-                                        || panel + (1 << exponent) > end_of_chunk))
-                        exponent--;
+                    const int64_t row = first_row(p->num_rows, block);
+                    const int64_t height = first_row(p->num_rows, block + 1) - row;
+                    const int exponent = widest_tile(height, end_of_chunk - panel, blocks);
                     width = (int64_t)1 << exponent;
                     ending end = {
                         p->out + row * p->out_stride + panel * out_width,
@@ -187,7 +139,7 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
 static void lay_out(const product *p, int64_t block, float *to)
 {
     const int64_t step = num_blocks(p) > 1 ? INPUTS_AT_ONCE : p->num_inputs;
-    const int64_t row = first_row(p, block), height = first_row(p, block + 1) - row;
+    const int64_t row = first_row(p->num_rows, block), height = first_row(p->num_rows, block + 1) - row;
     for (int64_t k = 0; k < p->num_inputs; k += step) {
         const int64_t depth = p->num_inputs - k < step ? p->num_inputs - k : step;
         float *at = to + k * p->num_rows + row * depth;

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from sightline.models.cpu.library import kind_of_processor, load
+from sightline.models.cpu.compiled import kind_of_processor, load
 from sightline.models.cpu.paged_attention import can_attend
 from sightline.models.packed_weight import can_stream
 

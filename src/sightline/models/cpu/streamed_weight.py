@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.activations import Activation, activate
-from sightline.models.cpu.library import Kernels, kernels
+from sightline.models.cpu.compiled import Kernels, kernels
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 

@@ -18,13 +18,10 @@
 
 #include "repeat.h"
 #include "threads.h"
+#include "tiles.h"
 #include "vectors.h"
 
-#define MOST_ROWS 12
 #define HIGHEST 32512.0f /* 127 * 256: the upper byte stays within -127 to 127 */
-#define AHEAD 1024
-
-enum { PLAIN = 0, SILU = 2, GELU = 3 };
 
 typedef struct {
     const float *rows;      /* [num_rows][num_inputs] */
@@ -40,11 +37,7 @@ typedef struct {
 } product;
 
 static int64_t fours(const product *p) { return (p->num_inputs + 3) / 4; }
-static int64_t num_blocks(const product *p) { return (p->num_rows + MOST_ROWS - 1) / MOST_ROWS; }
-static int64_t first_row(const product *p, int64_t block)
-{
-    return block * p->num_rows / num_blocks(p);
-}
+static int64_t num_blocks(const product *p) { return blocks_of(p->num_rows); }
 
 /* Sixteen inputs from `i` on, with zeros behind the last. */
 INLINE floats load_inputs(const product *p, const float *from, int64_t i)
@@ -95,7 +88,8 @@ static void round_row(const product *p, int64_t row, int64_t height, int32_t *to
 
 static void lay_out(const product *p, int64_t block)
 {
-    const int64_t row = first_row(p, block), height = first_row(p, block + 1) - row;
+    const int64_t row = first_row(p->num_rows, block);
+    const int64_t height = first_row(p->num_rows, block + 1) - row;
     int32_t *to = p->blocks + row * fours(p) * 2;
     for (int64_t r = 0; r < height; r++) round_row(p, row + r, height, to + 2 * r);
 }
@@ -146,34 +140,16 @@ APART void finish(
 
 typedef void (*tile)(const product *, const int32_t *, int64_t, int64_t);
 
-TILE(1, 1, 1) TILE(1, 2, 2) TILE(1, 4, 4) TILE(1, 8, 8)
-TILE(2, 1, 2) TILE(2, 2, 4) TILE(2, 4, 8)
-TILE(3, 1, 3) TILE(3, 2, 6)
-TILE(4, 1, 4) TILE(4, 2, 8)
-TILE(5, 1, 5) TILE(5, 2, 10)
-TILE(6, 1, 6) TILE(6, 2, 12)
-TILE(7, 1, 7) TILE(8, 1, 8) TILE(9, 1, 9) TILE(10, 1, 10) TILE(11, 1, 11) TILE(12, 1, 12)
-
-static const tile TILES[MOST_ROWS + 1][4] = {
-    {0},
-    {tile_1_by_1, tile_1_by_2, tile_1_by_4, tile_1_by_8},
-    {tile_2_by_1, tile_2_by_2, tile_2_by_4},
-    {tile_3_by_1, tile_3_by_2},
-    {tile_4_by_1, tile_4_by_2},
-    {tile_5_by_1, tile_5_by_2},
-    {tile_6_by_1, tile_6_by_2},
-    {tile_7_by_1}, {tile_8_by_1}, {tile_9_by_1}, {tile_10_by_1}, {tile_11_by_1}, {tile_12_by_1},
-};
+#include "tiles.h"
 
 static void multiply_panels(const product *p, int64_t first, int64_t last)
 {
     const int64_t blocks = num_blocks(p);
     for (int64_t panel = first, width = 1; panel < last; panel += width)
         for (int64_t block = 0; block < blocks; block++) {
-            const int64_t row = first_row(p, block), height = first_row(p, block + 1) - row;
-            int exponent = blocks > 1 ? 0 : 3;
-            while (exponent && (!TILES[height][exponent] || panel + (1 << exponent) > last))
-                exponent--;
+            const int64_t row = first_row(p->num_rows, block);
+            const int64_t height = first_row(p->num_rows, block + 1) - row;
+            const int exponent = widest_tile(height, last - panel, blocks);
             width = (int64_t)1 << exponent;
             TILES[height][exponent](p, p->blocks + row * fours(p) * 2, row, panel);
         }

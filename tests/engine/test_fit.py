@@ -15,6 +15,8 @@ from sightline.models.quantization import choose_quantization
 GB = 10**9
 KNOWN = {known.name: known.facts for known in all_known()}
 GLM = KNOWN["glm-4v-9b"]
+# 6400 patches: 16 rows of the tower and 3 of its MLP live together, in bfloat16.
+GLM_PICTURE_BYTES = 6400 * (16 * 1792 + 3 * 15360) * 2
 
 
 def cpu(free: int, total: int = 64 * GB, *, has_bfloat16: bool = True) -> DeviceMemory:
@@ -77,6 +79,17 @@ def test_everything_that_is_needed_is_counted() -> None:
     )
     more = judge(GLM, gpu(80), Wish(concurrency=4, context=2048, images=8))
     assert more.encode_bytes == 8 * fit.encode_bytes
+
+
+def test_a_gpu_has_room_for_as_many_pictures_as_it_encodes_together() -> None:
+    qwen = KNOWN["qwen-vl-chat"]
+    (alone, small), (together, large) = (
+        (fit.encode_bytes, fit.picture)
+        for fit in (judge(qwen, cpu(64 * GB), Wish(dtype="bfloat16")), judge(qwen, gpu(80), Wish()))
+    )
+    assert small == large == (448, 448)
+    assert together == 6 * alone
+    assert judge(GLM, gpu(80), Wish()).encode_bytes == GLM_PICTURE_BYTES
 
 
 def test_recorded_steps_are_counted_on_a_gpu_alone_and_grow_with_the_sequences() -> None:

@@ -12,7 +12,7 @@ from sightline.engine.build import build_engine
 from sightline.engine.memory import measure_step, weight_bytes
 from sightline.models.device_memory import cpu_keeps_halves
 from sightline.models.facts import read_facts
-from sightline.models.footprint import Footprint
+from sightline.models.footprint import Footprint, pictures_at_once
 from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.packed_weight import can_pack_half
@@ -40,7 +40,7 @@ def loaded() -> LoadedModel:
     return load_model(MODEL_DIR, device="cpu", dtype="float32")
 
 
-def test_a_step_is_tried_with_the_largest_picture(
+def test_a_step_is_tried_with_as_many_of_the_largest_pictures_as_are_encoded_together(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes: list[tuple[int, ...]] = []
@@ -62,7 +62,10 @@ def test_a_step_is_tried_with_the_largest_picture(
     side = read_facts(MODEL_DIR).image_policy
     assert side is not None
     width, height = side.target_size(1, 1)
-    assert shapes == [(1, height, width, 3), (8, read_facts(MODEL_DIR).blueprint.hidden_size)]
+    number = pictures_at_once(width, height)
+    hidden_size = read_facts(MODEL_DIR).blueprint.hidden_size
+    assert number > 1
+    assert shapes == [(number, height, width, 3), (8, hidden_size)]
 
 
 def test_a_device_that_has_not_enough_for_a_step_is_said_so(

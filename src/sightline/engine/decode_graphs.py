@@ -53,17 +53,23 @@ class CudaRecorder:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._memory: Any = None
+        self._aside: torch.cuda.Stream | None = None
 
     def record(self, work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
         current = torch.cuda.current_stream(self._device)
-        aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        if self._aside is None:
+            # One for all: libraries set memory aside for every stream that they meet.
+            self._aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        aside = self._aside
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
             work()  # libraries set themselves up, kernels are compiled
             work()
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._memory, capture_error_mode="thread_local"):
+        with torch.cuda.graph(
+            graph, pool=self._memory, stream=aside, capture_error_mode="thread_local"
+        ):
             outputs = work()
         if self._memory is None:
             self._memory = graph.pool()

@@ -20,7 +20,12 @@ from sightline.engine.kv_budget import (
 )
 from sightline.models.device_memory import DeviceMemory
 from sightline.models.facts import ITEM_BYTES, Dtype, ModelFacts
-from sightline.models.footprint import Footprint, largest_size, within_context
+from sightline.models.footprint import (
+    Footprint,
+    largest_size,
+    pictures_at_once,
+    within_context,
+)
 from sightline.models.number_formats import is_better_as_float32
 from sightline.models.outline import weights
 from sightline.models.quantization import Quantization, choose_quantization
@@ -205,7 +210,7 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         picture_tokens=num_tokens,
         step_tokens=step_tokens,
         step_bytes=footprint.step_bytes(step_tokens, concurrency),
-        encode_bytes=footprint.encode_bytes(wish.images, *size),
+        encode_bytes=footprint.encode_bytes(_encoded_together(device, wish, size), *size),
         cache_bytes=0
         if policy is None
         else max(wish.embedding_cache_bytes, num_tokens * footprint.embedding_row_bytes),
@@ -224,6 +229,13 @@ def _picture(
         return (0, 0), 0
     resized = largest_size(policy) if size is None else policy.target_size(*size)
     return resized, (policy.count_tokens(*resized) if size else None) or policy.most_tokens
+
+
+def _encoded_together(device: DeviceMemory, wish: Wish, size: tuple[int, int]) -> int:
+    """Return how many pictures of a size there must be room for at once."""
+    if not device.is_gpu or size == (0, 0):
+        return wish.images
+    return max(wish.images, pictures_at_once(*size))
 
 
 def _recording_bytes(footprint: Footprint, wish: Wish) -> int:

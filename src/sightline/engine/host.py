@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="engine: %(levelname)s: %(message)s")
     options = msgspec.json.decode(arguments.options, type=EngineOptions)
     prepare_threads(options.num_threads)
+    number_gpus_by_slot()
     context = zmq.Context()
     reports = _Reports(context, arguments.reports)
     try:
@@ -220,6 +221,14 @@ def prepare_threads(num_threads: int | None) -> None:
         os.environ["OMP_WAIT_POLICY"] = "passive"  # noqa: TID251
         os.environ.setdefault("GOMP_SPINCOUNT", str(SPINS_BETWEEN_LAYERS))  # noqa: TID251
     os.environ.setdefault("OMP_NUM_THREADS", str(num_threads or count_cpus()))  # noqa: TID251
+
+
+def number_gpus_by_slot() -> None:
+    """Let `cuda:1` be what nvidia-smi, and so `sightline fit`, calls GPU 1.
+
+    CUDA itself puts the fastest card first. It reads the environment when torch first asks it.
+    """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # noqa: TID251
 
 
 def _leave_signals_to_the_front() -> None:

@@ -12,7 +12,7 @@ from sightline.engine.graph_memory import recording_bytes, sizes_up_to
 from sightline.engine.kv_budget import cpu_kv_bytes, gpu_kv_bytes
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.device_memory import cpu_memory, process_bytes
-from sightline.models.footprint import largest_size, within_context
+from sightline.models.footprint import largest_size, pictures_at_once, within_context
 from sightline.models.linear import Linear
 from sightline.models.loading import LoadedModel
 
@@ -85,17 +85,17 @@ def measure_step(
     *,
     context: int,
 ) -> int:
-    """Return what the largest picture, a step of that many tokens, and sampling take, in bytes.
+    """Return what the largest pictures, a step of that many tokens, and sampling take, in bytes.
 
-    The picture is the largest that has room in `context`. Raises StartupError when the device has
-    not enough even for them.
+    The pictures are the largest that have room in `context`, as many as are encoded together.
+    Raises StartupError when the device has not enough even for them.
     """
     policy = within_context(model.description.image_policy, context)
     num_tokens = min(num_tokens, context)
     try:
         meter.start()
         if policy is not None:
-            model.encode_images(_picture(policy, device))
+            model.encode_images(_pictures(policy, device))
         scores = _scores(model, device, num_tokens, num_sampled).float()
         scores.softmax(-1).sort(-1, descending=True)
         return meter.peak()
@@ -143,6 +143,7 @@ def held_bytes(device: torch.device) -> int:
     return process_bytes()
 
 
-def _picture(policy: ImagePolicy, device: torch.device) -> torch.Tensor:
+def _pictures(policy: ImagePolicy, device: torch.device) -> torch.Tensor:
     width, height = largest_size(policy)
-    return torch.zeros(1, height, width, 3, dtype=torch.uint8, device=device)
+    number = pictures_at_once(width, height)
+    return torch.zeros(number, height, width, 3, dtype=torch.uint8, device=device)

@@ -17,11 +17,8 @@ from torch import Tensor
 from sightline.core.prompt import Image
 from sightline.engine.plan import Plan
 from sightline.models.contract import VisionLanguageModel
+from sightline.models.footprint import pictures_at_once
 from sightline.models.transfer import DeviceClock, Fetch, send
-
-# Pictures of one size are encoded together on a GPU up to so many pixels; more would only take
-# memory, as one large picture keeps all of a device busy.
-PIXELS_AT_ONCE = 2 * 1120 * 1120
 
 
 class BadEmbeddings(Exception):
@@ -80,10 +77,12 @@ class PictureEncoder:
         # Memory that the last step gave back may still be read by what it queued.
         self._stream.wait_stream(step)
         clock = DeviceClock(self._stream)
-        with torch.cuda.stream(self._stream):
-            flags = self._encode(missing, fetch)
-        clock.stop()
-        step.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                flags = self._encode(missing, fetch)
+        finally:  # where one picture fails, the next step finds those that came before it
+            clock.stop()
+            step.wait_stream(self._stream)
         return Encoding(clock, flags)
 
     def _encode(self, missing: dict[bytes, Image], fetch: Fetch) -> dict[bytes, Tensor]:
@@ -94,7 +93,7 @@ class PictureEncoder:
         for (height, width), keys in by_size.items():
             at_once = len(keys)
             if self._stream is not None:
-                at_once = max(1, PIXELS_AT_ONCE // (height * width))
+                at_once = pictures_at_once(width, height)
             for first in range(0, len(keys), at_once):
                 group = keys[first : first + at_once]
                 pixels = [_pixels(missing[key]).view(height, width, 3) for key in group]

@@ -69,6 +69,7 @@ def _gpu(torch: Any, index: int) -> dict[str, Any]:
 
 def main() -> None:
     host.prepare_threads(None)
+    host.number_gpus_by_slot()
     print(json.dumps(probe()), flush=True)
     os.dup2(_STDERR, _STDOUT)  # what libraries print belongs to the log
     if arguments := sys.stdin.readline():

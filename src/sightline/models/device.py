@@ -1,6 +1,7 @@
 """Which device a model runs on, and in which number format there.
 
-CUDA's own numbering holds: with CUDA_VISIBLE_DEVICES the first visible card is cuda:0.
+CUDA's own numbering holds: with CUDA_VISIBLE_DEVICES the first visible card is cuda:0. Cards are
+counted by their slots, as nvidia-smi does, unless CUDA_DEVICE_ORDER says otherwise.
 """
 
 import logging

@@ -19,6 +19,9 @@ _LIVE_ROWS, _LIVE_INNER = 6, 3
 _LIVE_TOWER_ROWS = 16
 # Scores, their sorted copy, probabilities and masks, in fp32.
 _LOGIT_COPIES, _LOGIT_BYTES = 4, 4
+# Pictures of one size are encoded together on a GPU up to so many pixels; more would only take
+# memory, as one large picture keeps all of a device busy.
+PIXELS_AT_ONCE = 1120 * 1120
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,11 @@ def largest_size(policy: ImagePolicy) -> tuple[int, int]:
         side = int(policy.max_pixels**0.5) // policy.factor * policy.factor
         return max(side, policy.factor), max(side, policy.factor)
     return policy.target_size(1, 1)
+
+
+def pictures_at_once(width: int, height: int) -> int:
+    """Return how many pictures of a size a GPU encodes together at most."""
+    return max(1, PIXELS_AT_ONCE // (width * height))
 
 
 def within_context(policy: ImagePolicy | None, num_tokens: int) -> ImagePolicy | None:

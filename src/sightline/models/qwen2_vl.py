@@ -143,7 +143,8 @@ class Qwen2VL(PagedModel):
     @property
     def tower_shape(self) -> TowerShape | None:
         vision = self.config.vision
-        return TowerShape(vision.num_heads, vision.width // vision.num_heads, PATCHES_MEASURED)
+        head_dim = vision.width // vision.num_heads
+        return TowerShape(vision.num_heads, head_dim, PATCHES_MEASURED, is_fixed=False)
 
     @property
     def kv_shape(self) -> KVShape:

@@ -31,11 +31,15 @@ TOLERANCE = 0.03
 
 
 class TowerShape(NamedTuple):
-    """The attention of a vision tower: heads, width of one, rows of the largest picture."""
+    """The attention of a vision tower: heads, width of one, rows of the largest picture.
+
+    `is_fixed` says that all pictures have that many rows.
+    """
 
     num_heads: int
     head_dim: int
     num_rows: int
+    is_fixed: bool = True
 
 
 class PictureAttention:
@@ -58,6 +62,8 @@ def choose_picture_attention(
     reasons: list[str] = []
     times: dict[SDPBackend, float] = {}
     for kernel in KERNELS:
+        if kernel is SDPBackend.CUDNN_ATTENTION and not shape.is_fixed:
+            continue  # it is built anew for every number of rows, which takes longer than they do
         try:
             _check(kernel, shape, dtype, device)
             times[kernel] = _seconds(kernel, shape, dtype, device)

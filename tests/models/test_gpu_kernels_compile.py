@@ -1,0 +1,47 @@
+"""The GPU's kernels compile for the cards that people have, and fit their shared memory."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gpu_kernels import needs_triton
+
+pytestmark = pytest.mark.engine
+SCRIPT = Path(__file__).parents[1] / "support" / "compile_kernels.py"
+LAYERS = 3  # with few rows: see the script
+
+
+@pytest.fixture(scope="module", params=[75, 89, 90])
+def launches(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
+    needs_triton()
+    # Another process: Triton decides when it is imported whether it interprets.
+    environment = {name: v for name, v in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, SCRIPT, str(request.param)],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_attention_fits(launches: list[dict[str, Any]]) -> None:
+    attention = [each for each in launches if "attend" in each["kernel"]]
+    assert len(attention) == 6
+    assert all(each["shared"] <= each["limit"] for each in attention), attention
+
+
+def test_every_layer_has_tiles_that_fit(launches: list[dict[str, Any]]) -> None:
+    fitting = defaultdict(int)
+    for each in launches:
+        if each["kernel"] == "few_rows":
+            constants = each["constants"]
+            layer = constants["NUM_OUTPUTS"], constants["IS_GATED"]
+            fitting[layer] += each["shared"] <= each["limit"]
+    if launches[0]["capability"] >= 80:
+        assert len(fitting) == LAYERS
+        assert all(fitting.values()), fitting

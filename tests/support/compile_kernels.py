@@ -1,0 +1,142 @@
+"""Compiles the GPU's kernels as the code launches them, for real cards, without one.
+
+`python compile_kernels.py CAPABILITY...` prints a line of JSON for each launch: kernel, capability,
+bytes of shared memory, and what the card has. Only Triton's compiler is needed, no driver.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from sightline.models.attention import Turns
+from sightline.models.gpu import attention_kernels, linear_kernels, triton_attention
+from sightline.models.gpu.fast_linears import CANDIDATES, FewRows, rms_norm, silu_times
+from sightline.models.kv_pool import KVPool, Segment
+from sightline.models.linear import GatedLinear, Linear, Norm
+from sightline.models.paged_batch import PagedBatch
+
+# What CUDA's programming guide says a block of threads may have at most.
+SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
+TYPES = {
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.int32: "*i32",
+}
+NAMES = ("turn_and_store", "attend_decodes", "merge_splits", "attend_chunks")
+DECODES_AND_CHUNK = [Segment(1, 20, [0, 1]), Segment(1, 3, [2]), Segment(40, 0, [3, 4, 5])]
+
+
+class Compiled:
+    """Takes a kernel's place: a launch compiles it."""
+
+    def __init__(self, kernel: Any, capability: int) -> None:
+        self._kernel = kernel
+        self._capability = capability
+
+    def __getitem__(self, grid: tuple[int, ...]) -> "Compiled":
+        return self
+
+    def __call__(self, *args: Any, num_warps: int, num_stages: int = 3, **constants: Any) -> None:
+        signature, attributes = dict.fromkeys(self._kernel.arg_names, "constexpr"), {}
+        for index, value in enumerate(args):
+            name = self._kernel.arg_names[index]
+            is_tensor = isinstance(value, torch.Tensor)
+            signature[name] = TYPES[value.dtype] if is_tensor else _number(value)
+            if is_tensor or (isinstance(value, int) and value % 16 == 0):
+                attributes[index,] = [["tt.divisibility", 16]]
+        values = {(self._kernel.arg_names.index(name),): v for name, v in constants.items()}
+        source = ASTSource(self._kernel, signature, values, attributes)
+        made = triton.compile(
+            source,
+            target=GPUTarget("cuda", self._capability, 32),
+            options={"num_warps": num_warps, "num_stages": num_stages},
+        )
+        found = {
+            "kernel": self._kernel.__name__,
+            "capability": self._capability,
+            "shared": made.metadata.shared,
+            "limit": 1024 * SHARED[self._capability],
+            "constants": {name: v for name, v in constants.items() if isinstance(v, int)},
+        }
+        print(json.dumps(found), flush=True)
+
+
+def _number(value: float) -> str:
+    return "i32" if isinstance(value, int) else "fp32"
+
+
+@contextmanager
+def on_a_card(capability: int) -> Iterator[None]:
+    """Let the code believe that it runs there."""
+    real_tile, card = triton_attention._tile, SimpleNamespace(type="cuda")
+    with (
+        patch("torch.cuda.get_device_capability", lambda _: divmod(capability, 10)),
+        patch.object(triton_attention, "_tile", lambda t, d, _: real_tile(t, d, card)),
+    ):
+        patches = [
+            patch.object(module, name, Compiled(getattr(module, name), capability))
+            for module, names in (
+                (attention_kernels, NAMES),
+                (linear_kernels, ("few_rows", "rms_norm", "silu_times")),
+            )
+            for name in names
+        ]
+        for each in patches:
+            each.start()
+        try:
+            yield
+        finally:
+            for each in patches:
+                each.stop()
+
+
+def attend(num_heads: int, num_groups: int, dtype: torch.dtype, turns: Turns | None) -> None:
+    """Launch everything for two decodes and a chunk."""
+    pool = KVPool(*(torch.zeros(1, 6, 16, num_groups, 128, dtype=dtype) for _ in range(2)))
+    num_rows = sum(segment.num_new for segment in DECODES_AND_CHUNK)
+    batch = PagedBatch.of(pool, DECODES_AND_CHUNK, num_rows)
+    heads = torch.zeros(num_rows, num_heads + 2 * num_groups, 128, dtype=dtype)
+    attention = triton_attention.TritonBackend().over(pool, batch)
+    attention.turning(0, heads, num_groups, SimpleNamespace(turns=lambda _: turns))  # type: ignore[arg-type]
+
+
+def linears(dtype: torch.dtype) -> None:
+    """Launch GLM-4-9B's layers for few rows."""
+    norm = Norm(4096, 1e-6).to(dtype)
+    x = torch.zeros(2, 4096, dtype=dtype)
+    with torch.device("meta"):
+        layers = Linear(4096, 4608), Linear(4096, 4096, bias=False), GatedLinear(4096, 13696)
+    for tiles in CANDIDATES:
+        joined, dense, gated = (FewRows(layer.to(dtype), tiles) for layer in layers)
+        joined(x, norm=norm)
+        dense(x, residual=x)
+        gated(x, norm=norm)
+    rms_norm(x, norm.weight, norm.eps)
+    silu_times(x)
+
+
+def main() -> None:
+    for capability in map(int, sys.argv[1:]):
+        dtype = torch.float16 if capability < 80 else torch.bfloat16
+        rows = sum(segment.num_new for segment in DECODES_AND_CHUNK)
+        wide, table = torch.zeros(rows, 128), torch.zeros(rows, 128, dtype=dtype)
+        with on_a_card(capability):
+            attend(32, 2, dtype, Turns(table, table, are_neighbours=True))  # GLM-4V-9B
+            attend(32, 32, dtype, Turns(wide, wide, are_neighbours=False, query_scales=wide[:, 0]))
+            attend(28, 4, dtype, None)  # Qwen2-VL-7B, turned before
+            if dtype == torch.bfloat16:
+                linears(dtype)
+
+
+if __name__ == "__main__":
+    main()

@@ -89,6 +89,8 @@ def test_a_gpu_has_room_for_as_many_pictures_as_it_encodes_together() -> None:
     )
     assert small == large == (448, 448)
     assert together == 6 * alone
+    assert judge(qwen, gpu(80), Wish()).num_encoded == 6
+    assert judge(qwen, gpu(80), Wish(images=9)).num_encoded == 9
     assert judge(GLM, gpu(80), Wish()).encode_bytes == GLM_PICTURE_BYTES
 
 

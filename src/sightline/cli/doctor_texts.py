@@ -230,6 +230,24 @@ TEXTS: dict[str, tuple[str, str]] = {
         "proxy",
         "仅下载时需要；可改用 Hugging Face，或在需要代理的网络中设置 HTTPS_PROXY",
     ),
+    "doctor.hub.huggingface_cut_off": (
+        "Hugging Face ({url}) cannot be reached: {reason}",
+        "无法连接 Hugging Face（{url}）：{reason}",
+    ),
+    "doctor.hub.huggingface_cut_off.fix": (
+        "only downloads need it; set HTTPS_PROXY if this network wants a proxy, or HF_ENDPOINT to "
+        "a mirror inside it, or copy a model's folder here: sightline serve /the/folder",
+        "仅下载时需要；在需要代理的网络中设置 HTTPS_PROXY，或将 HF_ENDPOINT 指向内网镜像，"
+        "或将模型目录复制到本机：sightline serve /该目录",
+    ),
+    "doctor.hub.modelscope_cut_off": (
+        "ModelScope ({url}) cannot be reached: {reason}",
+        "无法连接魔搭 ModelScope（{url}）：{reason}",
+    ),
+    "doctor.hub.modelscope_cut_off.fix": (
+        "the same, with MODELSCOPE_ENDPOINT for a mirror",
+        "同上，镜像用 MODELSCOPE_ENDPOINT",
+    ),
     "doctor.proxies.none": ("none", "无"),
     "doctor.proxies.ok": ("{name}: {host} takes connections", "{name}：{host} 可以连接"),
     "doctor.proxies.dead": ("{name}: {host} takes no connections", "{name}：{host} 无法连接"),

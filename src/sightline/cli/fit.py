@@ -163,7 +163,7 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         )
     work = max(fit.step_bytes, fit.encode_bytes)
     what = (
-        catalogue.text("fit.work_images", number=fit.wish.images, **pixels)
+        catalogue.text("fit.work_images", number=fit.num_encoded, **pixels)
         if fit.encode_bytes >= fit.step_bytes
         else catalogue.text("fit.work_tokens", number=f"{fit.step_tokens:,}")
     )

@@ -69,8 +69,9 @@ class Fit:
     """One way to run a model on a device, in bytes.
 
     `policy` is that of the pictures that `context` has room for; the one that is counted has the
-    size `picture` (width, height) after it is resized, and takes `picture_tokens`. `kv_bytes` is
-    what `context` x `concurrency` need; `kv_planned` is what the server would take.
+    size `picture` (width, height) after it is resized, and takes `picture_tokens`; `num_encoded`
+    of them are encoded together. `kv_bytes` is what `context` x `concurrency` need; `kv_planned` is
+    what the server would take.
     `context_that_fits` is the longest for that concurrency, 0 if not even the shortest fits.
     """
 
@@ -82,6 +83,7 @@ class Fit:
     policy: ImagePolicy | None
     picture: tuple[int, int]
     picture_tokens: int
+    num_encoded: int
     step_tokens: int
     step_bytes: int
     encode_bytes: int
@@ -199,6 +201,7 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     picture = min(num_tokens, LEAST_PICTURE) if is_of_any_size else num_tokens
     least = min(context, LEAST_WORDS + min(picture, longest // 2))
     kept = round((1 - wish.gpu_memory_utilization) * device.total)
+    num_encoded = _encoded_together(device, wish, size)
     return Fit(
         footprint=footprint,
         device=device,
@@ -208,9 +211,10 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
         policy=policy,
         picture=size,
         picture_tokens=num_tokens,
+        num_encoded=num_encoded,
         step_tokens=step_tokens,
         step_bytes=footprint.step_bytes(step_tokens, concurrency),
-        encode_bytes=footprint.encode_bytes(_encoded_together(device, wish, size), *size),
+        encode_bytes=footprint.encode_bytes(num_encoded, *size),
         cache_bytes=0
         if policy is None
         else max(wish.embedding_cache_bytes, num_tokens * footprint.embedding_row_bytes),

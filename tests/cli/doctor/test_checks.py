@@ -247,6 +247,20 @@ def test_what_is_found_and_what_to_do(
     assert finding.level not in ("broken", "warning") or finding.fix
 
 
+def test_where_no_hub_can_be_reached_none_is_recommended() -> None:
+    answers = [
+        HubAnswer(hub="huggingface", url="u", problem="timed out"),
+        HubAnswer(hub="modelscope", url="u", problem="timed out"),
+    ]
+    for finding in checks.check_hubs(answers):
+        assert "timed out" in finding.message
+        assert "will do" not in (finding.fix or "")
+        assert "ENDPOINT" in (finding.fix or "")
+    one, other = checks.check_hubs([answers[0], HubAnswer(hub="modelscope", url="u", seconds=0.1)])
+    assert "ModelScope will do" in (one.fix or "")
+    assert other.level == "ok"
+
+
 def test_gpu_memory_that_others_hold_is_a_warning_with_their_names() -> None:
     machine = torch_for("12.6", card(), card("RTX 3090", free=3))
     first, second = checks.check_gpu_memory(machine, driver("560", "python (4242): 20000 MiB"))

@@ -131,13 +131,20 @@ def check_disk(disk: Disk) -> Finding:
     return Finding("disk", "ok", "disk.ok", shown)
 
 
-def check_hub(answer: HubAnswer) -> Finding:
+def check_hubs(answers: Sequence[HubAnswer]) -> list[Finding]:
+    """Where none can be reached, none is recommended in the place of another."""
+    is_cut_off = all(answer.problem is not None for answer in answers)
+    return [check_hub(answer, is_cut_off=is_cut_off) for answer in answers]
+
+
+def check_hub(answer: HubAnswer, *, is_cut_off: bool = False) -> Finding:
     """A hub that cannot be reached is no failure: what is here runs without it."""
     shown = {"hub": answer.hub, "url": answer.url, "reason": answer.problem}
     if answer.is_offline:
         return Finding("hub", "note", "hub.offline", shown)
     if answer.problem is not None:
-        return Finding("hub", "note", f"hub.{answer.hub}_unreachable", shown)
+        end = "cut_off" if is_cut_off else "unreachable"
+        return Finding("hub", "note", f"hub.{answer.hub}_{end}", shown)
     return Finding("hub", "ok", "hub.ok", shown | {"ms": round(1000 * answer.seconds)})
 
 

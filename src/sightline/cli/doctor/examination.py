@@ -38,6 +38,6 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
             yield checks.check_kernels(torch)
         yield from checks.check_gpu_memory(torch, driver)
         yield from checks.check_proxies(proxies, asked_proxies.result())
-        yield from map(checks.check_hub, asked_hubs.result())
+        yield from checks.check_hubs(asked_hubs.result())
         if self_test and torch.error is None:
             yield checks.check_self_test(ask_bundled_model(settings, torch_process))

@@ -68,7 +68,8 @@ def test_pictures_of_a_given_size_are_planned_for(sightline):
     small, whole = (fit(sightline, *words[1:], *more) for more in (["--image-size", "28x28"], []))
     assert small["image"] == {"width": 56, "height": 56, "tokens": 4}
     assert small["kv_per_image"] == 4 * small["kv_per_token"]
-    assert small["encode"] < whole["encode"] / 1000
+    # 400 of them are encoded together, which are as many pixels as one of GLM-4V.
+    assert small["encode"] < whole["encode"] / 10
     assert small["needed"] < whole["needed"]
 
 

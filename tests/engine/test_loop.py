@@ -216,6 +216,26 @@ def test_a_picture_is_encoded_again_for_another_tenant(
     assert len(encoded) == 2
 
 
+def test_who_has_to_wait_for_room_for_its_picture_is_admitted(
+    loaded: LoadedModel, encoded: list[int]
+) -> None:
+    """There is room for one picture, which the step that is being computed still holds."""
+    asked = [ask_about(name, number, start=0) for number, name in enumerate("abc")]
+    desk = bench(
+        loaded,
+        max_num_batched_tokens=len(asked[0][0].token_ids),
+        embedding_cache_bytes=0,
+    )
+    for message, pixels in asked:
+        params = replace(message.params, max_tokens=1)
+        desk.loop.submit(replace(message, params=params), pixels)
+    with desk:
+        assert [len(tokens) for tokens in desk.wait(*"abc")] == [1, 1, 1]
+        stats = desk.wait_until_idle().stats
+    assert len(encoded) == 3
+    assert sum(stats.queue_time_s.counts) == 3
+
+
 @pytest.mark.parametrize("fault", [RAISE, NAN], ids=["raises", "gives NaN"])
 def test_a_failing_step_fails_only_its_own_request(loaded: LoadedModel, fault: int) -> None:
     faults = FaultOptions(raise_token=RAISE, nan_token=NAN)

@@ -135,7 +135,8 @@ class Desk:
         self.live: dict[str, Sequence] = {}
         self.num_steps = 0
         self._ahead = ahead
-        self._planned: Plan | None = None
+        self._planned = Plan()
+        self._admitted: set[Sequence] = set()
 
     def add(self, asked: Sequence) -> Sequence:
         assert self.scheduler.fits(asked)
@@ -149,8 +150,12 @@ class Desk:
         asked.is_ended = True
 
     def step(self) -> Plan:
-        plan = self._planned.without_ended() if self._planned else self.scheduler.plan()
-        self._planned = self.scheduler.plan() if self._ahead else None
+        plan = self._planned.without_ended()
+        if not plan:
+            plan = self.scheduler.plan().behind(plan)
+        self._planned = self.scheduler.plan() if self._ahead else Plan()
+        self._admitted.update(plan.admitted)
+        assert all(chunk.sequence in self._admitted for chunk in plan.chunks)
         tokens = self.device.compute(plan)
         for chunk in plan.chunks:
             self._settle(chunk, tokens)

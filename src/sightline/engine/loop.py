@@ -152,7 +152,7 @@ class EngineLoop:
                 stopped, changed = self._receive(wait=rested)
                 if stopped:
                     return
-                plan = self._scheduler.plan()
+                plan = self._scheduler.plan().behind(plan)
             self._release_ended()
             rested = not plan
             if rested:

@@ -86,6 +86,18 @@ class Plan:
             return self
         return replace(self, chunks=tuple(c for c in self.chunks if not c.sequence.is_ended))
 
+    def behind(self, dropped: "Plan") -> "Plan":
+        """Return the plan, to be computed in the place of one of which nothing was left.
+
+        Who was admitted or gave way for that one, and what was evicted, stays so.
+        """
+        return replace(
+            self,
+            admitted=dropped.admitted + self.admitted,
+            preempted=dropped.preempted + self.preempted,
+            evicted=dropped.evicted + self.evicted,
+        )
+
     def halves(self) -> "tuple[Plan, Plan]":
         """Split the work in two. What was evicted has been dropped already."""
         middle = len(self.chunks) // 2

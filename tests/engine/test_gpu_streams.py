@@ -38,9 +38,13 @@ class Cuda:
         self.main = Stream()
         self.entered: list[Stream] = []
         self.captures: list[dict[str, Any]] = []
+        self.restored: list[Stream] = []
 
-    def current_stream(self, _: torch.device) -> Stream:
+    def current_stream(self, _: torch.device | None = None) -> Stream:
         return self.main
+
+    def set_stream(self, stream: Stream) -> None:
+        self.restored.append(stream)
 
     @contextmanager
     def stream(self, stream: Stream) -> Iterator[None]:
@@ -74,6 +78,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     cuda = Cuda()
     monkeypatch.setattr(torch.cuda, "current_stream", cuda.current_stream)
     monkeypatch.setattr(torch.cuda, "stream", cuda.stream)
+    monkeypatch.setattr(torch.cuda, "set_stream", cuda.set_stream)
     monkeypatch.setattr(torch.cuda, "graph", cuda.graph)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
@@ -140,6 +145,17 @@ def test_all_recordings_are_made_on_one_stream_in_one_memory(cuda: Cuda) -> None
     assert {capture["stream"] for capture in cuda.captures} == set(cuda.entered)
     memories = [capture["pool"] for capture in cuda.captures]
     assert memories == [None, "the first one's memory", "the first one's memory"]
+
+
+def test_after_a_recording_that_fails_work_goes_on_where_it_was(cuda: Cuda) -> None:
+    def work() -> Any:
+        if cuda.captures:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return torch.zeros(1), torch.zeros(1)
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaRecorder(CPU).record(work)
+    assert cuda.restored == [cuda.main]
 
 
 @pytest.mark.parametrize(("is_fixed", "number"), [(True, 3), (False, 2)])

@@ -280,13 +280,20 @@ def test_gates_residuals_and_float16_are_taken_along() -> None:
     assert not StreamedKernel(quantize(draw(1, 40, 64), "int8")).packed.can_gate
 
 
-def test_the_products_of_a_gpu_are_the_same_sums() -> None:
-    """cuBLAS's operator has a twin on the CPU."""
+@pytest.mark.parametrize("num_rows", [1, 5, 32, 33, 70])
+def test_the_products_of_a_gpu_are_the_same_sums(
+    monkeypatch: pytest.MonkeyPatch, num_rows: int
+) -> None:
+    """cuBLAS's operator has a twin on the CPU; many rows are taken a few at a time."""
+    monkeypatch.setattr(quantized_kernels, "_CUDA_ROWS_AT_ONCE", 32)
     weight = quantize(draw(1, 32, 64), "int8")
-    expected = DequantizingKernel(weight)(draw(2, 5, 64), None)
+    x, bias = draw(2, num_rows, 64), draw(3, 1, 32)[0]
+    expected = DequantizingKernel(weight)(x, bias)
     kernel = IntegerKernel(weight)
     kernel._is_cpu, kernel._values = False, weight.values.t()
-    torch.testing.assert_close(kernel(draw(2, 5, 64), None), expected, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(kernel(x, bias), expected, atol=1e-3, rtol=1e-3)
+    half = kernel(x.bfloat16(), bias.bfloat16())
+    torch.testing.assert_close(half, expected.bfloat16(), atol=0.1, rtol=0.02)
 
 
 def test_without_any_kernel_the_plain_twin_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,19 @@ def test_qwen2s_marks_are_read_too():
     assert places_in(text, [picture(100, 200)]) == [Place(0, "a cup", ((50, 100), (100, 200)))]
 
 
+def test_names_may_hold_any_characters_but_marks():
+    box = "<box>(0,0),(10,10)</box>"
+    for text, label in (
+        ("<ref>a < b</ref>", "a < b"),
+        ("<ref>黑色的猫（左）</ref>", "黑色的猫（左）"),
+        ("<ref><ref>cup</ref></ref>", "cup"),
+        ("<ref>dog</ref><ref>cat</ref>", "cat"),
+        ("<ref>dog</ref> beside", ""),
+    ):
+        (place,) = places_in(text + box, [picture(1000, 1000)])
+        assert place.label == label
+
+
 def test_what_is_no_box_is_left_alone():
     for text in ("", "<box>(1,2)</box>", "<box>(1,2),(3,4)", "<box>x</box>", "(1,2),(3,4)"):
         assert places_in(text, [picture(10, 10)]) == []

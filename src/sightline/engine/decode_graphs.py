@@ -24,7 +24,7 @@ from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.kv_pool import KVPool
 from sightline.models.paged_batch import ADDRESS_STEP, TABLE_STEP, PagedBatch
 from sightline.models.paged_model import PagedModel
-from sightline.models.transfer import pinned
+from sightline.models.transfer import pinned, record_graph
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,7 @@ class CudaRecorder:
             work()  # libraries set themselves up, kernels are compiled
             work()
         current.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(
-            graph, pool=self._memory, stream=aside, capture_error_mode="thread_local"
-        ):
-            outputs = work()
+        graph, outputs = record_graph(work, memory=self._memory, stream=aside)
         if self._memory is None:
             self._memory = graph.pool()
         return graph.replay, outputs

@@ -39,6 +39,8 @@ _OFFSET = 2.0**23 + 256.0 * _BYTE_ZERO + _BYTE_ZERO
 _ROWS_PACKED = 256
 # _int_mm on CUDA wants more than 16 rows, and multiples of 8 elsewhere.
 _CUDA_ROWS, _CUDA_MULTIPLE = 32, 8
+# Of more rows, CUDA's sums in 32 bits, twice over, would be the largest thing of a step.
+_CUDA_ROWS_AT_ONCE = 1024
 
 
 class Kernel(ABC):
@@ -129,6 +131,15 @@ class IntegerKernel(Kernel):
         )
 
     def product(self, rows: Tensor) -> Tensor:
+        if self._is_cpu or len(rows) <= _CUDA_ROWS_AT_ONCE:
+            return self._product(rows)
+        out = rows.new_empty(len(rows), self.num_outputs, dtype=torch.float32)
+        parts = (torch.split(tensor, _CUDA_ROWS_AT_ONCE) for tensor in (rows, out))
+        for some, place in zip(*parts, strict=True):
+            place.copy_(self._product(some))
+        return out
+
+    def _product(self, rows: Tensor) -> Tensor:
         halves, top = split_rows(rows, self._offset)
         sums = self._sums(halves)
         return torch.add(sums[0], sums[1], alpha=256).mul_(top)

@@ -4,10 +4,13 @@ A copy from ordinary host memory makes the host wait for everything the device s
 copy from or to pinned memory is only queued. On the CPU there is nothing to copy.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def to_device(
@@ -27,6 +30,23 @@ def pinned(values: Tensor, device: torch.device) -> Tensor:
 def send(values: Tensor, device: torch.device) -> Tensor:
     """Return a tensor of the CPU on `device`; as `to_device`."""
     return pinned(values, device).to(device, non_blocking=True)
+
+
+def record_graph(
+    work: Callable[[], T], *, memory: Any = None, stream: torch.cuda.Stream | None = None
+) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Return a CUDA graph of `work` on the current device, and what `work` returned.
+
+    Graphs of one `memory`, which is `CUDAGraph.pool`'s, share it; they have to share the stream.
+    """
+    current = torch.cuda.current_stream()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, pool=memory, stream=stream, capture_error_mode="thread_local"):
+            return graph, work()
+    except BaseException:
+        torch.cuda.set_stream(current)  # torch stays on its own where recording fails
+        raise
 
 
 class DeviceClock:

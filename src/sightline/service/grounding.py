@@ -14,7 +14,8 @@ from sightline.core.chat import ImageReport
 
 UNITS = 1000
 _PLACE = re.compile(
-    r"(?:(?:<ref>|<\|object_ref_start\|>)(?P<label>[^<]{0,500})(?:</ref>|<\|object_ref_end\|>)\s*)?"
+    r"(?:(?:<ref>|<\|object_ref_start\|>)(?P<label>(?:[^<]|<(?!/?(?:ref|box|quad)>|\|)){0,500})"
+    r"(?:(?:</ref>|<\|object_ref_end\|>)\s*)+)?"
     r"(?:<box>|<\|box_start\|>|<quad>|<\|quad_start\|>)"
     r"(?P<points>[\d\s(),]{1,200})"
     r"(?:</box>|<\|box_end\|>|</quad>|<\|quad_end\|>)"

@@ -21,7 +21,7 @@ from sightline.models.gpu import linear_kernels as kernels
 from sightline.models.linear import GatedLinear, Linear, Norm
 from sightline.models.paged_model import DecodeProduct as Step
 from sightline.models.paged_model import PagedModel
-from sightline.models.transfer import DeviceClock
+from sightline.models.transfer import DeviceClock, record_graph
 
 logger = logging.getLogger(__name__)
 
@@ -199,10 +199,7 @@ def _seconds(steps: list[Step], num_rows: int) -> float:
     for step in steps[:2]:
         _compute(step, x, residual)
     torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        for step in steps:
-            _compute(step, x, residual)
+    graph, _ = record_graph(lambda: [_compute(step, x, residual) for step in steps])
     best = float("inf")
     for _ in range(ROUNDS):
         clock = DeviceClock()

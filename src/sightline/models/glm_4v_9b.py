@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sightline.models.activations import gelu
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, saturated
@@ -297,13 +298,16 @@ class Glm4v(PagedModel):
         head_dim = vision.hidden_size // vision.num_heads
         return TowerShape(vision.num_heads, head_dim, vision.num_positions)
 
-    def decode_products(self) -> Iterator[DecodeProduct]:
+    def decoder_parts(self) -> Iterator[DecoderParts]:
         for layer in cast(Iterable[DecoderLayer], self.transformer.encoder.layers):
             attention, mlp = layer.self_attention, layer.mlp
-            yield DecodeProduct(attention.query_key_value, norm=layer.input_layernorm)
-            yield DecodeProduct(attention.dense, has_residual=True)
-            yield DecodeProduct(mlp.dense_h_to_4h, norm=layer.post_attention_layernorm)
-            yield DecodeProduct(mlp.dense_4h_to_h, has_residual=True)
+            yield DecoderParts(
+                layer.input_layernorm, attention.query_key_value, attention.dense,
+                layer.post_attention_layernorm, mlp.dense_h_to_4h, mlp.dense_4h_to_h,
+            )  # fmt: skip
+
+    def decode_products(self) -> Iterator[DecodeProduct]:
+        yield from super().decode_products()
         yield DecodeProduct(self.transformer.output_layer)
 
     @property
@@ -330,7 +334,11 @@ class Glm4v(PagedModel):
         return next_position(num_slots, image_spans)
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
-        return self.transformer.encoder(embeds, Rotation(positions, self.config), attend)
+        rotate = Rotation(positions, self.config)
+        if self.streamed is not None and self.streamed.takes(embeds, attend):
+            rows = self.streamed(embeds, rotate, attend)
+            return self.transformer.encoder.final_layernorm(rows)
+        return self.transformer.encoder(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.scores(self.transformer.output_layer, hidden)

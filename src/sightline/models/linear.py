@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sightline.models.activations import gelu, silu
 from sightline.models.cpu.between import can_norm, rms_norm
+from sightline.models.cpu.compiled import Matrix
 from sightline.models.cpu.streamed_weight import LARGEST_HALF, Streamed
 from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
@@ -171,6 +172,10 @@ class Linear(nn.Linear):
         """Whether its kernel is our own for processors."""
         return isinstance(self._packed, Streamed)
 
+    def streamed(self) -> Matrix | None:
+        """Return what our own kernel is told of the layer; None where it is not for it."""
+        return _told(self._packed, self.bias)
+
     def pack(self, dtype: torch.dtype) -> bool:
         """Give the weight to a kernel that keeps a row's bits, if there is one, and drop it.
 
@@ -251,6 +256,9 @@ class GatedLinear(Linear):
     @property
     def is_fast_for_any_rows(self) -> bool:
         return self._gated is not None
+
+    def streamed(self) -> Matrix | None:
+        return _told(self._gated, None)
 
     @property
     def kernel_bytes(self) -> int:
@@ -336,6 +344,15 @@ class ChoosesRows(Protocol):
         ...
 
 
+@runtime_checkable
+class HasDecoder(Protocol):
+    """A model with layers that may be streamed together."""
+
+    def stream_decoder(self) -> None:
+        """Let one kernel run all layers, where each is packed for it."""
+        ...
+
+
 def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
     """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
 
@@ -365,7 +382,19 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
         model.pads_rows = not all(
             layer.is_fast_for_any_rows for layer in _layers(model) if layer not in tower
         )
+    if isinstance(model, HasDecoder):
+        model.stream_decoder()
     return_freed()
+
+
+def _told(weight: PackedWeight | GatedWeight | None, bias: Tensor | None) -> Matrix | None:
+    matrix = weight.matrix() if isinstance(weight, Streamed) else None
+    if matrix is None or bias is None:
+        return matrix
+    if bias.dtype != torch.float32 or not bias.is_contiguous():
+        return None
+    matrix.bias = bias.data_ptr()
+    return matrix
 
 
 def has_streamed(model: object) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, CausalAttention, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.decoder import DecoderParts, StreamedDecoder
 from sightline.models.cpu.paged_attention import StreamedAttention, takes
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.gpu.picture_attention import PictureAttention, TowerShape
@@ -39,7 +40,7 @@ class PagedModel(nn.Module):
     layers get numbers of rows for which they are prepared.
     `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
     row the same bits in any company. `picture_attention` is the only kernel that the tower may
-    use there.
+    use there. `streamed` runs all layers at once, where our own kernels are for them.
     """
 
     row_dtype: torch.dtype | None = None
@@ -47,6 +48,7 @@ class PagedModel(nn.Module):
     attention: AttentionBackend | None = None
     picture_attention: PictureAttention | None = None
     pads_rows = True
+    streamed: StreamedDecoder | None = None
 
     @property
     @abstractmethod
@@ -96,6 +98,14 @@ class PagedModel(nn.Module):
     def encode_pixel_values(self, values: Tensor) -> Tensor:
         """Encode pictures that are normalised already: float `[N, 3, H, W]`."""
 
+    def decoder_parts(self) -> Iterator[DecoderParts]:
+        """Yield the layers of the decoder, as far as kernels fit them."""
+        yield from ()
+
+    def stream_decoder(self) -> None:
+        shape = self.num_heads, self.kv_shape.num_groups, self.kv_shape.head_dim
+        self.streamed = StreamedDecoder.fit(self.decoder_parts(), *shape)
+
     @property
     def dtype(self) -> torch.dtype:
         return self.row_dtype or self.token_table.weight.dtype
@@ -132,8 +142,12 @@ class PagedModel(nn.Module):
         return head(padded)[: len(rows)].view(*hidden.shape[:-1], -1)
 
     def decode_products(self) -> Iterator[DecodeProduct]:
-        """Yield the layers whose weights a decode step reads, as far as kernels fit them."""
-        yield from ()
+        """Yield the products of `decoder_parts`."""
+        for parts in self.decoder_parts():
+            yield DecodeProduct(parts.heads, norm=parts.attention_norm)
+            yield DecodeProduct(parts.mixed, has_residual=True)
+            yield DecodeProduct(parts.gate_up, norm=parts.mlp_norm)
+            yield DecodeProduct(parts.down, has_residual=True)
 
     def kv_variant(self, num_prompt: int) -> int:
         return 0

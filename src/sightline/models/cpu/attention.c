@@ -11,38 +11,15 @@
 
 #include <stdlib.h>
 
+#include "kernels.h"
 #include "repeat.h"
 #include "threads.h"
 #include "vectors.h"
 
+/* Products of queries and keys for which waking another thread takes longer than it saves. */
+#define ONE_THREAD (1 << 15)
 /* Queries that one piece of work takes, beyond which scores would leave the second cache. */
 #define QUERIES 64
-
-/* One sequence's rows; see `Segment` in kv_pool.py. */
-typedef struct {
-    int64_t first_row, num_new, num_cached;
-    const int32_t *table;
-} segment;
-
-typedef struct {
-    /* [num_rows][stride] floats each: heads of head_dim, side by side. */
-    const float *query, *key, *value;
-    int64_t query_stride, key_stride, value_stride;
-    /* The turning of a row, [num_rows][head_dim], or NULL; see `Turns` in attention.py. */
-    const float *cosines, *sines, *query_scales;
-    int32_t partners_are_neighbours, is_bfloat16;
-    void *keys, *values; /* this layer of the pool */
-    const segment *segments;
-    const int64_t *new_slots; /* [num_rows]: where a row's key and value belong in the pool */
-    float *out;               /* [num_rows][num_heads * head_dim] */
-    float *room;              /* see `attention_room` */
-    int64_t room_per_thread;
-    int64_t num_rows, num_segments, num_heads, num_groups, head_dim, block_size;
-    float scale;
-    /* How work is cut: so many rows and heads of one group at a time. */
-    int64_t rows_at_once, heads_at_once;
-    int64_t next; /* piece of work */
-} attention;
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -340,6 +317,10 @@ int64_t attention_room(int64_t head_dim, int64_t most_slots)
 void attend(attention *a, int num_threads)
 {
     if (!a->num_segments) return;
+    int64_t num_pairs = 0;
+    for (const segment *s = a->segments; s < a->segments + a->num_segments; s++)
+        num_pairs += s->num_new * (s->num_cached + s->num_new);
+    num_threads = threads_for(num_pairs * a->head_dim, ONE_THREAD, num_threads);
     const int64_t per_group = a->num_heads / a->num_groups;
     a->next = 0;
     a->heads_at_once = least(per_group, QUERIES);

@@ -2,8 +2,12 @@
 
 #include <math.h>
 
+#include "kernels.h"
 #include "threads.h"
 #include "vectors.h"
+
+/* Numbers for which waking another thread takes longer than it saves. */
+#define ONE_THREAD (1 << 15)
 
 /* Root-mean-square norms: x / sqrt(mean(x^2) + eps) * weight. */
 typedef struct {
@@ -40,7 +44,7 @@ void norm_rows(
     int num_threads)
 {
     norm n = {rows, weight, out, num_rows, width, eps};
-    on_threads(num_threads, norm_share, &n);
+    on_threads(threads_for(num_rows * width, ONE_THREAD, num_threads), norm_share, &n);
 }
 
 typedef struct {
@@ -64,5 +68,5 @@ static void gate_share(void *data)
 void gate_rows(const float *rows, int64_t num_rows, int64_t width, float *out, int num_threads)
 {
     gate g = {rows, out, num_rows, width};
-    on_threads(num_threads, gate_share, &g);
+    on_threads(threads_for(num_rows * width, ONE_THREAD, num_threads), gate_share, &g);
 }

@@ -5,9 +5,6 @@ from torch import Tensor
 
 from sightline.models.cpu.compiled import kernels
 
-# Numbers for which waking another thread takes longer than it saves.
-ONE_THREAD = 1 << 15
-
 
 def can_norm(weight: Tensor) -> bool:
     library = kernels()
@@ -27,9 +24,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     is_plain = x.dtype == torch.float32 and x.is_contiguous()
     rows = x if is_plain else x.to(torch.float32).contiguous()
     out = torch.empty_like(rows)
-    count, width = rows.numel(), weight.shape[0]
-    num_threads = 1 if count <= ONE_THREAD else torch.get_num_threads()
+    width = weight.shape[0]
     library.norm_rows(
-        rows.data_ptr(), count // width, width, weight.data_ptr(), eps, out.data_ptr(), num_threads
-    )
+        rows.data_ptr(), rows.numel() // width, width, weight.data_ptr(), eps, out.data_ptr(),
+        torch.get_num_threads(),
+    )  # fmt: skip
     return out if is_plain else out.to(x.dtype)

@@ -45,6 +45,32 @@ class Attention(ctypes.Structure):
     )  # fmt: skip
 
 
+class Matrix(ctypes.Structure):
+    """A matrix in panels and what is known of it; see `decoder.c`."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("panels", "scales", "bias")),
+        *((name, c_int64) for name in ("num_inputs", "num_panels", "num_outputs")),
+    )  # fmt: skip
+
+
+class Layer(ctypes.Structure):
+    """A decoder layer's norms and matrices; see `decoder.c`."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("attention_norm", "mlp_norm")),
+        *((name, Matrix) for name in ("heads", "mixed", "gate_up", "down")),
+    )  # fmt: skip
+
+
+class Decoder(ctypes.Structure):
+    """All layers of a decoder; see `decoder.c`."""
+
+    _fields_ = (
+        ("layers", c_void_p), ("num_layers", c_int64), ("width", c_int64), ("eps", c_float),
+    )  # fmt: skip
+
+
 class Kernels:
     """The functions of one library; pointers are to memory that the caller keeps."""
 
@@ -92,6 +118,11 @@ class Kernels:
             )  # fmt: skip
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)
+        self.decoder_room = function("decoder_room", c_int64, c_void_p, c_int64, _num_threads)
+        self.decode = function(
+            "decode", None,
+            c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, _num_threads,
+        )  # fmt: skip
 
 
 def sum_of_sources() -> int:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sightline.models.attention import PagedAttention, Rotary, Turns, new_slots_of
-from sightline.models.cpu.compiled import Attention, Kernels, Segment, kernels
+from sightline.models.cpu.compiled import Attention, Decoder, Kernels, Segment, kernels
 from sightline.models.kv_pool import KVPool
 from sightline.models.kv_pool import Segment as PoolSegment
 from sightline.models.scratch import Scratch
@@ -23,8 +23,6 @@ from sightline.models.scratch import Scratch
 logger = logging.getLogger(__name__)
 
 POOL_DTYPES = (torch.float32, torch.bfloat16)
-# Products of queries and keys for which waking another thread takes longer than it saves.
-ONE_THREAD = 1 << 15
 _scratch = Scratch()
 
 
@@ -40,15 +38,14 @@ class StreamedAttention:
         tables = [segment.blocks[: pool.count_blocks(segment)] for segment in segments]
         self._tables = [(ctypes.c_int32 * len(table))(*table) for table in tables]
         self._segments = (Segment * len(segments))()
-        first_row = num_pairs = longest = 0
+        first_row = longest = 0
         for told, segment, table in zip(self._segments, segments, self._tables, strict=True):
             told.first_row, told.num_new = first_row, segment.num_new
             told.num_cached, told.table = segment.num_cached, ctypes.addressof(table)
             first_row += segment.num_new
-            num_pairs += segment.num_new * segment.num_slots
             longest = max(longest, segment.num_slots)
         groups, head_dim = pool.keys.shape[-2:]
-        self._num_threads = torch.get_num_threads() if num_pairs * head_dim > ONE_THREAD else 1
+        self._num_threads = torch.get_num_threads()
         room = library.attention_room(head_dim, longest)
         self._room = _scratch.take(room * self._num_threads)
         self._call = Attention(
@@ -77,13 +74,7 @@ class StreamedAttention:
 
     def turning(self, layer: int, heads: Tensor, num_groups: int, rotate: Rotary) -> Tensor:
         call = self._call
-        if self._turns is None or self._turns[0] is not rotate:
-            self._turns = rotate, _contiguous(rotate.turns(torch.float32))
-            turns = self._turns[1]
-            call.cosines, call.sines = turns.cosines.data_ptr(), turns.sines.data_ptr()
-            call.partners_are_neighbours = turns.are_neighbours
-            scales = turns.query_scales
-            call.query_scales = None if scales is None else scales.data_ptr()
+        self._turn_by(rotate)
         heads = heads if heads.is_contiguous() else heads.contiguous()
         num_heads = heads.shape[1] - 2 * num_groups
         self._check(heads, num_heads, num_groups)
@@ -94,6 +85,38 @@ class StreamedAttention:
         call.value = query + (num_heads + num_groups) * head_bytes
         call.query_stride = call.key_stride = call.value_stride = heads.stride(0)
         return self._attend(layer, heads, num_heads)
+
+    def suits(self, num_rows: int, num_heads: int, num_groups: int, head_dim: int) -> bool:
+        """Whether `through` may be called with so many rows and heads."""
+        call = self._call
+        return (
+            num_rows == self._num_rows
+            and (num_groups, head_dim) == (call.num_groups, call.head_dim)
+            and num_heads % num_groups == 0
+        )
+
+    def through(self, decoder: Decoder, rows: Tensor, num_heads: int, rotate: Rotary) -> None:
+        """Take rows `[T, D]`, fp32 and contiguous, through all layers of a decoder, in place."""
+        call, library, num_threads = self._call, self._library, self._num_threads
+        self._turn_by(rotate)
+        call.num_heads = num_heads
+        keys, values = self._pool.keys, self._pool.values
+        told = ctypes.byref(decoder)
+        room = rows.new_empty(library.decoder_room(told, self._num_rows, num_threads))
+        library.decode(
+            told, ctypes.byref(call), keys.data_ptr(), values.data_ptr(),
+            keys.stride(0) * keys.itemsize, rows.data_ptr(), room.data_ptr(), num_threads,
+        )  # fmt: skip
+
+    def _turn_by(self, rotate: Rotary) -> None:
+        if self._turns is not None and self._turns[0] is rotate:
+            return
+        call, turns = self._call, _contiguous(rotate.turns(torch.float32))
+        self._turns = rotate, turns
+        call.cosines, call.sines = turns.cosines.data_ptr(), turns.sines.data_ptr()
+        call.partners_are_neighbours = turns.are_neighbours
+        scales = turns.query_scales
+        call.query_scales = None if scales is None else scales.data_ptr()
 
     def _check(self, heads: Tensor, num_heads: int, num_groups: int) -> None:
         """Raise ValueError where the kernel would read what lies behind memory that is too small.

@@ -9,6 +9,7 @@
  * upper half of a float, so a shift makes floats of one half and a mask of the other.
  */
 
+#include "kernels.h"
 #include "repeat.h"
 #include "threads.h"
 #include "tiles.h"
@@ -204,7 +205,7 @@ void lay_out_weights(
  * all, or NULL) and writes [num_rows][num_panels * PANEL], or silu or gelu of it; with `ending`
  * GATED, silu of a panel's lower half times its upper half, [num_rows][num_panels * LANES].
  *
- * `room` holds `room_needed` floats. With one thread nobody else is woken. */
+ * `room` holds `room_needed` floats. */
 void multiply(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
     int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
@@ -218,6 +219,7 @@ void multiply(
     };
     const int64_t blocks = num_rows > 1 ? num_rows * num_inputs : 0;
     p.room = room + (blocks + LANES - 1) / LANES * LANES;
+    num_threads = threads_for(num_rows * num_inputs * num_panels * PANEL, ONE_THREAD, num_threads);
     /* For a few rows it is not worth waking anybody. */
     if (num_rows > 1) on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);
     on_threads(num_threads, multiply_share, &p);

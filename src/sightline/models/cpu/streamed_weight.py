@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from sightline.models.activations import Activation, activate
-from sightline.models.cpu.compiled import Kernels, kernels
+from sightline.models.cpu.compiled import Kernels, Matrix, kernels
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 
 GATED = 1
 ENDINGS: dict[Activation, int] = {"none": 0, "swish": 2, "gelu": 3}
-# Multiplications, and numbers to be gated, for which waking another thread takes longer than it
-# saves.
-ONE_THREAD, ONE_THREAD_GATED = 1 << 18, 1 << 15
 # A little below the largest float16, so that sums of rounded numbers stay finite.
 LARGEST_HALF = 65504.0 - 1000.0
 # Products of bytes, 255 * 128 at most, whose sum 32 bits hold.
@@ -56,10 +53,22 @@ class Streamed(ABC):
     def gated(self, x: Tensor) -> Tensor: ...
 
     @abstractmethod
+    def matrix(self) -> Matrix | None:
+        """Return what `StreamedDecoder` is told of it; None where outputs do not fill panels."""
+
+    @abstractmethod
     def _multiply(
         self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
         out: Tensor, num_threads: int,
     ) -> None: ...  # fmt: skip
+
+    def _matrix(self, panels: Tensor, scales: Tensor | None = None) -> Matrix | None:
+        if self._padded != self._num_outputs:
+            return None
+        return Matrix(
+            panels.data_ptr(), None if scales is None else scales.data_ptr(), None,
+            self._num_inputs, self._num_panels, self._num_outputs,
+        )  # fmt: skip
 
     def _outputs(self, x: Tensor, added: Tensor | None, then: Activation = "none") -> Tensor:
         """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
@@ -81,8 +90,7 @@ class Streamed(ABC):
                 added = added.expand_as(out)
             added = _plain(added)
             address, stride = added.data_ptr(), self._padded if added.dim() > 1 else 0
-        is_little = num_rows * self._num_inputs * self._padded <= ONE_THREAD
-        num_threads = 1 if is_little else torch.get_num_threads()
+        num_threads = torch.get_num_threads()
         self._multiply(rows, num_rows, address, stride, ENDINGS[then], out, num_threads)
         return out if is_whole else out[..., : self._num_outputs].contiguous()
 
@@ -119,6 +127,9 @@ class StreamedWeight(Streamed):
 
     def gated(self, x: Tensor) -> Tensor:
         return _like(self._outputs(x, None), x)
+
+    def matrix(self) -> Matrix | None:
+        return self._matrix(self._panels)
 
     def _multiply(
         self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
@@ -169,11 +180,13 @@ class StreamedIntegers(Streamed):
         both = self._outputs(x, None)
         width = self._num_outputs // 2
         out = both.new_empty(*x.shape[:-1], width)
-        num_threads = 1 if out.numel() <= ONE_THREAD_GATED else torch.get_num_threads()
         self._library.gate_rows(
-            both.data_ptr(), out.numel() // width, width, out.data_ptr(), num_threads
+            both.data_ptr(), out.numel() // width, width, out.data_ptr(), torch.get_num_threads()
         )
         return _like(out, x)
+
+    def matrix(self) -> Matrix | None:
+        return self._matrix(self._panels, self._scales)
 
     def _multiply(
         self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,

@@ -8,15 +8,14 @@
 
 #include "vectors.h"
 
-/* What is done with finished sums; see `ENDINGS` in streamed_weight.py. */
-enum { PLAIN = 0, GATED = 1, SILU = 2, GELU = 3 };
-
 /* Rows of a block, as many as registers hold the sums of. */
 #if LANES == 16
 #define MOST_ROWS 12
 #else
 #define MOST_ROWS 6
 #endif
+/* Multiplications for which waking another thread takes longer than it saves. */
+#define ONE_THREAD (1 << 18)
 /* Bytes ahead: what the processor's own prefetching leaves out at the borders of pages. */
 #define AHEAD 1024
 

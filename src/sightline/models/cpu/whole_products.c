@@ -16,6 +16,7 @@
 
 #include <immintrin.h>
 
+#include "kernels.h"
 #include "repeat.h"
 #include "threads.h"
 #include "tiles.h"
@@ -204,6 +205,7 @@ void multiply_whole(
         .added_stride = added_stride, .ending = ending, .lower = room, .upper = room + num_rows,
         .factors = (float *)room + 2 * num_rows, .blocks = room + 3 * num_rows,
     };
+    num_threads = threads_for(num_rows * num_inputs * num_panels * LANES, ONE_THREAD, num_threads);
     on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);
     on_threads(num_threads, multiply_share, &p);
 }

@@ -1,0 +1,123 @@
+/* All decoder layers of a pass in one call.
+ *
+ * A layer adds to its rows what attention makes of their norm, then what a gated pair of products
+ * makes of the norm of the sum. Each part is the kernel that Python calls by itself elsewhere, so
+ * the bits are the same; with few rows the Python between them would take as long as some of them.
+ */
+
+#include <stddef.h>
+
+#include "kernels.h"
+#include "vectors.h"
+
+/* A matrix and what is known of it, see `Matrix` in compiled.py. */
+typedef struct {
+    const void *panels;
+    const float *scales; /* of int8 weights; NULL for bfloat16 */
+    const float *bias;   /* or NULL */
+    int64_t num_inputs, num_panels, num_outputs;
+} matrix;
+
+typedef struct {
+    const float *attention_norm, *mlp_norm; /* [width] */
+    matrix heads;     /* to queries, keys and values side by side */
+    matrix mixed;     /* from what attention makes of them */
+    matrix gate_up;   /* to gate and up: in bfloat16 a gate's panels are gated at once */
+    matrix down;
+} layer;
+
+typedef struct {
+    const layer *layers;
+    int64_t num_layers, width;
+    float eps;
+} decoder;
+
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t in_vectors(int64_t count) { return (count + LANES - 1) / LANES * LANES; }
+
+static int64_t room_of(const matrix *m, int64_t num_rows, int num_threads)
+{
+#ifdef __AVX512VNNI__
+    if (m->scales) return in_vectors(whole_room(num_rows, m->num_inputs));
+#endif
+    return in_vectors(room_needed(num_rows, m->num_inputs, num_threads));
+}
+
+static void apply(
+    const matrix *m, const float *rows, int64_t num_rows, const float *added, int64_t added_stride,
+    int ending, float *out, float *room, int num_threads)
+{
+#ifdef __AVX512VNNI__
+    if (m->scales) {
+        multiply_whole(
+            rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, added,
+            added_stride, ending, out, (int32_t *)room, num_threads);
+        return;
+    }
+#endif
+    multiply(
+        rows, num_rows, m->num_inputs, m->panels, m->num_panels, added, added_stride, ending, out,
+        room, num_threads);
+}
+
+/* What a pass needs room for: for products, then for rows of three widths. */
+typedef struct {
+    int64_t products, narrow, wide, gated;
+} sizes;
+
+static sizes sizes_of(const decoder *d, int64_t num_rows, int num_threads)
+{
+    sizes s = {0, 0, 0, 0};
+    for (int64_t i = 0; i < d->num_layers; i++) {
+        const layer *l = d->layers + i;
+        const matrix *matrices[] = {&l->heads, &l->mixed, &l->gate_up, &l->down};
+        for (int m = 0; m < 4; m++)
+            s.products = most(s.products, room_of(matrices[m], num_rows, num_threads));
+        s.narrow = most(s.narrow, num_rows * most(d->width, l->mixed.num_inputs));
+        s.wide = most(s.wide, num_rows * most(l->heads.num_outputs, l->gate_up.num_outputs));
+        s.gated = most(s.gated, num_rows * l->down.num_inputs);
+    }
+    return s;
+}
+
+/* How many floats `decode` needs room for, aligned to a vector. */
+int64_t decoder_room(const decoder *d, int64_t num_rows, int num_threads)
+{
+    const sizes s = sizes_of(d, num_rows, num_threads);
+    return s.products + s.narrow + s.wide + s.gated;
+}
+
+/* Takes rows [num_rows][width] through all layers, in place.
+ *
+ * `a` is an attention of the same rows without its heads, its layer and its results; a layer of
+ * keys or values has `layer_bytes`. */
+void decode(
+    const decoder *d, attention *a, void *keys, void *values, int64_t layer_bytes, float *rows,
+    float *room, int num_threads)
+{
+    const int64_t num_rows = a->num_rows, width = d->width;
+    const sizes s = sizes_of(d, num_rows, num_threads);
+    float *narrow = room + s.products, *wide = narrow + s.narrow, *gated = wide + s.wide;
+    for (int64_t i = 0; i < d->num_layers; i++) {
+        const layer *l = d->layers + i;
+        norm_rows(rows, num_rows, width, l->attention_norm, d->eps, narrow, num_threads);
+        apply(&l->heads, narrow, num_rows, l->heads.bias, 0, PLAIN, wide, room, num_threads);
+        a->query = wide;
+        a->key = a->query + a->num_heads * a->head_dim;
+        a->value = a->key + a->num_groups * a->head_dim;
+        a->query_stride = a->key_stride = a->value_stride = l->heads.num_outputs;
+        a->keys = (char *)keys + i * layer_bytes;
+        a->values = (char *)values + i * layer_bytes;
+        a->out = narrow;
+        attend(a, num_threads);
+        apply(&l->mixed, narrow, num_rows, rows, width, PLAIN, rows, room, num_threads);
+        norm_rows(rows, num_rows, width, l->mlp_norm, d->eps, narrow, num_threads);
+        if (l->gate_up.scales) {
+            apply(&l->gate_up, narrow, num_rows, NULL, 0, PLAIN, wide, room, num_threads);
+            gate_rows(wide, num_rows, l->down.num_inputs, gated, num_threads);
+        } else {
+            apply(&l->gate_up, narrow, num_rows, NULL, 0, GATED, gated, room, num_threads);
+        }
+        apply(&l->down, gated, num_rows, rows, width, PLAIN, rows, room, num_threads);
+    }
+}

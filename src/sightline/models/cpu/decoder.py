@@ -1,0 +1,97 @@
+"""A decoder's layers by our own kernels, all in one call; see `decoder.c`.
+
+With few rows the Python between kernels takes as long as some of them, and most of the time where
+a model is small.
+
+Shapes: T new tokens, D model width, H query heads, G KV groups, Dh head width.
+"""
+
+import ctypes
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sightline.models.attention import Attention, Rotary
+from sightline.models.cpu.between import rms_norm
+from sightline.models.cpu.compiled import Decoder, Layer
+from sightline.models.cpu.paged_attention import StreamedAttention
+from sightline.models.linear import GatedLinear, Linear, Norm
+
+
+class DecoderParts(NamedTuple):
+    """What a layer consists of; both of its halves stand behind a norm and are added to its rows.
+
+    `heads` makes queries, keys and values side by side, `mixed` takes what attention makes of them.
+    """
+
+    attention_norm: Norm
+    heads: Linear
+    mixed: Linear
+    mlp_norm: Norm
+    gate_up: GatedLinear
+    down: Linear
+
+
+class StreamedDecoder:
+    """`H` query heads and `G` groups of `Dh` numbers, in all layers."""
+
+    def __init__(self, layers: list[DecoderParts], told: list[Layer], shape: tuple[int, ...]):
+        """`told` is what the kernel reads of `layers`, which hold that memory."""
+        self._layers = layers
+        self._told = (Layer * len(told))(*told)
+        self._num_heads, self._num_groups, self._head_dim = shape
+        norm = layers[0].attention_norm
+        self._width = len(norm.weight)
+        self._decoder = Decoder(ctypes.addressof(self._told), len(told), self._width, norm.eps)
+
+    @classmethod
+    def fit(
+        cls, layers: Iterable[DecoderParts], num_heads: int, num_groups: int, head_dim: int
+    ) -> "StreamedDecoder | None":
+        """Take packed layers; None where a kernel of one of them is not our own."""
+        layers = list(layers)
+        width = num_heads * head_dim
+        for parts in layers:
+            # The kernel would read and write whatever lies behind memory that is too small.
+            if (
+                parts.heads.out_features != width + 2 * num_groups * head_dim
+                or parts.mixed.in_features != width
+                or parts.gate_up.out_features != 2 * parts.down.in_features
+            ):
+                return None
+        told = [layer for parts in layers if (layer := _told(parts)) is not None]
+        is_alike = len({norm.eps for parts in layers for norm in (parts[0], parts[3])}) == 1
+        if len(told) < len(layers) or not is_alike:
+            return None
+        return cls(layers, told, (num_heads, num_groups, head_dim))
+
+    def takes(self, x: Tensor, attend: Attention) -> bool:
+        """Whether rows `[..., T, D]` and their attention are what the kernel is made for."""
+        return (
+            isinstance(attend, StreamedAttention)
+            and x.dtype == torch.float32
+            and x.dim() == 2
+            and x.shape[1] == self._width
+            and attend.suits(len(x), self._num_heads, self._num_groups, self._head_dim)
+        )
+
+    def __call__(self, x: Tensor, rotate: Rotary, attend: Attention) -> Tensor:
+        """Return what the layers make of rows `[T, D]`, which are left as they are."""
+        assert isinstance(attend, StreamedAttention), "ask takes first"
+        rows = x.clone(memory_format=torch.contiguous_format)
+        attend.through(self._decoder, rows, self._num_heads, rotate)
+        return rows
+
+
+def _told(parts: DecoderParts) -> Layer | None:
+    norms = (parts.attention_norm, parts.mlp_norm)
+    if any(norm.kernel is not rms_norm for norm in norms):
+        return None
+    products = (parts.heads, parts.mixed, parts.gate_up, parts.down)
+    matrices = [matrix for product in products if (matrix := product.streamed()) is not None]
+    if len(matrices) < len(products) or parts.mixed.bias is not None or parts.down.bias is not None:
+        return None
+    addresses = (norm.weight.data_ptr() for norm in norms)
+    return Layer(*addresses, *matrices)

@@ -1,0 +1,131 @@
+"""All layers in one call of our own kernel: the same bits as layer by layer."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from schedules import empty_pool, make_prompt, run_in_company
+from torch import Tensor
+
+from sightline.models.cpu.compiled import kernels
+from sightline.models.cpu.decoder import StreamedDecoder
+from sightline.models.glm_4v_9b import Glm4v
+from sightline.models.kv_pool import Segment
+from sightline.models.linear import pack_linears
+from sightline.models.loading import load_model
+from sightline.models.quantization import choose_quantization
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+NUM_IDS = 190  # of the golden models, ids that mean text
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled"),
+]
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True, params=[1, 3], ids=lambda n: f"{n} threads")
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+def packed(folder: str, dtype: str = "bfloat16", scheme: str | None = None) -> Glm4v:
+    quantization = choose_quantization(scheme, None)
+    path = GOLDEN / folder
+    model = load_model(path, dtype=dtype, device="cpu", quantization=quantization).model
+    assert isinstance(model, Glm4v)
+    pack_linears(model)
+    return model
+
+
+@pytest.fixture(scope="module", params=[None, "int8"], ids=["bf16", "int8"])
+def model(request: pytest.FixtureRequest) -> Glm4v:
+    if request.param and not kernels().has_whole_products:  # type: ignore[union-attr]
+        pytest.skip("this processor has no products of bytes")
+    return packed("glm4v-a", scheme=request.param)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 90), min_size=1, max_size=6),
+    block_size=st.sampled_from([1, 8, 16, 48]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_all_layers_at_once_compute_what_one_after_the_other_do(
+    model: Glm4v, lengths: list[int], block_size: int, seed: int
+) -> None:
+    prompts = [
+        make_prompt(model, seed + i, n, None, num_ids=NUM_IDS) for i, n in enumerate(lengths)
+    ]
+    at_once = run_in_company(model, prompts, block_size, Random(seed))
+    decoder, model.streamed = model.streamed, None
+    one_by_one = run_in_company(model, prompts, block_size, Random(seed))
+    model.streamed = decoder
+    assert decoder is not None
+    assert all(torch.equal(a, b) for a, b in zip(at_once, one_by_one, strict=True))
+
+
+def test_the_rows_that_go_in_are_left_as_they_are(model: Glm4v) -> None:
+    rows = model.embed(torch.arange(5))
+    before = rows.clone()
+    hidden = model.forward_batch(
+        rows, torch.arange(5), empty_pool(model, 1, 8), [Segment(5, 0, (0,))]
+    )
+    assert torch.equal(rows, before)
+    assert not torch.equal(hidden, before)
+
+
+def test_a_row_that_is_not_finite_spoils_no_other(model: Glm4v) -> None:
+    def run(rows: Tensor) -> Tensor:
+        segments = [Segment(1, 0, (0,)), Segment(3, 0, (1,))]
+        positions = torch.tensor([0, 0, 1, 2])
+        return model.forward_batch(rows, positions, empty_pool(model, 2, 8), segments)
+
+    rows = model.embed(torch.arange(4))
+    clean = run(rows)
+    rows[0, 3] = torch.nan
+    spoilt = run(rows)
+    assert spoilt[0].isnan().all()
+    assert torch.equal(spoilt[1:], clean[1:])
+
+
+def test_a_decoder_with_a_layer_for_another_kernel_is_not_taken() -> None:
+    assert packed("glm4v-a", "float32").streamed is None  # bfloat16 does not hold these weights
+
+
+def test_norms_that_differ_and_shapes_that_do_not_fit_are_not_taken() -> None:
+    model = packed("glm4v-a")
+    shape = model.num_heads, model.kv_shape.num_groups, model.kv_shape.head_dim
+    assert StreamedDecoder.fit(model.decoder_parts(), *shape) is not None
+    assert StreamedDecoder.fit([], *shape) is None
+    num_heads, num_groups, head_dim = shape
+    assert StreamedDecoder.fit(model.decoder_parts(), num_heads, 2 * num_groups, head_dim) is None
+    assert StreamedDecoder.fit(model.decoder_parts(), 2 * num_heads, num_groups, head_dim) is None
+    parts = next(model.decoder_parts())
+    parts.mlp_norm.eps *= 2
+    assert StreamedDecoder.fit(model.decoder_parts(), *shape) is None
+    parts.mlp_norm.eps /= 2
+    parts.attention_norm.kernel = None
+    assert StreamedDecoder.fit(model.decoder_parts(), *shape) is None
+
+
+def test_rows_of_another_pass_are_taken_layer_by_layer() -> None:
+    """Without a cache there are batches of sequences, and more than one may be asked for."""
+    model = packed("glm4v-c-text")
+    assert model.streamed is not None
+    tokens = torch.arange(12).view(2, 6)
+    hidden = model(model.embed(tokens), torch.arange(6))
+    assert hidden.shape == (2, 6, model.config.hidden_size)

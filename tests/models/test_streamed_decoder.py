@@ -63,7 +63,9 @@ def model(request: pytest.FixtureRequest) -> Glm4v:
     block_size=st.sampled_from([1, 8, 16, 48]),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_all_layers_at_once_compute_what_one_after_the_other_do(
     model: Glm4v, lengths: list[int], block_size: int, seed: int
 ) -> None:

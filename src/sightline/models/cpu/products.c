@@ -77,7 +77,7 @@ APART void finish(
 #define FINISH(c) finish(end, c / P, c % P, acc[2 * c], acc[2 * c + 1]);
 #define WIDEN(p) { \
     const uint16_t *at = weights + p * panel_stride + k * PANEL; \
-    __builtin_prefetch((const char *)at + AHEAD); \
+    __builtin_prefetch((const char *)at + AHEAD(R)); \
     words both = *(const words *)at; \
     wide[2 * p] = (floats)(both << 16); \
     wide[2 * p + 1] = (floats)(both & 0xffff0000u); }

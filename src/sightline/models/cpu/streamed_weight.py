@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sightline.models.activations import Activation, activate
 from sightline.models.cpu.compiled import Kernels, Matrix, kernels
+from sightline.models.cpu.huge_pages import empty_in_huge_pages
 from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 
@@ -109,8 +110,8 @@ class StreamedWeight(Streamed):
             num_all // 2 if is_gated else num_all, num_inputs,
             library.panel_width // 2 if is_gated else library.panel_width,
         )  # fmt: skip
-        self._panels = torch.empty(
-            self._num_panels * num_inputs * library.panel_width, dtype=torch.bfloat16
+        self._panels = empty_in_huge_pages(
+            self._num_panels * num_inputs * library.panel_width, torch.bfloat16
         )
         self.size_bytes = self._panels.nbytes
         weight = weight.detach().to(torch.bfloat16).contiguous()
@@ -151,7 +152,7 @@ class StreamedIntegers(Streamed):
         self._library = library = _library()
         num_outputs, num_inputs = weight.values.shape
         super().__init__(num_outputs, num_inputs, library.head_multiple)
-        self._panels = torch.empty(self._padded * (-(-num_inputs // 4) * 4), dtype=torch.uint8)
+        self._panels = empty_in_huge_pages(self._padded * (-(-num_inputs // 4) * 4), torch.uint8)
         self._scales = torch.zeros(self._padded, dtype=torch.float32)
         self._scales[:num_outputs] = weight.scales
         self.size_bytes = weight.size_bytes

@@ -8,6 +8,7 @@ import torch
 
 from sightline.core.errors import StartupError
 from sightline.models import device as devices
+from sightline.models import device_memory
 from sightline.models.device import dtype_for_device, find_device
 
 Machine = Callable[..., None]
@@ -23,7 +24,8 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Machine:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
-        monkeypatch.setattr(devices, "_DRIVER_CARDS", (tmp_path if card else tmp_path / "nothing",))
+        cards = (tmp_path if card else tmp_path / "nothing",)
+        monkeypatch.setattr(device_memory, "DRIVER_CARDS", cards)
         monkeypatch.setattr(devices, "_checked", torch.device)
 
     return pretend

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.models.device_memory import MIB, cpu_memory, free_cpu_memory, gpus
+from sightline.models import device_memory
+from sightline.models.device_memory import MIB, are_untold, cpu_memory, free_cpu_memory, gpus
 
 GIB = 1024 * MIB
 GPUS = """\
@@ -118,3 +119,47 @@ def test_the_visible_ones_are_numbered_anew(visible: str, names: list[str]) -> N
 @pytest.mark.parametrize("output", [None, "", "No devices were found\n", "a, b\n", "\0\n"])
 def test_an_nvidia_smi_that_says_nothing_useful_means_no_gpu(output: str | None) -> None:
     assert gpus(run=lambda command: output) == []
+
+
+@pytest.mark.parametrize(
+    ("visible", "is_card_there", "is_cuda_built", "untold"),
+    [
+        (None, True, True, True),
+        ("0,1", True, True, True),
+        ("7", True, True, True),
+        ("MIG-3f2a", True, True, True),
+        ("", True, True, False),
+        ("-1", True, True, False),
+        ("NoDevFiles", True, True, False),
+        (None, False, True, False),
+        (None, True, False, False),
+    ],
+)
+def test_a_gpu_of_which_nvidia_smi_says_nothing_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    visible: str | None,
+    is_card_there: bool,
+    is_cuda_built: bool,
+    untold: bool,
+) -> None:
+    """Some containers have a driver without its tools; parts of a card have their own names."""
+    cards = (tmp_path if is_card_there else tmp_path / "nothing",)
+    monkeypatch.setattr(device_memory, "DRIVER_CARDS", cards)
+    version = "13.0" if is_cuda_built else None
+    monkeypatch.setattr(device_memory, "torch_cuda_version", lambda: version)
+    assert are_untold(visible, run=lambda command: None) == untold
+    # Of whole cards it tells, so that a number that it does not know is a wrong one.
+    assert are_untold(visible, run=smi) == (visible == "MIG-3f2a")
+
+
+def test_nvidia_smi_is_found_where_it_is_not_on_the_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-1, NVIDIA H200, 143771, 143000, 9.0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(device_memory, "SMI_FOLDERS", (str(tmp_path),))
+    (found,) = gpus()
+    assert (found.name, found.capability) == ("NVIDIA H200", (9, 0))

@@ -370,8 +370,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "fit.imagined": ("imagined", "假想"),
     "fit.untold": (
-        "This machine does not tell how much memory is free; plan with --memory 16GB.",
-        "本机无法得知可用内存；请用 --memory 16GB 这样的写法规划。",
+        "This machine does not tell how much memory is free (of an NVIDIA GPU nvidia-smi does); "
+        "plan with --memory 16GB.",
+        "本机无法得知可用内存（NVIDIA GPU 的可用显存由 nvidia-smi 给出）；"
+        "请用 --memory 16GB 这样的写法规划。",
     ),
     "fit.vision": ("vision", "视觉"),
     "fit.title": ("{model} in {format} on {device}", "{model}，{format}，设备 {device}"),

@@ -106,11 +106,13 @@ def find_device(name: str) -> "DeviceMemory | None":
 
     Raises StartupError for a GPU that is not there.
     """
-    from sightline.models.device_memory import cpu_memory, gpus, torch_cuda_version
+    from sightline.models.device_memory import are_untold, cpu_memory, gpus, torch_cuda_version
 
     if name == "cpu":
         return cpu_memory()
     found = gpus(visible_gpus())
+    if not found and are_untold(visible_gpus()):
+        return None  # the engine will see
     if name == "auto":
         return found[0] if found and torch_cuda_version() is not None else cpu_memory()
     wanted = "cuda:0" if name == "cuda" else name

@@ -5,18 +5,17 @@ counted by their slots, as nvidia-smi does, unless CUDA_DEVICE_ORDER says otherw
 """
 
 import logging
-from pathlib import Path
 
 import torch
 
 from sightline.core.errors import StartupError, shorten
 from sightline.models import cpu_numbers
+from sightline.models.device_memory import has_nvidia_card
 
 logger = logging.getLogger(__name__)
 
 # Cards from this generation on compute in bfloat16 themselves.
 FIRST_BFLOAT16 = (8, 0)
-_DRIVER_CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidia0"), Path("/dev/dxg"))
 INSTALL_HINT = (
     "this torch was built without CUDA: install one that has it "
     "(pip install --force-reinstall torch; see https://pytorch.org/get-started/locally)"
@@ -71,11 +70,6 @@ def has_bfloat16(device: torch.device) -> bool:
     if torch.version.hip is not None:
         return True
     return torch.cuda.get_device_capability(device) >= FIRST_BFLOAT16
-
-
-def has_nvidia_card() -> bool:
-    """Whether the system shows an NVIDIA card, whatever torch thinks."""
-    return any(path.exists() for path in _DRIVER_CARDS)
 
 
 def _checked(name: str) -> torch.device:

@@ -19,6 +19,9 @@ SMI_TIMEOUT_S = 10.0
 NUM_HOLDERS = 5
 # What a process holds below this is not worth a line.
 LEAST_HELD = 64 * MIB
+# Where it lies on machines that do not put it on the path: managed Kubernetes, WSL.
+SMI_FOLDERS = ("/usr/local/nvidia/bin", "/opt/nvidia/bin", "/usr/lib/wsl/lib")
+DRIVER_CARDS = (Path("/proc/driver/nvidia/gpus"), Path("/dev/nvidia0"), Path("/dev/dxg"))
 # Larger than any machine: how old control groups write "no limit".
 _NO_LIMIT = 1 << 60
 
@@ -165,6 +168,25 @@ def gpus(visible: str | None = None, run: Run | None = None) -> list[DeviceMemor
     return chosen
 
 
+def has_nvidia_card() -> bool:
+    """Whether the system shows an NVIDIA card, whatever torch and nvidia-smi think."""
+    return any(path.exists() for path in DRIVER_CARDS)
+
+
+def are_untold(visible: str | None, run: Run | None = None) -> bool:
+    """Whether torch may see GPUs although `gpus` finds none.
+
+    nvidia-smi may be missing, as in some containers, or the GPUs are parts of a card, of which it
+    says nothing.
+    """
+    if not has_nvidia_card() or torch_cuda_version() is None:
+        return False
+    if visible is not None and visible.startswith("MIG-"):
+        return True
+    is_hidden = visible is not None and re.match(r"\d|GPU-", visible) is None
+    return not is_hidden and not gpus(run=run)
+
+
 def torch_cuda_version() -> str | None:
     """Return the CUDA version that the installed torch was built for; None: for the CPU alone.
 
@@ -239,7 +261,9 @@ def nvidia_smi(query: str, num_columns: int, run: Run | None = None) -> list[lis
 
 
 def _run(command: Sequence[str]) -> str | None:
-    program = shutil.which(command[0])
+    program = shutil.which(command[0]) or shutil.which(
+        command[0], path=os.pathsep.join(SMI_FOLDERS)
+    )
     if program is None:
         return None
     try:

@@ -165,6 +165,16 @@ def test_repetition_divides_and_multiplies_in_prompt_and_answer() -> None:
     assert pick(row(temperature=0.0, answer=[0], repetition_penalty=2.0), below) == 1
 
 
+@pytest.mark.parametrize("penalty", [5e-324, 1e-300, 1e-30])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_repetition_penalty_next_to_nothing_repeats_what_is_most_likely(
+    penalty: float, temperature: float
+) -> None:
+    scores = torch.tensor([-1.0, 3.0, 2.0, -2.0])
+    repeated = row(temperature=temperature, answer=[1, 2], repetition_penalty=penalty)
+    assert {pick(repeated, scores) for _ in range(20)} == {1}
+
+
 def test_repetition_leaves_the_tokens_alone_that_can_end_an_answer() -> None:
     assert pick(row(temperature=0.0, prompt=[1], repetition_penalty=9, stop_token_ids=(1,))) == 1
 

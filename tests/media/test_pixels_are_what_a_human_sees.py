@@ -46,6 +46,33 @@ def test_a_picture_is_turned_as_its_exif_says(album, quarter_colours, kind, orie
     assert (image.original_width, image.original_height) == displayed
 
 
+def moving(kind: str, **options) -> bytes:
+    frames = [Image.new("RGB", (16, 16), colour) for colour in (RED, BLUE)]
+    return encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_a_picture_that_moves_shows_its_first_frame_and_says_so(kind):
+    data = moving(kind, **({"lossless": True} if kind == "WEBP" else {}))
+    reply, pixels = decode(data, SQUARE, Limits())
+    assert reply.status is Status.FIRST_FRAME
+    assert pixels[:3] == bytes(RED)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "JPEG", "BMP", "MPO"])
+def test_a_picture_that_stands_still_says_nothing(kind):
+    data = moving("MPO") if kind == "MPO" else getattr(files, kind)
+    assert decode(data, SQUARE, Limits())[0].status is Status.OK
+
+
+def test_a_second_frame_that_is_cut_short_leaves_the_first_one_alone():
+    data = moving("GIF")
+    for end in range(len(data) - 40, len(data)):
+        reply, pixels = decode(data[:end], SQUARE, Limits())
+        assert reply.is_ok
+        assert pixels[:3] == bytes(RED)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
 def test_each_format_shows_the_same_picture(album, quarter_colours, kind):
     image = album.load(getattr(files, kind))

@@ -151,6 +151,18 @@ REFUSED = {
         "invalid_tool",
         "tools[1].function.name",
     ),
+    **{
+        f"S03 parameters of type {kind}": (
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"type": kind}}}
+                ]
+            },
+            "invalid_schema",
+            "tools[0].function.parameters",
+        )
+        for kind in ("array", "string", ["null", "integer"])
+    },
     "S03 parameters a list": (
         {"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]},
         "invalid_schema",
@@ -179,6 +191,11 @@ REFUSED = {
     ),
     "a result without its call": (
         {"messages": [{"role": "tool", "tool_call_id": "call_9", "content": "x"}]},
+        "invalid_value",
+        "messages[0].tool_call_id",
+    ),
+    "a result without an id and without any call": (
+        {"messages": [{"role": "tool", "content": "x"}]},
         "invalid_value",
         "messages[0].tool_call_id",
     ),

@@ -81,6 +81,7 @@ def assert_refused(answer: RawAnswer, status: int, code: str) -> None:
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["connection"] == "close"
     assert answer.headers["x-request-id"].startswith("req_")
+    assert answer.headers["openai-processing-ms"].isdigit()
 
 
 @pytest.mark.parametrize("case", MALFORMED)

@@ -281,6 +281,18 @@ def test_what_cannot_be_is_refused_at_its_path(front: Front, case: str) -> None:
     assert "messages[" not in error["message"]
 
 
+def test_an_output_without_its_call_is_told_in_the_words_of_responses(front: Front) -> None:
+    body = asks("x") | item(type="function_call_output", call_id="c", output="5")
+    error = front.post(body, path=PATH).json()["error"]
+    assert error["message"] == "input[0]: no call with id 'c' comes before it."
+    assert error["param"] == "input[0].call_id"
+
+
+def test_a_model_that_does_not_think_says_so_of_the_field_that_was_sent(front: Front) -> None:
+    answer = front.post(asks("x", reasoning={"effort": "low"}), path=PATH)
+    assert answer.headers["x-sightline-warnings"] == "reasoning.effort=model-does-not-think"
+
+
 def test_an_unknown_model_is_404(front: Front) -> None:
     assert front.post(asks("x") | {"model": "gpt"}, path=PATH).status_code == 404
 

@@ -10,6 +10,7 @@ import pytest
 from front import PICTURE, Front, chat, events_of, serving
 
 from sightline.backends.fake import Reply, fake_info
+from sightline.core.limits import KIB
 
 ROLES = ("system", "developer", "user", "assistant")
 
@@ -229,9 +230,11 @@ def test_the_row_mm_processor_kwargs_other_keys_are_refused(front: Front) -> Non
 
 @pytest.mark.parametrize("row", ["user", "safety_identifier", "metadata", "prompt_cache_key"])
 def test_the_row_is_at_most_64_kib(front: Front, row: str) -> None:
-    long = "u" * (64 * 1024 + 1)
+    long = "u" * (64 * KIB + 1)
     value = {"m": long} if row == "metadata" else long
     assert refused(front, chat("q", **{row: value})) == ("invalid_value", row)
+    room = "画" * (64 * KIB // 3 - (3 if row == "metadata" else 0))
+    told(front, chat("q", **{row: {"m": room} if row == "metadata" else room + "u"}))
 
 
 @pytest.mark.parametrize("row", ["uuid", "content_hash"])

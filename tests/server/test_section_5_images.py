@@ -87,6 +87,37 @@ def test_section_5_bounds_of_a_part_that_the_model_cannot_heed_are_told(
     assert answer.headers["x-sightline-warnings"] == f"{AT}.image_url.{bound}=fixed-image-size"
 
 
+PNG_DIGITS = PICTURE.partition(",")[2]
+DECLARED = {
+    "data:image/png;base64,": False,
+    "DATA:Image/PNG ;charset=x;base64,": False,
+    "data:;base64,": False,
+    "data:image/jpeg;base64,": True,
+    "data:application/octet-stream;base64,": True,
+}
+
+
+@pytest.mark.parametrize("head", DECLARED)
+def test_section_5_type_comes_from_the_bytes_and_another_declared_one_is_told(
+    front: Front, head: str
+) -> None:
+    part = {"type": "image_url", "image_url": {"url": head + PNG_DIGITS}}
+    answer = front.post(said(shown(part)), x_sightline_strict="1")
+    assert answer.status_code == 200, answer.text
+    told = answer.headers.get("x-sightline-warnings")
+    assert told == (f"{AT}.image_url=declared-type-differs" if DECLARED[head] else None)
+
+
+def test_section_5_limits_first_frame_only_is_a_warning(front: Front) -> None:
+    part = {"type": "image_url", "image_url": {"url": f"{PICTURE}moving"}}
+    asked = said(shown(part))
+    assert front.post(asked).headers["x-sightline-warnings"] == f"{AT}.image_url=first-frame-only"
+    refused = front.post(asked, x_sightline_strict="1")
+    assert refused.json()["error"]["code"] == "unsupported_parameter"
+    assert refused.json()["error"]["param"] == f"{AT}.image_url"
+    assert front.is_idle()
+
+
 def test_section_5_models_differ_and_say_so(front: Front) -> None:
     told = front.get("/v1/models/sightline-fake").json()["sightline"]
     assert (told["max_images"], told["tokens_per_image"]) == (1, IMAGE_TOKENS)

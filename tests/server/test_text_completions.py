@@ -177,7 +177,6 @@ def test_likelihoods_are_told_in_parallel_lists_with_offsets_that_go_on() -> Non
         return TokenLikelihood(token_id=0, raw=raw, text="", logprob=-0.5, top=(other,))
 
     legacy = LegacyLogprobs()
-    assert legacy.of([]) is None
     assert legacy.of([token("é".encode()), token(b"b")]) == {
         "tokens": ["é", "b"],
         "token_logprobs": [-0.5, -0.5],
@@ -185,10 +184,17 @@ def test_likelihoods_are_told_in_parallel_lists_with_offsets_that_go_on() -> Non
         "text_offset": [0, 1],
     }
     cut = legacy.of([token(b"\xe4\xb8")])
-    assert cut is not None
     assert cut["tokens"] == ["bytes:\\xe4\\xb8"]
     assert cut["text_offset"] == [2]
     assert math.isfinite(cut["token_logprobs"][0])
+
+
+def test_an_answer_without_a_token_has_empty_lists_of_likelihoods(front: Front) -> None:
+    front.enqueue(Reply([]))
+    (choice,) = front.post(completion("x", logprobs=2), path=PATH).json()["choices"]
+    assert choice["text"] == ""
+    names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+    assert choice["logprobs"] == {name: [] for name in names}
 
 
 def test_a_client_that_leaves_frees_every_prompt(front: Front) -> None:

@@ -61,7 +61,10 @@ class ByteTokenizer:
 
 
 class Pictures:
-    """Makes a picture out of any address, but refuses those that contain `broken`."""
+    """Makes a picture out of any address, but refuses those that contain `broken`.
+
+    Those that contain `moving` have more frames than the one that is shown.
+    """
 
     async def load(
         self, parts: Sequence[ImagePart], policy: SquareImagePolicy, *, cache_salt: bytes
@@ -80,6 +83,7 @@ class Pictures:
                     digest=hashlib.sha256(part.source.encode()).digest(),
                     original_width=640,
                     original_height=480,
+                    has_more_frames="moving" in part.source,
                 )
             )
         return images

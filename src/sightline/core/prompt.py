@@ -9,6 +9,7 @@ class Image:
 
     `pixels` are `height * width * 3` bytes of RGB, row by row. `digest` covers the pixels, their
     size and the preprocessing settings; it is the picture's identity in every cache.
+    `has_more_frames`: the file moves, and these are the pixels of its first frame.
     """
 
     pixels: bytes = field(repr=False)
@@ -17,6 +18,7 @@ class Image:
     digest: bytes = field(repr=False)
     original_width: int
     original_height: int
+    has_more_frames: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,9 @@ from torch import Tensor
 from sightline.core.sampling import SamplingParams
 from sightline.models.transfer import to_device
 
+# A smaller divisor chooses the same tokens, until scores become infinite.
+_LEAST_REPETITION = 1e-6
+
 
 class TokenHistory:
     """Which tokens a sequence has, counted once each as the answer grows."""
@@ -60,7 +63,7 @@ def adjust(
         seen = (history.prompt | history.counts.keys()).difference(params.stop_token_ids)
         index = _index([token_id for token_id in seen if token_id < num_ids], scores)
         chosen = scores[index]
-        penalty = params.repetition_penalty
+        penalty = max(params.repetition_penalty, _LEAST_REPETITION)
         scores[index] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
     if params.presence_penalty or params.frequency_penalty:
         counts = {token_id: n for token_id, n in history.counts.items() if token_id < num_ids}

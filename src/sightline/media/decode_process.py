@@ -25,11 +25,15 @@ class WorkerStartError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """RGB pixels as the model wants them, and the size of the picture as displayed."""
+    """RGB pixels as the model wants them, and the size of the picture as displayed.
+
+    `has_more_frames`: these are the first one's.
+    """
 
     pixels: bytes = field(repr=False)
     width: int
     height: int
+    has_more_frames: bool = False
 
 
 class DecodeProcess:
@@ -121,8 +125,13 @@ class DecodeProcess:
                 exchange.cancel()
                 await asyncio.gather(exchange, return_exceptions=True)
         self.num_decoded += 1
-        if reply.status is Status.OK:
-            return Decoded(pixels=pixels, width=reply.width, height=reply.height)
+        if reply.is_ok:
+            return Decoded(
+                pixels=pixels,
+                width=reply.width,
+                height=reply.height,
+                has_more_frames=reply.status is Status.FIRST_FRAME,
+            )
         raise self._refusal(reply)
 
     def kill(self) -> None:
@@ -159,13 +168,17 @@ class DecodeProcess:
         self._stdin.write(data)
         await self._stdin.drain()
         reply = frames.unpack_reply(await self._stdout.readexactly(frames.REPLY_HEAD_BYTES))
-        is_ok = reply.status is Status.OK
-        if is_ok and (reply.width < 1 or reply.height < 1):
+        if reply.is_ok and (reply.width < 1 or reply.height < 1):
             raise ValueError("a picture without a size")
-        expected = 3 * math.prod(target.target_size(reply.width, reply.height)) if is_ok else 0
+        expected = (
+            3 * math.prod(target.target_size(reply.width, reply.height)) if reply.is_ok else 0
+        )
         if reply.num_pixel_bytes != expected:
             raise ValueError("not the number of bytes that was asked for")
-        if is_ok and refusals.size_refusal(reply.width, reply.height, self._limits) is not None:
+        if (
+            reply.is_ok
+            and refusals.size_refusal(reply.width, reply.height, self._limits) is not None
+        ):
             raise ValueError("a size that should have been refused")
         return reply, await self._stdout.readexactly(expected)
 

@@ -19,7 +19,7 @@ from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import Limits
 from sightline.media import frames, refusals
 from sightline.media.frames import Reply, Status
-from sightline.media.normalise import displayed_pixels, limit_pixels, open_image
+from sightline.media.normalise import displayed_pixels, is_animated, limit_pixels, open_image
 
 MAX_OPEN_FILES = 32
 _PR_SET_PDEATHSIG = 1
@@ -51,6 +51,7 @@ def decode(data: bytes, target: ImagePolicy, limits: Limits) -> tuple[Reply, byt
         image = open_image(data)
         if refusals.size_refusal(*image.size, limits) is not None:
             return Reply(Status.TOO_LARGE, *image.size, 0), b""
+        status = Status.FIRST_FRAME if is_animated(image, data) else Status.OK
         rgb = displayed_pixels(image)
         del image
         width, height = rgb.size
@@ -60,7 +61,7 @@ def decode(data: bytes, target: ImagePolicy, limits: Limits) -> tuple[Reply, byt
         return Reply(Status.TOO_LARGE, 0, 0, 0), b""
     except Exception:  # decoders raise anything, and none of their words may get out
         return Reply(Status.DAMAGED, 0, 0, 0), b""
-    return Reply(Status.OK, width, height, len(pixels)), pixels
+    return Reply(status, width, height, len(pixels)), pixels
 
 
 def _read_request(requests: BinaryIO) -> tuple[bytes, ImagePolicy] | None:

@@ -23,6 +23,7 @@ class Status(IntEnum):
     OK = 0
     DAMAGED = 1
     TOO_LARGE = 2  # judged from the header; the reply holds the size
+    FIRST_FRAME = 3  # as OK; more frames follow, which are not shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Reply:
     width: int
     height: int
     num_pixel_bytes: int
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status in (Status.OK, Status.FIRST_FRAME)
 
 
 def pack_request(num_bytes: int, target: ImagePolicy) -> bytes:

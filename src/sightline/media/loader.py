@@ -312,6 +312,7 @@ class MediaLoader:
             digest=digest,
             original_width=decoded.width,
             original_height=decoded.height,
+            has_more_frames=decoded.has_more_frames,
         )
 
     async def _compute(self, num_bytes: int, work: Callable[..., T], *args: object) -> T:

@@ -5,6 +5,7 @@ other colour models converted. Memory is the worry here: of a picture at the lim
 160 MB, so no step holds more than two.
 """
 
+import contextlib
 import io
 import warnings
 
@@ -57,6 +58,20 @@ def limit_pixels(max_pixels: int) -> None:
 def open_image(data: bytes) -> Image.Image:
     """Read the header of an image; no pixel is decoded yet. Raises whatever Pillow raises."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def is_animated(image: Image.Image, data: bytes) -> bool:
+    """Whether a freshly opened image, read from `data`, shows more than its first frame.
+
+    JPEG files of several pictures hold previews and depth maps, which nobody sees.
+    """
+    if image.format not in ("GIF", "PNG", "WEBP"):
+        return False
+    if image.format == "GIF":  # looking for a second frame moves on
+        image = open_image(data)
+    with contextlib.suppress(Exception):  # what follows the first frame may be damaged
+        return bool(getattr(image, "is_animated", False))
+    return False
 
 
 def displayed_pixels(image: Image.Image) -> Image.Image:

@@ -11,13 +11,27 @@ import pybase64
 
 from sightline.core.limits import Limits
 from sightline.media import refusals
-from sightline.media.signatures import image_format_of
+from sightline.media.signatures import ImageFormat, image_format_of
 from sightline.media.url import WebUrl, check_length, parse_url
 
 MAX_DATA_HEADER_CHARS = 1024
 _PEEK_CHARS = 128
 _WEB_SCHEME = re.compile(r"https?:", re.IGNORECASE)
 _DATA_SCHEME = re.compile(r"\s{0,64}data\s{0,8}:", re.IGNORECASE)
+_DECLARED_TYPE = re.compile(r"\s{0,64}data\s{0,8}:\s{0,8}([^\s;,]{1,100})", re.IGNORECASE)
+_FORMATS: dict[str, ImageFormat] = {
+    "image/bmp": "BMP",
+    "image/x-bmp": "BMP",
+    "image/x-ms-bmp": "BMP",
+    "image/gif": "GIF",
+    "image/jpeg": "JPEG",
+    "image/jpg": "JPEG",
+    "image/pjpeg": "JPEG",
+    "image/apng": "PNG",
+    "image/png": "PNG",
+    "image/x-png": "PNG",
+    "image/webp": "WEBP",
+}
 _ANY_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _FILE_URL = re.compile(r"file:(?://(?:localhost)?)?(/(?!/)[^?#]*)", re.IGNORECASE)
 
@@ -73,14 +87,29 @@ def _data_start(text: str) -> int:
     return comma + 1
 
 
+def is_declared_otherwise(text: str) -> bool:
+    """Whether `text` is a data URL of an accepted image whose declared type is another one."""
+    declared = _DECLARED_TYPE.match(text)
+    if declared is None:
+        return False
+    start = text.find(",", 0, MAX_DATA_HEADER_CHARS) + 1
+    found = _format_of(text[start : start + _PEEK_CHARS])
+    return found is not None and _FORMATS.get(declared[1].lower()) != found
+
+
 def _is_bare_image(text: str) -> bool:
     """Whether `text` is base64 that begins like one of the accepted formats."""
-    head = "".join(text[:_PEEK_CHARS].split()).replace("-", "+").replace("_", "/")
+    return _format_of(text[:_PEEK_CHARS]) is not None
+
+
+def _format_of(digits: str) -> ImageFormat | None:
+    """Return which of the accepted formats begins with base64 `digits`."""
+    head = "".join(digits.split()).replace("-", "+").replace("_", "/")
     head = head[: len(head) // 4 * 4]
     try:
-        return image_format_of(pybase64.b64decode(head, validate=True)) is not None
+        return image_format_of(pybase64.b64decode(head, validate=True))
     except ValueError:
-        return False
+        return None
 
 
 def _parse_file(text: str) -> FileSource:

@@ -292,6 +292,7 @@ class GuardedProtocol(H11Protocol):
             "content-length": str(len(reply.body)),
             "connection": "close",
             "x-request-id": request_id,
+            "openai-processing-ms": "0",
         }
         lines = [f"HTTP/1.1 {reply.status} {http.HTTPStatus(reply.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -46,6 +46,7 @@ class Renames:
             request,
             messages=tuple(self._message(message) for message in request.messages),
             max_tokens_param=self.of(request.max_tokens_param),
+            thinking_params=tuple(map(self.of, request.thinking_params)),
         )
 
     def _message(self, message: Message) -> Message:
@@ -66,4 +67,6 @@ class Renames:
             if error.param is None or (path := self.of(error.param)) == error.param:
                 raise
             message = error.message.replace(error.param, path)
+            place, colon, rest = message.partition(":")  # of what the path leads into
+            message = self.of(place) + colon + rest
             raise RequestError(message, code=error.code, param=path) from None

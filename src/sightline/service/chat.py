@@ -36,6 +36,7 @@ from sightline.service.image_supply import (
     FetchedImages,
     ImageLoader,
     ImageSupply,
+    frame_notices,
     images_of,
     reports_of,
     tokens_per_image,
@@ -279,6 +280,9 @@ class ChatService:
         await media.aclose()
         log.lap("media_s")
         log.images(images, times)
+        moving = frame_notices(layout, images)
+        if request.strict:
+            refuse_warnings(moving)
 
         prompt = layout.fill(images, cache_salt=request.cache_salt)
         generation = plan_generation(
@@ -297,7 +301,7 @@ class ChatService:
             model=model.id,
             counts=counts,
             images=reports_of(prompt, layout, times),
-            notices=notices,
+            notices=(*notices, *moving),
             first=first,
             deltas=deltas,
             deadline=deadline,

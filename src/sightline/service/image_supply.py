@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Protocol
 
-from sightline.core.chat import ImagePart, ImageReport
+from sightline.core.chat import ImagePart, ImageReport, Notice
 from sightline.core.errors import RequestError
 from sightline.core.image_policy import ImagePolicy, policy_of
 from sightline.core.prompt import Image, Prompt
@@ -104,6 +104,15 @@ def tokens_per_image(
         own.count_tokens(*own.target_size(*size)) or own.most_tokens
         for own, size in zip(wanted, fetched.sizes, strict=True)
     ]
+
+
+def frame_notices(layout: Layout, images: Sequence[Image]) -> tuple[Notice, ...]:
+    """Return a notice for each image that moves: only its first frame is shown to the model."""
+    return tuple(
+        Notice(field=slots.part.param, reason="first-frame-only")
+        for slots, image in zip(layout.images, images, strict=True)
+        if image.has_more_frames
+    )
 
 
 def reports_of(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:

@@ -171,10 +171,8 @@ class LegacyLogprobs:
     def __init__(self) -> None:
         self._offset = 0
 
-    def of(self, tokens: Sequence[TokenLikelihood]) -> dict[str, object] | None:
-        """Return the object for `tokens`, which come next; None when there are none."""
-        if not tokens:
-            return None
+    def of(self, tokens: Sequence[TokenLikelihood]) -> dict[str, object]:
+        """Return the object for `tokens`, which come next."""
         offsets = []
         for token in tokens:
             offsets.append(self._offset)
@@ -211,6 +209,7 @@ class CompletionWriter:
     """Builds the objects of one completion, whole or in chunks; all share id, time and model.
 
     With `include_usage`, every chunk but the last has `usage: null`; without, none has the key.
+    `logprobs`: they were asked for.
     """
 
     completion_id: str
@@ -218,6 +217,7 @@ class CompletionWriter:
     model: str
     fingerprint: str
     include_usage: bool = False
+    logprobs: bool = False
 
     def whole(self, answers: Sequence[WholeAnswer]) -> dict[str, object]:
         choices = [choice for answer in answers for choice in answer.choices]
@@ -227,7 +227,7 @@ class CompletionWriter:
                 {
                     "text": choice.text,
                     "index": index,
-                    "logprobs": LegacyLogprobs().of(choice.logprobs),
+                    "logprobs": LegacyLogprobs().of(choice.logprobs) if self.logprobs else None,
                     "finish_reason": choice.finish_reason,
                 }
                 for index, choice in enumerate(choices)

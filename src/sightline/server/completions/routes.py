@@ -50,6 +50,7 @@ def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle)
             model=model.id,
             fingerprint=system_fingerprint(model),
             include_usage=call.include_usage,
+            logprobs=call.requests[0].logprobs is not None,
         )
         asked = [Renamed(chat, renames) for renames in call.renames]
         if call.stream:
@@ -93,7 +94,9 @@ async def _stream(
         async with aclosing(_merged(asked, call.requests, context)) as deltas:
             async for prompt, delta in deltas:
                 index = prompt * call.requests[prompt].n + delta.index
-                told = logprobs.setdefault(index, LegacyLogprobs()).of(delta.logprobs)
+                told = None
+                if delta.logprobs:
+                    told = logprobs.setdefault(index, LegacyLogprobs()).of(delta.logprobs)
                 if delta.text or told:
                     yield block(writer.chunk(index, delta.text, logprobs=told))
                 if delta.finish_reason is not None:

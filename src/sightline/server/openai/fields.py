@@ -25,13 +25,13 @@ with a `warn`.
       media_io_kwargs
 """
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sightline.core.chat import Notice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server import ascii_json
 from sightline.server.openai.schema import json_type, wrong_type
 
 MAX_TOP_LOGPROBS = Limits().max_top_logprobs
@@ -149,7 +149,8 @@ def _check_size(name: str, value: Any, limits: Limits) -> None:
             raise wrong_type(name, "object", value)
     elif not isinstance(value, str):
         raise wrong_type(name, "string", value)
-    size = len(ascii_json.encode(value))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    size = len(text.encode())
     if size > limits.max_metadata_bytes:
         raise invalid_value(name, f"{size} bytes; limit {limits.max_metadata_bytes}.")
 

@@ -15,6 +15,7 @@ from sightline.core.chat import (
 )
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
+from sightline.media.source import is_declared_otherwise
 from sightline.server.openai.fields import invalid_value
 from sightline.server.openai.pixels import bounds_of, with_bounds
 from sightline.server.openai.schema import (
@@ -61,9 +62,13 @@ def to_messages(
         message = with_bounds(_message(body, path, limits, notices), bounds)
         known_calls.update(call.id for call in message.tool_calls)
         call_id = message.tool_call_id
-        if call_id is not None and call_id not in known_calls:
+        # Results without an id are matched with the calls by their order.
+        if body.role == "tool" and (
+            not known_calls if call_id is None else call_id not in known_calls
+        ):
+            named = "" if call_id is None else f" with id '{shorten(call_id)}'"
             raise RequestError(
-                f"{path}: no call with id '{shorten(call_id)}' comes before it.",
+                f"{path}: no call{named} comes before it.",
                 code="invalid_value",
                 param=f"{path}.tool_call_id",
             )
@@ -203,6 +208,8 @@ def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImageP
             raise wrong_type(param, "string or object", other)
     if not url:
         raise RequestError("The address is empty.", code="invalid_image_url", param=param)
+    if is_declared_otherwise(url):
+        notices.append(Notice(field=param, reason="declared-type-differs", severity="info"))
     return ImagePart(
         source=url, param=param, detail=_detail(detail, detail_path, notices), bounds=bounds
     )

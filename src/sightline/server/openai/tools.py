@@ -14,6 +14,7 @@ from sightline.core.limits import Limits
 from sightline.server.openai.fields import invalid_value, quoted, unsupported
 from sightline.server.openai.schema import ChatBody, check_type, missing_parameter, wrong_type
 
+_OTHER_TYPES = ("array", "string", "number", "integer", "boolean", "null")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})
 _THINKING_TYPES = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
@@ -121,6 +122,14 @@ def _list(values: Any, path: str, limits: Limits) -> list[Any]:
     return values
 
 
+def _may_be_object(schema: Any) -> bool:
+    """Whether the type that `schema` gives, if it does, leaves room for an object."""
+    if not isinstance(schema, dict):
+        return False
+    kinds = schema.get("type")
+    return "object" in kinds if isinstance(kinds, list) else kinds not in _OTHER_TYPES
+
+
 def _function(value: Any, path: str, others: list[Tool]) -> Tool:
     if not isinstance(value, dict):
         raise wrong_type(path, "object", value)
@@ -133,7 +142,7 @@ def _function(value: Any, path: str, others: list[Tool]) -> Tool:
     if description is not None and not isinstance(description, str):
         raise _invalid_tool(f"{path}.description", "Tool description must be a string.")
     parameters = value.get("parameters")
-    if parameters is not None and not isinstance(parameters, dict):
+    if parameters is not None and not _may_be_object(parameters):
         raise RequestError(
             f"{path}.parameters: expected a JSON schema of an object.",
             code="invalid_schema",

@@ -1,6 +1,7 @@
 """Ollama's dialect: a line of JSON for each piece, pictures as base64, errors as one string."""
 
 import json
+from typing import Any
 
 import pytest
 from front import PICTURE, Front, chat, eventually, serving
@@ -26,7 +27,7 @@ COUNTS = {
 }
 
 
-def asks(text: str, *images: str, **fields: object) -> dict[str, object]:
+def asks(text: str, *images: str, **fields: object) -> dict[str, Any]:
     message: dict[str, object] = {"role": "user", "content": text}
     if images:
         message["images"] = list(images)
@@ -248,6 +249,14 @@ def test_what_is_not_used_is_told_and_strict_mode_refuses_it(front: Front) -> No
         "options.mirostat=not-supported, keep_alive=the-operator-decides"
     )
     assert front.post(body, path=CHAT, x_sightline_strict="1").status_code == 400
+
+
+def test_calls_of_anybody_but_the_assistant_are_left_out_with_a_word(front: Front) -> None:
+    body = asks("hello")
+    body["messages"][0]["tool_calls"] = [{"function": {"name": "f", "arguments": {}}}]
+    answer = front.post(body, path=CHAT)
+    assert answer.json()["message"]["content"] == "hello"
+    assert answer.headers["x-sightline-warnings"] == "messages[0].tool_calls=not-used"
 
 
 def test_results_answer_calls_by_name_or_in_order() -> None:

@@ -72,6 +72,11 @@ class Outlet(asyncio.Transport):
     def pause_reading(self) -> None:
         self._transport.pause_reading()
 
+    def read_up_to(self, num_bytes: int) -> None:
+        """Take at most `num_bytes` from the socket at once, where the event loop can be told."""
+        if hasattr(self._transport, "max_size"):
+            self._transport.max_size = num_bytes
+
     def resume_reading(self) -> None:
         self._transport.resume_reading()
 

@@ -27,12 +27,14 @@ from sightline.server.context import new_request_id
 from sightline.server.error_map import error_reply
 from sightline.server.hangup import ClientGone
 from sightline.server.outlet import LINGER_S, Outlet
-from sightline.server.straight_body import LEAST_BYTES, StraightBody
+from sightline.server.straight_body import LEAST_BYTES, READ_BYTES, StraightBody
 from sightline.server.strict_http import StrictConnection, malformed
 
 # Bytes parsed in one go: a read full of one-byte chunks would hold the loop for half a second.
 # Each of them costs the parser some 20 µs.
 MAX_SLICE_BYTES = 4 * KIB
+# What comes with a head is copied several times on its way through the parser.
+HEAD_READ_BYTES = 64 * KIB
 SEND_BUFFER_BYTES = 128 * KIB
 
 
@@ -74,6 +76,7 @@ class GuardedProtocol(H11Protocol):
             peer_may_send=self._peer_may_send,
             send_stall_s=self.limits.send_stall_s,
         )
+        self.transport.read_up_to(HEAD_READ_BYTES)
         self.flow = FlowControl(self.transport)
         self.server = get_local_addr(transport)
         self.client = get_remote_addr(transport)
@@ -154,12 +157,14 @@ class GuardedProtocol(H11Protocol):
         self._backlog.clear()
         if unread:
             self._feed_straight(straight, unread)
+        self.transport.read_up_to(READ_BYTES)
         self.flow.resume_reading()
         self.transport.resume_reading()
         try:
             await straight.wait()
         finally:
             self._straight = None
+            self.transport.read_up_to(HEAD_READ_BYTES)
 
     def write_piece(self, cycle: RequestResponseCycle, data: bytes) -> bool:
         """Send a piece of the chunked answer of `cycle`, past uvicorn's checks of its order.

@@ -7,8 +7,12 @@ times on its way; a picture of some MiB costs more there than everything else th
 import asyncio
 from collections.abc import Callable
 
+from sightline.core.limits import KIB, MIB
+
 # Less than this is left to uvicorn.
-LEAST_BYTES = 128 * 1024
+LEAST_BYTES = 64 * KIB
+# A turn of the event loop costs as much as hashing 100 KiB, so few turns should do.
+READ_BYTES = MIB
 
 
 class StraightBody:

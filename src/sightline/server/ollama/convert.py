@@ -160,7 +160,9 @@ class _Chat:
                 self.notices.append(Notice(field=f"{path}.{shorten(name)}", reason="unknown-field"))
         if body.thinking:
             message["reasoning_content"] = body.thinking
-        if body.tool_calls:
+        if body.tool_calls and body.role != "assistant":
+            self.notices.append(Notice(field=f"{path}.tool_calls", reason="not-used"))
+        elif body.tool_calls:
             message["tool_calls"] = [
                 self._call(call, f"{path}.tool_calls[{index}]")
                 for index, call in enumerate(body.tool_calls)

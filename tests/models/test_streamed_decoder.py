@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from schedules import empty_pool, make_prompt, run_in_company
 from torch import Tensor
 
+from sightline.engine.pulse import Pulse
 from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.decoder import StreamedDecoder
 from sightline.models.glm_4v_9b import Glm4v
@@ -88,6 +89,29 @@ def test_the_rows_that_go_in_are_left_as_they_are(model: Glm4v) -> None:
     )
     assert torch.equal(rows, before)
     assert not torch.equal(hidden, before)
+
+
+def test_a_pass_that_takes_long_shows_after_every_layer_that_it_is_alive(
+    model: Glm4v, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the engine would be taken for hung and replaced, in the middle of a long prompt."""
+    pulse = Pulse()
+    pulse.follow(model)
+
+    def run(num_rows: int) -> tuple[Tensor, int]:
+        rows, pool = model.embed(torch.arange(num_rows)), empty_pool(model, 1, 16)
+        before = pulse.count
+        found = model.forward_batch(
+            rows, torch.arange(num_rows), pool, [Segment(num_rows, 0, (0,))]
+        )
+        return found, pulse.count - before
+
+    at_once, _ = run(9)
+    monkeypatch.setattr(model, "most_streamed", 8)
+    one_by_one, num_beats = run(9)
+    assert num_beats == model.config.num_layers
+    assert torch.equal(at_once, one_by_one)
+    assert run(8)[1] == 0
 
 
 def test_a_row_that_is_not_finite_spoils_no_other(model: Glm4v) -> None:

@@ -335,8 +335,7 @@ class Glm4v(PagedModel):
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
-        if self.streamed is not None and self.streamed.takes(embeds, attend):
-            rows = self.streamed(embeds, rotate, attend)
+        if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
             return self.transformer.encoder.final_layernorm(rows)
         return self.transformer.encoder(embeds, rotate, attend)
 

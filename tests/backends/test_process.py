@@ -1,6 +1,7 @@
 """A real engine process that dies, hangs, or cannot start."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -12,16 +13,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from sightline.backends import process
 from sightline.backends.fake import ASSISTANT, USER
-from sightline.backends.process import ProcessEngine
+from sightline.backends.process import HANG_TIMEOUT_S, ProcessEngine
 from sightline.core.engine import TokenDelta
 from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import InternalError, RequestError, StartupError, Unavailable
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
+from sightline.core.wire import Loading, StepOutput
 
 # A busy machine may need a minute to start an engine, and some of these start three.
 pytestmark = [pytest.mark.engine, pytest.mark.live, pytest.mark.timeout(400)]
@@ -212,6 +216,23 @@ def test_a_hung_engine_is_noticed_explained_and_replaced(
     assert len(silences) == 2
     # Five times the slowest step counts too: on a busy machine that is more than the two seconds.
     assert all(2.0 <= float(silence) < 10.0 for silence in silences)
+
+
+def test_how_long_loading_takes_does_not_put_off_the_notice_of_a_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        engine = ProcessEngine(EngineOptions(model="large"))
+        engine._ledger.open(prompt("waits for the engine"), GREEDY)
+        monkeypatch.setattr(engine, "_send", lambda request: None)
+        minutes = itertools.count(0, 60)
+        monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: next(minutes)))
+        loaded = asyncio.get_running_loop().create_future()
+        for report in (Loading(done=1, total=2), Loading(done=2, total=2), StepOutput()):
+            engine._take(report, loaded)
+        assert engine._watch.limit_s == HANG_TIMEOUT_S
+
+    asyncio.run(main())
 
 
 def test_a_hang_is_noticed_when_everybody_has_left(tiny_folder: Path) -> None:

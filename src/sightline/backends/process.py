@@ -36,6 +36,8 @@ from sightline.core.wire import Abort, Loading, Ready, Report, Shutdown, StartFa
 logger = logging.getLogger(__name__)
 
 WATCH_S = 0.5
+# Besides it takes an interval and the writing of stacks: clients hear of a hang within ten seconds.
+HANG_TIMEOUT_S = 9.0
 SHUTDOWN_S = 2.0
 LAST_WORDS_S = 0.2
 MAX_FILE_NAME = 24
@@ -59,7 +61,7 @@ class ProcessEngine:
         options: EngineOptions,
         *,
         on_loading: Callable[[int, int], None] = lambda done, total: None,
-        hang_timeout_s: float = 10.0,
+        hang_timeout_s: float = HANG_TIMEOUT_S,
         restart_wait_s: float = 30.0,
         waiting: subprocess.Popen[bytes] | None = None,
     ) -> None:
@@ -274,7 +276,8 @@ class ProcessEngine:
             self._take(await child.receive(), loaded)
 
     def _take(self, report: Report, loaded: "asyncio.Future[None]") -> None:
-        self._watch.heard(time.monotonic(), is_busy=self._is_busy)
+        # How long loading takes says nothing about steps.
+        self._watch.heard(time.monotonic(), is_busy=self._is_up and self._is_busy)
         self._has_abort_ahead = False
         match report:
             case Loading():

@@ -18,6 +18,7 @@ from sightline.models.hub_files import read_config
 from sightline.models.kv_pool import Segment
 from sightline.models.linear import Linear, PatchLinear, pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packed_weight import can_stream
 from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import choose_quantization, is_matrix
 from sightline.models.quantized import quantize
@@ -189,6 +190,27 @@ def test_packed_weights_give_one_row_the_same_bits_in_any_company(
         assert torch.equal(alone, together), source
         scores = packed.logits(together)
         assert torch.equal(packed.logits(alone[:1]), scores[:1]), source
+
+
+@pytest.mark.skipif(not can_stream(), reason="our own kernels were not compiled")
+@pytest.mark.parametrize("source", FAMILIES.values(), ids=FAMILIES.keys())
+def test_all_layers_in_one_call_agree_with_one_after_the_other(
+    source: str | dict[str, Any], golden: Path
+) -> None:
+    packed = make(source, golden)
+    assert isinstance(packed, PagedModel)
+    for parameter in packed.parameters():
+        parameter.data = parameter.data.bfloat16().float()  # what our own kernels take
+    pack_linears(packed)
+    assert packed.streamed is not None
+    mine = prompt(packed, 1, 12, with_image=True)
+    others = [prompt(packed, seed, 12 + seed, with_image=False) for seed in range(2, 14)]
+    alone = run(packed, [mine], 7)
+    together = run(packed, [mine, *others], 7)
+    assert torch.equal(together[0], alone[0])
+    packed.streamed = None
+    one_by_one = run(packed, [mine, *others], 7)
+    torch.testing.assert_close(together, one_by_one, atol=2e-5, rtol=1e-4)
 
 
 def test_a_tied_head_is_packed_beside_the_table_of_tokens(golden: Path) -> None:

@@ -39,14 +39,18 @@ class Turns(NamedTuple):
     query_scales: Tensor | None = None
 
 
-class Rotary(Protocol):
-    """A family's rotary embedding for the rows of one pass."""
+class HasTurns(Protocol):
+    """A family's rotary embedding for the rows of one pass, as kernels read it."""
+
+    def turns(self, dtype: torch.dtype) -> Turns: ...
+
+
+class Rotary(HasTurns, Protocol):
+    """One that turns heads by itself too."""
 
     def apart(self, heads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Turn heads `[..., T, H + 2 G, Dh]` into query, key (both turned) and value."""
         ...
-
-    def turns(self, dtype: torch.dtype) -> Turns: ...
 
 
 class Attention(Protocol):

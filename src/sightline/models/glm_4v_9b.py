@@ -302,12 +302,16 @@ class Glm4v(PagedModel):
         for layer in cast(Iterable[DecoderLayer], self.transformer.encoder.layers):
             attention, mlp = layer.self_attention, layer.mlp
             yield DecoderParts(
-                layer.input_layernorm, attention.query_key_value, attention.dense,
-                layer.post_attention_layernorm, mlp.dense_h_to_4h, mlp.dense_4h_to_h,
+                layer.input_layernorm, (attention.query_key_value,), attention.dense,
+                layer.post_attention_layernorm, (mlp.dense_h_to_4h,), mlp.dense_4h_to_h,
             )  # fmt: skip
 
     def decode_products(self) -> Iterator[DecodeProduct]:
-        yield from super().decode_products()
+        for parts in self.decoder_parts():
+            yield DecodeProduct(parts.heads[0], norm=parts.attention_norm)
+            yield DecodeProduct(parts.mixed, has_residual=True)
+            yield DecodeProduct(parts.gate_up[0], norm=parts.mlp_norm)
+            yield DecodeProduct(parts.down, has_residual=True)
         yield DecodeProduct(self.transformer.output_layer)
 
     @property

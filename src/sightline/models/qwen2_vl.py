@@ -8,14 +8,16 @@ Modules carry the names of the published checkpoints.
 Shapes: T tokens, D model width, H query heads, G KV groups, Dh head width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from sightline.models.attention import Attention
+from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import Linear, RoundingNorm, TiedLinear, saturated
 from sightline.models.outline import KVShape
@@ -55,6 +57,11 @@ class Rotation:
             self._sines = self._sines.to(heads.dtype)
         first, second = heads.chunk(2, dim=-1)
         return heads * self._cosines + torch.cat((-second, first), dim=-1) * self._sines
+
+    def turns(self, dtype: torch.dtype) -> Turns:
+        cosines, sines = (table.squeeze(-2).to(dtype) for table in (self._cosines, self._sines))
+        first, second = sines.chunk(2, dim=-1)
+        return Turns(cosines, torch.cat((-first, second), dim=-1), are_neighbours=False)
 
 
 class SelfAttention(nn.Module):
@@ -167,8 +174,20 @@ class Qwen2VL(PagedModel):
         grids = [(height // factor, width // factor) for height, width in image_sizes]
         return grid_positions(num_slots, image_spans, grids)
 
+    def decoder_parts(self) -> Iterator[DecoderParts]:
+        for layer in cast(Iterable[DecoderLayer], self.model.layers):
+            attention, mlp = layer.self_attn, layer.mlp
+            yield DecoderParts(
+                layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj),
+                attention.o_proj, layer.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj),
+                mlp.down_proj,
+            )  # fmt: skip
+
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
-        return self.model(embeds, Rotation(positions, self.config), attend)
+        rotate = Rotation(positions, self.config)
+        if self.streamed is not None and self.streamed.takes(embeds, attend):
+            return self.model.norm(self.streamed(embeds, rotate, attend))
+        return self.model(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.scores(self.lm_head, hidden)

@@ -10,7 +10,8 @@ W tower width, Q questions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
+from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.outline import KVShape
@@ -329,8 +331,19 @@ class QwenVL(PagedModel):
     def kv_variant(self, num_prompt: int) -> int:
         return self.config.ntk_alpha(num_prompt)
 
+    def decoder_parts(self) -> Iterator[DecoderParts]:
+        for layer in cast(Iterable[DecoderLayer], self.transformer.h):
+            attention, mlp = layer.attn, layer.mlp
+            yield DecoderParts(
+                layer.ln_1, (attention.c_attn,), attention.c_proj,
+                layer.ln_2, (mlp.w2, mlp.w1), mlp.c_proj,
+            )  # fmt: skip
+
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
-        return self.transformer(embeds, Rotation(positions, self.config), attend)
+        rotate = Rotation(positions, self.config)
+        if self.streamed is not None and self.streamed.takes(embeds, attend):
+            return self.transformer.ln_f(self.streamed(embeds, rotate, attend))
+        return self.transformer(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.scores(self.lm_head, hidden)

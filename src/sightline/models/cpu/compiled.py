@@ -54,12 +54,17 @@ class Matrix(ctypes.Structure):
     )  # fmt: skip
 
 
+# Matrices of a layer that make queries, keys and values: one or three.
+MOST_HEADS = 3
+
+
 class Layer(ctypes.Structure):
     """A decoder layer's norms and matrices; see `decoder.c`."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("attention_norm", "mlp_norm")),
-        *((name, Matrix) for name in ("heads", "mixed", "gate_up", "down")),
+        ("heads", Matrix * MOST_HEADS), ("mixed", Matrix),
+        ("gate_up", Matrix * 2), ("down", Matrix),
     )  # fmt: skip
 
 
@@ -97,7 +102,7 @@ class Kernels:
         self.multiply = function(
             "multiply", None,
             c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, ctypes.c_int,
-            c_void_p, c_void_p, _num_threads,
+            c_void_p, c_int64, c_void_p, _num_threads,
         )  # fmt: skip
         self.norm_rows = function(
             "norm_rows", None, c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, _num_threads
@@ -114,7 +119,7 @@ class Kernels:
             self.multiply_whole = function(
                 "multiply_whole", None,
                 c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
-                ctypes.c_int, c_void_p, c_void_p, _num_threads,
+                ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
             )  # fmt: skip
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)

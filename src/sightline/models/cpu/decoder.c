@@ -18,11 +18,12 @@ typedef struct {
     int64_t num_inputs, num_panels, num_outputs;
 } matrix;
 
+/* Matrices that do not exist have no panels. */
 typedef struct {
     const float *attention_norm, *mlp_norm; /* [width] */
-    matrix heads;     /* to queries, keys and values side by side */
-    matrix mixed;     /* from what attention makes of them */
-    matrix gate_up;   /* to gate and up: in bfloat16 a gate's panels are gated at once */
+    matrix heads[3];   /* to queries, keys and values: one matrix for all, or three */
+    matrix mixed;      /* from what attention makes of them */
+    matrix gate_up[2]; /* to gate and up: both in one, whose bfloat16 panels hold some of each, or two */
     matrix down;
 } layer;
 
@@ -43,21 +44,55 @@ static int64_t room_of(const matrix *m, int64_t num_rows, int num_threads)
     return in_vectors(room_needed(num_rows, m->num_inputs, num_threads));
 }
 
+/* Writes to `out` [num_rows][out_stride]. */
 static void apply(
     const matrix *m, const float *rows, int64_t num_rows, const float *added, int64_t added_stride,
-    int ending, float *out, float *room, int num_threads)
+    int ending, float *out, int64_t out_stride, float *room, int num_threads)
 {
 #ifdef __AVX512VNNI__
     if (m->scales) {
         multiply_whole(
             rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, added,
-            added_stride, ending, out, (int32_t *)room, num_threads);
+            added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
         return;
     }
 #endif
     multiply(
         rows, num_rows, m->num_inputs, m->panels, m->num_panels, added, added_stride, ending, out,
-        room, num_threads);
+        out_stride, room, num_threads);
+}
+
+static int64_t outputs_of(const matrix *matrices, int count)
+{
+    int64_t outputs = 0;
+    for (int i = 0; i < count; i++) outputs += matrices[i].panels ? matrices[i].num_outputs : 0;
+    return outputs;
+}
+
+/* The outputs of several matrices of the same rows, one beside the other. */
+static void apply_all(
+    const matrix *matrices, int count, const float *rows, int64_t num_rows, float *out, float *room,
+    int num_threads)
+{
+    const int64_t stride = outputs_of(matrices, count);
+    for (int i = 0; i < count && matrices[i].panels; out += matrices[i++].num_outputs)
+        apply(
+            matrices + i, rows, num_rows, matrices[i].bias, 0, PLAIN, out, stride, room,
+            num_threads);
+}
+
+/* silu(gate) * up. `both` is room for gate and up. */
+static void gate(
+    const layer *l, const float *rows, int64_t num_rows, float *both, float *out, float *room,
+    int num_threads)
+{
+    const int64_t width = l->down.num_inputs;
+    if (!l->gate_up[1].panels && !l->gate_up[0].scales) {
+        apply(l->gate_up, rows, num_rows, NULL, 0, GATED, out, width, room, num_threads);
+        return;
+    }
+    apply_all(l->gate_up, 2, rows, num_rows, both, room, num_threads);
+    gate_rows(both, num_rows, width, out, num_threads);
 }
 
 /* What a pass needs room for: for products, then for rows of three widths. */
@@ -70,11 +105,12 @@ static sizes sizes_of(const decoder *d, int64_t num_rows, int num_threads)
     sizes s = {0, 0, 0, 0};
     for (int64_t i = 0; i < d->num_layers; i++) {
         const layer *l = d->layers + i;
-        const matrix *matrices[] = {&l->heads, &l->mixed, &l->gate_up, &l->down};
-        for (int m = 0; m < 4; m++)
-            s.products = most(s.products, room_of(matrices[m], num_rows, num_threads));
+        const matrix *all[] = {l->heads, l->heads + 1, l->heads + 2, &l->mixed,
+                               l->gate_up, l->gate_up + 1, &l->down};
+        for (size_t m = 0; m < sizeof all / sizeof *all; m++)
+            s.products = most(s.products, room_of(all[m], num_rows, num_threads));
         s.narrow = most(s.narrow, num_rows * most(d->width, l->mixed.num_inputs));
-        s.wide = most(s.wide, num_rows * most(l->heads.num_outputs, l->gate_up.num_outputs));
+        s.wide = most(s.wide, num_rows * most(outputs_of(l->heads, 3), outputs_of(l->gate_up, 2)));
         s.gated = most(s.gated, num_rows * l->down.num_inputs);
     }
     return s;
@@ -101,23 +137,18 @@ void decode(
     for (int64_t i = 0; i < d->num_layers; i++) {
         const layer *l = d->layers + i;
         norm_rows(rows, num_rows, width, l->attention_norm, d->eps, narrow, num_threads);
-        apply(&l->heads, narrow, num_rows, l->heads.bias, 0, PLAIN, wide, room, num_threads);
+        apply_all(l->heads, 3, narrow, num_rows, wide, room, num_threads);
         a->query = wide;
         a->key = a->query + a->num_heads * a->head_dim;
         a->value = a->key + a->num_groups * a->head_dim;
-        a->query_stride = a->key_stride = a->value_stride = l->heads.num_outputs;
+        a->query_stride = a->key_stride = a->value_stride = outputs_of(l->heads, 3);
         a->keys = (char *)keys + i * layer_bytes;
         a->values = (char *)values + i * layer_bytes;
         a->out = narrow;
         attend(a, num_threads);
-        apply(&l->mixed, narrow, num_rows, rows, width, PLAIN, rows, room, num_threads);
+        apply(&l->mixed, narrow, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
         norm_rows(rows, num_rows, width, l->mlp_norm, d->eps, narrow, num_threads);
-        if (l->gate_up.scales) {
-            apply(&l->gate_up, narrow, num_rows, NULL, 0, PLAIN, wide, room, num_threads);
-            gate_rows(wide, num_rows, l->down.num_inputs, gated, num_threads);
-        } else {
-            apply(&l->gate_up, narrow, num_rows, NULL, 0, GATED, gated, room, num_threads);
-        }
-        apply(&l->down, gated, num_rows, rows, width, PLAIN, rows, room, num_threads);
+        gate(l, narrow, num_rows, wide, gated, room, num_threads);
+        apply(&l->down, gated, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
     }
 }

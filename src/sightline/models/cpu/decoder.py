@@ -13,9 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sightline.models.attention import Attention, Rotary
+from sightline.models.attention import Attention, HasTurns
 from sightline.models.cpu.between import rms_norm
-from sightline.models.cpu.compiled import Decoder, Layer
+from sightline.models.cpu.compiled import MOST_HEADS, Decoder, Layer, Matrix
 from sightline.models.cpu.paged_attention import StreamedAttention
 from sightline.models.linear import GatedLinear, Linear, Norm
 
@@ -23,14 +23,15 @@ from sightline.models.linear import GatedLinear, Linear, Norm
 class DecoderParts(NamedTuple):
     """What a layer consists of; both of its halves stand behind a norm and are added to its rows.
 
-    `heads` makes queries, keys and values side by side, `mixed` takes what attention makes of them.
+    `heads` make queries, keys and values, `mixed` takes what attention makes of them. `gate_up` is
+    one layer for both, or the gate and what is gated.
     """
 
     attention_norm: Norm
-    heads: Linear
+    heads: tuple[Linear] | tuple[Linear, Linear, Linear]
     mixed: Linear
     mlp_norm: Norm
-    gate_up: GatedLinear
+    gate_up: tuple[GatedLinear] | tuple[Linear, Linear]
     down: Linear
 
 
@@ -56,9 +57,9 @@ class StreamedDecoder:
         for parts in layers:
             # The kernel would read and write whatever lies behind memory that is too small.
             if (
-                parts.heads.out_features != width + 2 * num_groups * head_dim
+                sum(each.out_features for each in parts.heads) != width + 2 * num_groups * head_dim
                 or parts.mixed.in_features != width
-                or parts.gate_up.out_features != 2 * parts.down.in_features
+                or sum(each.out_features for each in parts.gate_up) != 2 * parts.down.in_features
             ):
                 return None
         told = [layer for parts in layers if (layer := _told(parts)) is not None]
@@ -77,7 +78,7 @@ class StreamedDecoder:
             and attend.suits(len(x), self._num_heads, self._num_groups, self._head_dim)
         )
 
-    def __call__(self, x: Tensor, rotate: Rotary, attend: Attention) -> Tensor:
+    def __call__(self, x: Tensor, rotate: HasTurns, attend: Attention) -> Tensor:
         """Return what the layers make of rows `[T, D]`, which are left as they are."""
         assert isinstance(attend, StreamedAttention), "ask takes first"
         rows = x.clone(memory_format=torch.contiguous_format)
@@ -89,9 +90,15 @@ def _told(parts: DecoderParts) -> Layer | None:
     norms = (parts.attention_norm, parts.mlp_norm)
     if any(norm.kernel is not rms_norm for norm in norms):
         return None
-    products = (parts.heads, parts.mixed, parts.gate_up, parts.down)
-    matrices = [matrix for product in products if (matrix := product.streamed()) is not None]
-    if len(matrices) < len(products) or parts.mixed.bias is not None or parts.down.bias is not None:
+    heads, mixed, gate_up, down = (
+        [matrix for product in products if (matrix := product.streamed()) is not None]
+        for products in (parts.heads, (parts.mixed,), parts.gate_up, (parts.down,))
+    )
+    if (len(heads), len(gate_up)) != (len(parts.heads), len(parts.gate_up)) or not (mixed and down):
+        return None
+    if mixed[0].bias or down[0].bias:
         return None
     addresses = (norm.weight.data_ptr() for norm in norms)
-    return Layer(*addresses, *matrices)
+    return Layer(
+        *addresses, (Matrix * MOST_HEADS)(*heads), mixed[0], (Matrix * 2)(*gate_up), down[0]
+    )

@@ -39,14 +39,14 @@ int64_t room_needed(int64_t num_rows, int64_t num_inputs, int num_threads);
 void multiply(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
     int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    float *room, int num_threads);
+    int64_t out_stride, float *room, int num_threads);
 
 /* whole_products.c */
 int64_t whole_room(int64_t num_rows, int64_t num_inputs);
 void multiply_whole(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
     int64_t num_panels, const float *scales, const float *added, int64_t added_stride, int ending,
-    float *out, int32_t *room, int num_threads);
+    float *out, int64_t out_stride, int32_t *room, int num_threads);
 
 /* attention.c */
 void attend(attention *a, int num_threads);

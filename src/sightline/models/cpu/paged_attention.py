@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from sightline.models.attention import PagedAttention, Rotary, Turns, new_slots_of
+from sightline.models.attention import HasTurns, PagedAttention, Rotary, Turns, new_slots_of
 from sightline.models.cpu.compiled import Attention, Decoder, Kernels, Segment, kernels
 from sightline.models.kv_pool import KVPool
 from sightline.models.kv_pool import Segment as PoolSegment
@@ -55,7 +55,7 @@ class StreamedAttention:
             num_rows=num_rows, num_segments=len(segments), num_groups=groups, head_dim=head_dim,
             block_size=pool.block_size, scale=head_dim**-0.5,
         )  # fmt: skip
-        self._turns: tuple[Rotary, Turns] | None = None
+        self._turns: tuple[HasTurns, Turns] | None = None
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Leading dimensions are not allowed here."""
@@ -95,7 +95,7 @@ class StreamedAttention:
             and num_heads % num_groups == 0
         )
 
-    def through(self, decoder: Decoder, rows: Tensor, num_heads: int, rotate: Rotary) -> None:
+    def through(self, decoder: Decoder, rows: Tensor, num_heads: int, rotate: HasTurns) -> None:
         """Take rows `[T, D]`, fp32 and contiguous, through all layers of a decoder, in place."""
         call, library, num_threads = self._call, self._library, self._num_threads
         self._turn_by(rotate)
@@ -108,7 +108,7 @@ class StreamedAttention:
             keys.stride(0) * keys.itemsize, rows.data_ptr(), room.data_ptr(), num_threads,
         )  # fmt: skip
 
-    def _turn_by(self, rotate: Rotary) -> None:
+    def _turn_by(self, rotate: HasTurns) -> None:
         if self._turns is not None and self._turns[0] is rotate:
             return
         call, turns = self._call, _contiguous(rotate.turns(torch.float32))

@@ -27,8 +27,8 @@ typedef struct {
     const float *rows;          /* [num_rows][num_inputs] */
     const float *blocks;        /* the same, see `lay_out` */
     const uint16_t *weights;    /* [num_panels][num_inputs][PANEL] */
-    const float *added;         /* [num_rows][num_outputs] or, with added_stride 0, [num_outputs] */
-    float *out;                 /* [num_rows][num_outputs] */
+    const float *added;         /* [num_rows][added_stride] or, with added_stride 0, [num_outputs] */
+    float *out;                 /* [num_rows][out_stride] */
     float *room;                /* per thread: [PANELS_AT_ONCE][num_rows][PANEL] */
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
     int ending;
@@ -202,20 +202,20 @@ void lay_out_weights(
 }
 
 /* Multiplies rows [num_rows][num_inputs] with panels, adds `added` (a row for every row, or one for
- * all, or NULL) and writes [num_rows][num_panels * PANEL], or silu or gelu of it; with `ending`
- * GATED, silu of a panel's lower half times its upper half, [num_rows][num_panels * LANES].
+ * all, or NULL) and writes num_panels * PANEL numbers to each row of `out`, [num_rows][out_stride],
+ * or silu or gelu of them; with `ending` GATED, silu of a panel's lower half times its upper half,
+ * num_panels * LANES numbers.
  *
  * `room` holds `room_needed` floats. */
 void multiply(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
     int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    float *room, int num_threads)
+    int64_t out_stride, float *room, int num_threads)
 {
     product p = {
         .rows = rows, .blocks = num_rows > 1 ? room : rows, .weights = weights, .added = added,
         .out = out, .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .ending = ending,
-        .out_stride = num_panels * (ending == GATED ? LANES : PANEL),
+        .added_stride = added_stride, .ending = ending, .out_stride = out_stride,
     };
     const int64_t blocks = num_rows > 1 ? num_rows * num_inputs : 0;
     p.room = room + (blocks + LANES - 1) / LANES * LANES;

@@ -141,7 +141,7 @@ class StreamedWeight(Streamed):
         library.multiply(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, added, added_stride, GATED if self._is_gated else ending,
-            out.data_ptr(), room, num_threads,
+            out.data_ptr(), self._padded, room, num_threads,
         )  # fmt: skip
 
 
@@ -198,7 +198,7 @@ class StreamedIntegers(Streamed):
         library.multiply_whole(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, self._scales.data_ptr(), added, added_stride, ending, out.data_ptr(),
-            room, num_threads,
+            self._padded, room, num_threads,
         )  # fmt: skip
 
 

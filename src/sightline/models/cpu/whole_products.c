@@ -33,7 +33,7 @@ typedef struct {
     const float *scales;    /* [num_panels * LANES] */
     const float *added;     /* see products.c */
     float *out;
-    int64_t num_rows, num_inputs, num_panels, added_stride;
+    int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
     int ending;
 } product;
 
@@ -110,7 +110,7 @@ APART void finish(
     if (p->added) out += load(p->added + row * p->added_stride + panel * LANES);
     if (p->ending == SILU) out = silu(out);
     if (p->ending == GELU) out = gelu(out);
-    store(p->out + (row * p->num_panels + panel) * LANES, out);
+    store(p->out + row * p->out_stride + panel * LANES, out);
 }
 
 /* As in products.c: a cell is a row and a panel, two vectors of sums. */
@@ -197,12 +197,12 @@ void lay_out_whole_weights(
 void multiply_whole(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
     int64_t num_panels, const float *scales, const float *added, int64_t added_stride, int ending,
-    float *out, int32_t *room, int num_threads)
+    float *out, int64_t out_stride, int32_t *room, int num_threads)
 {
     product p = {
         .rows = rows, .weights = weights, .scales = scales, .added = added, .out = out,
         .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .ending = ending, .lower = room, .upper = room + num_rows,
+        .added_stride = added_stride, .out_stride = out_stride, .ending = ending, .lower = room, .upper = room + num_rows,
         .factors = (float *)room + 2 * num_rows, .blocks = room + 3 * num_rows,
     };
     num_threads = threads_for(num_rows * num_inputs * num_panels * LANES, ONE_THREAD, num_threads);

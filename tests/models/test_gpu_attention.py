@@ -8,7 +8,12 @@ from random import Random
 
 import pytest
 import torch
-from gpu_kernels import DEVICES, attention_backend, needs_triton
+from gpu_kernels import (
+    DEVICES,
+    attention_backend,
+    let_the_interpreter_multiply_bfloat16,
+    needs_triton,
+)
 from torch import Tensor
 
 from sightline.core.errors import StartupError
@@ -124,6 +129,26 @@ def test_what_computes_wrongly_or_not_at_all_is_passed_over(
     assert "attention by varlen is passed over (ImportError: there is no such kernel" in caplog.text
     with pytest.raises(StartupError, match="'varlen' does not work here"):
         choose_attention("varlen", **SHAPE, device=CPU)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("num_heads", "num_groups"), [(32, 2), (28, 4)])
+def test_our_own_kernels_are_right_in_the_shapes_of_real_models(
+    monkeypatch: pytest.MonkeyPatch, num_heads: int, num_groups: int, dtype: torch.dtype
+) -> None:
+    """GLM-4V-9B and Qwen2-VL-7B; few slots, because an interpreter takes its time."""
+    needs_triton()
+    let_the_interpreter_multiply_bfloat16(monkeypatch)
+    monkeypatch.setattr(choice, "CASES", (((1, 0), (1, 40)), ((1, 3), (5, 16))))
+    backend = choose_attention(
+        "triton",
+        num_heads=num_heads,
+        num_groups=num_groups,
+        head_dim=128,
+        dtype=dtype,
+        device=CPU,
+    )
+    assert backend.name == "triton"
 
 
 def test_our_own_kernels_pass_the_check_that_they_get_at_start() -> None:

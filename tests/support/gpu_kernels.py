@@ -6,6 +6,7 @@ the environment when they are imported.
 
 import importlib.util
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -40,3 +41,25 @@ def attention_backend(name: str) -> AttentionBackend:
     from sightline.models.gpu.triton_attention import TritonBackend
 
     return TritonBackend()
+
+
+def let_the_interpreter_multiply_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps such numbers as whole ones of 16 bits, and multiplies those (Triton 3.9)."""
+    if HAS_GPU:
+        return
+    import numpy as np
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    multiply = interpreter.InterpreterBuilder.create_dot
+
+    def widened(numbers: Any) -> Any:
+        if numbers.dtype.scalar != tl.bfloat16:
+            return numbers
+        wide = (numbers.data.astype(np.uint32) << 16).view(np.float32)
+        return interpreter.TensorHandle(wide, tl.float32)
+
+    def create_dot(self: Any, left: Any, right: Any, *rest: Any) -> Any:
+        return multiply(self, widened(left), widened(right), *rest)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_dot", create_dot)

@@ -12,11 +12,12 @@ from schedules import empty_pool, make_prompt, run_in_company
 from torch import Tensor
 
 from sightline.engine.pulse import Pulse
+from sightline.models.cpu import decoder
 from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.decoder import StreamedDecoder
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import pack_linears
+from sightline.models.linear import Linear, pack_linears
 from sightline.models.loading import load_model
 from sightline.models.quantization import choose_quantization
 
@@ -74,10 +75,10 @@ def test_all_layers_at_once_compute_what_one_after_the_other_do(
         make_prompt(model, seed + i, n, None, num_ids=NUM_IDS) for i, n in enumerate(lengths)
     ]
     at_once = run_in_company(model, prompts, block_size, Random(seed))
-    decoder, model.streamed = model.streamed, None
+    streamed, model.streamed = model.streamed, None
     one_by_one = run_in_company(model, prompts, block_size, Random(seed))
-    model.streamed = decoder
-    assert decoder is not None
+    model.streamed = streamed
+    assert streamed is not None
     assert all(torch.equal(a, b) for a, b in zip(at_once, one_by_one, strict=True))
 
 
@@ -91,7 +92,7 @@ def test_the_rows_that_go_in_are_left_as_they_are(model: Glm4v) -> None:
     assert not torch.equal(hidden, before)
 
 
-def test_a_pass_that_takes_long_shows_after_every_layer_that_it_is_alive(
+def test_a_pass_that_takes_long_shows_again_and_again_that_it_is_alive(
     model: Glm4v, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or the engine would be taken for hung and replaced, in the middle of a long prompt."""
@@ -106,12 +107,20 @@ def test_a_pass_that_takes_long_shows_after_every_layer_that_it_is_alive(
         )
         return found, pulse.count - before
 
-    at_once, _ = run(9)
-    monkeypatch.setattr(model, "most_streamed", 8)
-    one_by_one, num_beats = run(9)
-    assert num_beats == model.config.num_layers
+    at_once, beats_at_once = run(9)
+    per_row = sum(
+        layer.in_features * layer.out_features
+        for layer in model.transformer.encoder.layers[0].modules()
+        if isinstance(layer, Linear)
+    )
+    monkeypatch.setattr(decoder, "MOST_AT_ONCE", 9 * 2 * per_row)
+    by_two, beats_by_two = run(9)
+    monkeypatch.setattr(decoder, "MOST_AT_ONCE", 1)
+    one_by_one, beats_one_by_one = run(9)
+    assert model.config.num_layers == 3
+    assert (beats_at_once, beats_by_two, beats_one_by_one) == (1, 2, 3)
+    assert torch.equal(at_once, by_two)
     assert torch.equal(at_once, one_by_one)
-    assert run(8)[1] == 0
 
 
 def test_a_row_that_is_not_finite_spoils_no_other(model: Glm4v) -> None:

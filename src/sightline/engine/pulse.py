@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from sightline.models.paged_model import PagedModel
+
 
 class Pulse:
     """Written by the thread that owns the device, read by any."""
@@ -19,10 +21,15 @@ class Pulse:
         self.count += 1
 
     def follow(self, model: object) -> None:
-        """Beat after every layer: every member of the outermost lists of modules in `model`."""
+        """Beat after every layer: every member of the outermost lists of modules in `model`.
+
+        Where a kernel computes several in one call, beat after that.
+        """
         if isinstance(model, nn.Module):
             for layer in _layers(model):
                 layer.register_forward_hook(self.beat)
+        if isinstance(model, PagedModel) and model.streamed is not None:
+            model.streamed.on_progress = self.beat
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sightline.models.attention import Attention, CausalAttention, PagedAttention, Rotary
+from sightline.models.attention import Attention, CausalAttention, HasTurns, PagedAttention
 from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts, StreamedDecoder
@@ -22,10 +22,6 @@ from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.linear import Linear, Norm, pad_rows
 from sightline.models.outline import KVShape
 from sightline.models.paged_batch import PagedBatch
-
-# Multiplications of all layers in one call. An engine shows that it is alive after every layer, and
-# one that shows nothing for seconds is taken for hung.
-STREAMED_AT_ONCE = 2**36
 
 
 class DecodeProduct(NamedTuple):
@@ -44,8 +40,7 @@ class PagedModel(nn.Module):
     layers get numbers of rows for which they are prepared.
     `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
     row the same bits in any company. `picture_attention` is the only kernel that the tower may
-    use there. `streamed` runs all layers at once, where our own kernels are for them, for up to
-    `most_streamed` rows.
+    use there. `streamed` runs all layers, where our own kernels are for them.
     """
 
     row_dtype: torch.dtype | None = None
@@ -54,7 +49,6 @@ class PagedModel(nn.Module):
     picture_attention: PictureAttention | None = None
     pads_rows = True
     streamed: StreamedDecoder | None = None
-    most_streamed = 0
 
     @property
     @abstractmethod
@@ -111,18 +105,10 @@ class PagedModel(nn.Module):
     def stream_decoder(self) -> None:
         shape = self.num_heads, self.kv_shape.num_groups, self.kv_shape.head_dim
         self.streamed = StreamedDecoder.fit(self.decoder_parts(), *shape)
-        products = [part for parts in self.decoder_parts() for part in parts]
-        sizes = (p.in_features * p.out_features for p in products if isinstance(p, Linear))
-        self.most_streamed = STREAMED_AT_ONCE // max(1, sum(sizes))
 
-    def run_streamed(self, rows: Tensor, rotate: Rotary, attend: Attention) -> Tensor | None:
-        """Return what all layers make of `rows` `[T, D]`, computed in one call.
-
-        None where there is no kernel for that, or it would be silent for too long.
-        """
-        if self.streamed is None or len(rows) > self.most_streamed:
-            return None
-        if not self.streamed.takes(rows, attend):
+    def run_streamed(self, rows: Tensor, rotate: HasTurns, attend: Attention) -> Tensor | None:
+        """Return what all layers make of `rows` `[T, D]`; None where there is no kernel for it."""
+        if self.streamed is None or not self.streamed.takes(rows, attend):
             return None
         return self.streamed(rows, rotate, attend)
 

@@ -185,8 +185,8 @@ class Qwen2VL(PagedModel):
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
-        if self.streamed is not None and self.streamed.takes(embeds, attend):
-            return self.model.norm(self.streamed(embeds, rotate, attend))
+        if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
+            return self.model.norm(rows)
         return self.model(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:

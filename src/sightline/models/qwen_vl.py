@@ -341,8 +341,8 @@ class QwenVL(PagedModel):
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
-        if self.streamed is not None and self.streamed.takes(embeds, attend):
-            return self.transformer.ln_f(self.streamed(embeds, rotate, attend))
+        if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
+            return self.transformer.ln_f(rows)
         return self.transformer(embeds, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:

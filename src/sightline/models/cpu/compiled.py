@@ -126,7 +126,8 @@ class Kernels:
         self.decoder_room = function("decoder_room", c_int64, c_void_p, c_int64, _num_threads)
         self.decode = function(
             "decode", None,
-            c_void_p, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, _num_threads,
+            c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p,
+            _num_threads,
         )  # fmt: skip
 
 

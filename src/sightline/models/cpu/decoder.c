@@ -1,4 +1,4 @@
-/* All decoder layers of a pass in one call.
+/* Decoder layers of a pass, many in one call.
  *
  * A layer adds to its rows what attention makes of their norm, then what a gated pair of products
  * makes of the norm of the sum. Each part is the kernel that Python calls by itself elsewhere, so
@@ -123,18 +123,18 @@ int64_t decoder_room(const decoder *d, int64_t num_rows, int num_threads)
     return s.products + s.narrow + s.wide + s.gated;
 }
 
-/* Takes rows [num_rows][width] through all layers, in place.
+/* Takes rows [num_rows][width] through the layers [first, last), in place.
  *
  * `a` is an attention of the same rows without its heads, its layer and its results; a layer of
  * keys or values has `layer_bytes`. */
 void decode(
-    const decoder *d, attention *a, void *keys, void *values, int64_t layer_bytes, float *rows,
-    float *room, int num_threads)
+    const decoder *d, int64_t first, int64_t last, attention *a, void *keys, void *values,
+    int64_t layer_bytes, float *rows, float *room, int num_threads)
 {
     const int64_t num_rows = a->num_rows, width = d->width;
     const sizes s = sizes_of(d, num_rows, num_threads);
     float *narrow = room + s.products, *wide = narrow + s.narrow, *gated = wide + s.wide;
-    for (int64_t i = 0; i < d->num_layers; i++) {
+    for (int64_t i = first; i < last; i++) {
         const layer *l = d->layers + i;
         norm_rows(rows, num_rows, width, l->attention_norm, d->eps, narrow, num_threads);
         apply_all(l->heads, 3, narrow, num_rows, wide, room, num_threads);

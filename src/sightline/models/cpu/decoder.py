@@ -1,4 +1,4 @@
-"""A decoder's layers by our own kernels, all in one call; see `decoder.c`.
+"""A decoder's layers by our own kernels, many in one call; see `decoder.c`.
 
 With few rows the Python between kernels takes as long as some of them, and most of the time where
 a model is small.
@@ -7,7 +7,7 @@ Shapes: T new tokens, D model width, H query heads, G KV groups, Dh head width.
 """
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -18,6 +18,10 @@ from sightline.models.cpu.between import rms_norm
 from sightline.models.cpu.compiled import MOST_HEADS, Decoder, Layer, Matrix
 from sightline.models.cpu.paged_attention import StreamedAttention
 from sightline.models.linear import GatedLinear, Linear, Norm
+
+# Multiplications of one call, a second or two of a small machine: an engine that shows no sign of
+# life for longer is taken for hung.
+MOST_AT_ONCE = 2**36
 
 
 class DecoderParts(NamedTuple):
@@ -36,16 +40,23 @@ class DecoderParts(NamedTuple):
 
 
 class StreamedDecoder:
-    """`H` query heads and `G` groups of `Dh` numbers, in all layers."""
+    """`H` query heads and `G` groups of `Dh` numbers, in all layers.
+
+    `on_progress` is called after every call of the kernel.
+    """
+
+    on_progress: Callable[[], object] = staticmethod(lambda: None)
 
     def __init__(self, layers: list[DecoderParts], told: list[Layer], shape: tuple[int, ...]):
         """`told` is what the kernel reads of `layers`, which hold that memory."""
         self._layers = layers
         self._told = (Layer * len(told))(*told)
         self._num_heads, self._num_groups, self._head_dim = shape
-        norm = layers[0].attention_norm
-        self._width = len(norm.weight)
-        self._decoder = Decoder(ctypes.addressof(self._told), len(told), self._width, norm.eps)
+        parts = layers[0]
+        self._width, eps = len(parts.attention_norm.weight), parts.attention_norm.eps
+        products = (*parts.heads, parts.mixed, *parts.gate_up, parts.down)
+        self._cost = sum(each.in_features * each.out_features for each in products)
+        self._decoder = Decoder(ctypes.addressof(self._told), len(told), self._width, eps)
 
     @classmethod
     def fit(
@@ -82,8 +93,17 @@ class StreamedDecoder:
         """Return what the layers make of rows `[T, D]`, which are left as they are."""
         assert isinstance(attend, StreamedAttention), "ask takes first"
         rows = x.clone(memory_format=torch.contiguous_format)
-        attend.through(self._decoder, rows, self._num_heads, rotate)
+        for layers in self.runs(len(rows)):
+            attend.through(self._decoder, layers, rows, self._num_heads, rotate)
+            self.on_progress()
         return rows
+
+    def runs(self, num_rows: int) -> Iterator[range]:
+        """Yield which layers are computed in one call, then in the next."""
+        num_layers = len(self._told)
+        at_once = max(1, MOST_AT_ONCE // max(1, num_rows * self._cost))
+        for first in range(0, num_layers, at_once):
+            yield range(first, min(first + at_once, num_layers))
 
 
 def _told(parts: DecoderParts) -> Layer | None:

@@ -95,8 +95,10 @@ class StreamedAttention:
             and num_heads % num_groups == 0
         )
 
-    def through(self, decoder: Decoder, rows: Tensor, num_heads: int, rotate: HasTurns) -> None:
-        """Take rows `[T, D]`, fp32 and contiguous, through all layers of a decoder, in place."""
+    def through(
+        self, decoder: Decoder, layers: range, rows: Tensor, num_heads: int, rotate: HasTurns
+    ) -> None:
+        """Take rows `[T, D]`, fp32 and contiguous, through layers of a decoder, in place."""
         call, library, num_threads = self._call, self._library, self._num_threads
         self._turn_by(rotate)
         call.num_heads = num_heads
@@ -104,7 +106,7 @@ class StreamedAttention:
         told = ctypes.byref(decoder)
         room = rows.new_empty(library.decoder_room(told, self._num_rows, num_threads))
         library.decode(
-            told, ctypes.byref(call), keys.data_ptr(), values.data_ptr(),
+            told, layers.start, layers.stop, ctypes.byref(call), keys.data_ptr(), values.data_ptr(),
             keys.stride(0) * keys.itemsize, rows.data_ptr(), room.data_ptr(), num_threads,
         )  # fmt: skip
 

@@ -41,6 +41,8 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         self._thread.start()
+        with self._news:
+            self._await(lambda: bool(self.outputs), lambda: "the first output")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -39,7 +39,7 @@ def sensible(body: dict[str, Any]) -> dict[str, Any]:
     """Return a body that a schema allows, made to keep the rules that no schema can say.
 
     That a string is a picture, that a result answers a call, that one field wants another, that
-    5.0 is no integer.
+    5.0 is no integer, that a conversation fits the window.
     """
     body = {name: _whole(value) for name, value in body.items()}
     if "model" in body:
@@ -108,6 +108,8 @@ def _whole(value: Any) -> Any:
             return {name: _whole(inner) for name, inner in value.items()}
         case list():
             return [_whole(inner) for inner in value]
+        case str():
+            return value[:100]
         case _:
             return value
 
@@ -145,5 +147,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
             return {"type": "image", "source": source}
         case "tool_result":
             return {"type": "text", "text": "x"}
+        case "tool_use":
+            return part | {"input": {}}
         case _:
             return part

@@ -20,10 +20,15 @@
 #define ONE_THREAD (1 << 15)
 /* Queries that one piece of work takes, beyond which scores would leave the second cache. */
 #define QUERIES 64
+/* Slots whose values are added to the sums of all queries before the next ones are read. */
+#define SLOTS 64
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t lanes_up(int64_t count) { return ceil_of(count, LANES) * LANES; }
+/* From one query's scores to the next one's: an odd number of vectors, or those of many queries
+ * would fall into the same few places of a cache. */
+static int64_t score_stride(int64_t slots) { return (ceil_of(slots, LANES) | 1) * LANES; }
 
 /* Lane i of the result is lane i + 1 of an even one, i - 1 of an odd one. */
 #define SWAP_2(i) (i) ^ 1, ((i) + 1) ^ 1
@@ -158,9 +163,14 @@ static void read_keys(
         } \
         TIMES_##N(STORE_SCORE) \
     }
-SCORES(8)
-SCORES(4)
-SCORES(1)
+SCORES(1) SCORES(2) SCORES(3) SCORES(4) SCORES(5) SCORES(6) SCORES(7) SCORES(8)
+
+/* By the number of queries. */
+#define MOST_SCORED 8
+static void (*const SCORES_OF[])(const float *, const float *, int64_t, float *, int64_t) = {
+    0, scores_of_1, scores_of_2, scores_of_3, scores_of_4, scores_of_5, scores_of_6, scores_of_7,
+    scores_of_8,
+};
 
 /* Makes weights of the scores of one query, which sees `length` slots; returns 1 / their sum.
  * Behind them, up to `padded`, stand zeros. */
@@ -190,33 +200,63 @@ static float weigh(float *scores, int64_t length, int64_t padded)
     return 1.0f / sum_of(sums);
 }
 
-/* Adds up values of the slots [0, length) with the weights of N queries, V vectors of each. */
-#define LOAD_VALUE(v) value[v] = load_slot(a->values, a->is_bfloat16, at + v * LANES);
+/* Values of the slots [first, last), fp32: `[slot][head_dim]`. */
+static void read_values(
+    const attention *a, const segment *s, int64_t group, int64_t first, int64_t last, float *to)
+{
+    for (int64_t slot = first; slot < last;) {
+        const int64_t end = least(last, (slot / a->block_size + 1) * a->block_size);
+        int64_t at = place_of(a, s, slot, group);
+        for (; slot < end; slot++, at += a->num_groups * a->head_dim, to += a->head_dim)
+            for (int64_t d = 0; d < a->head_dim; d += LANES)
+                store(to + d, load_slot(a->values, a->is_bfloat16, at + d));
+    }
+}
+
+/* Adds values of `count` slots, `[slot][width]`, with the weights of N queries to the sums of each
+ * so far, V vectors of them. */
+#define LOAD_VALUE(v) value[v] = load(values + slot * width + v * LANES);
+#define LOAD_SUM(i) sums[i] = load(to[i / COLUMNS] + d + i % COLUMNS * LANES);
 #define ADD_VALUE(i) sums[i] += all(weights[i / COLUMNS * stride + slot]) * value[i % COLUMNS];
-#define STORE_SUM(i) \
-    store(to[i / COLUMNS] + d + i % COLUMNS * LANES, sums[i] * shares[i / COLUMNS]);
+#define STORE_SUM(i) store(to[i / COLUMNS] + d + i % COLUMNS * LANES, sums[i]);
 #define VALUES(N, V, CELLS) \
     static void values_of_##N##_##V( \
-        const attention *a, const segment *s, int64_t group, int64_t d, int64_t length, \
-        const float *weights, int64_t stride, const float *shares, float *const *to) \
+        const float *values, int64_t width, int64_t count, const float *weights, int64_t stride, \
+        int has_sums, float *const *to, int64_t d) \
     { \
         enum { COLUMNS = V }; \
         floats sums[CELLS], value[V]; \
-        TIMES_##CELLS(CLEAR) \
-        for (int64_t first = 0; first < length; first += a->block_size) { \
-            const int64_t last = least(length, first + a->block_size); \
-            int64_t at = place_of(a, s, first, group) + d; \
-            for (int64_t slot = first; slot < last; slot++, at += a->num_groups * a->head_dim) { \
-                TIMES_##V(LOAD_VALUE) \
-                TIMES_##CELLS(ADD_VALUE) \
-            } \
+        if (has_sums) { TIMES_##CELLS(LOAD_SUM) } else { TIMES_##CELLS(CLEAR) } \
+        for (int64_t slot = 0; slot < count; slot++) { \
+            TIMES_##V(LOAD_VALUE) \
+            TIMES_##CELLS(ADD_VALUE) \
         } \
         TIMES_##CELLS(STORE_SUM) \
     }
-VALUES(4, 2, 8) VALUES(4, 1, 4) VALUES(1, 2, 2) VALUES(1, 1, 1)
+VALUES(1, 1, 1) VALUES(2, 1, 2) VALUES(3, 1, 3) VALUES(4, 1, 4)
+VALUES(1, 2, 2) VALUES(2, 2, 4) VALUES(3, 2, 6) VALUES(4, 2, 8)
 #if LANES == 16
-VALUES(4, 4, 16) VALUES(1, 4, 4)
+VALUES(1, 4, 4) VALUES(2, 4, 8) VALUES(3, 4, 12) VALUES(4, 4, 16)
 #endif
+
+/* By the number of queries, and the exponent of the number of vectors. */
+#define MOST_SUMMED 4
+static void (*const VALUES_OF[][3])(
+    const float *, int64_t, int64_t, const float *, int64_t, int, float *const *, int64_t) = {
+#if LANES == 16
+    {0},
+    {values_of_1_1, values_of_1_2, values_of_1_4},
+    {values_of_2_1, values_of_2_2, values_of_2_4},
+    {values_of_3_1, values_of_3_2, values_of_3_4},
+    {values_of_4_1, values_of_4_2, values_of_4_4},
+#else
+    {0},
+    {values_of_1_1, values_of_1_2},
+    {values_of_2_1, values_of_2_2},
+    {values_of_3_1, values_of_3_2},
+    {values_of_4_1, values_of_4_2},
+#endif
+};
 
 /* Queries of a piece of work, in the order row, head. */
 typedef struct {
@@ -229,8 +269,9 @@ static void attend_piece(const attention *a, const piece *p, float *room)
     const segment *s = p->s;
     const int64_t width = a->head_dim, count = p->num_rows * p->num_heads;
     const int64_t end = s->num_cached + p->first_row + p->num_rows;
-    const int64_t stride = lanes_up(end);
-    float *queries = room, *keys = queries + QUERIES * width, *scores = keys + LANES * width;
+    const int64_t stride = score_stride(end);
+    float *queries = room, *keys = queries + QUERIES * width;
+    float *values = keys + LANES * width, *scores = values + SLOTS * width;
     float *to[QUERIES], shares[QUERIES];
     for (int64_t i = 0; i < count; i++) {
         const int64_t row = s->first_row + p->first_row + i / p->num_heads;
@@ -241,34 +282,33 @@ static void attend_piece(const attention *a, const piece *p, float *room)
     }
     for (int64_t slot = 0; slot < end; slot += LANES) {
         read_keys(a, s, p->group, slot, end, keys);
-        int64_t i = 0;
-        for (; i + 8 <= count; i += 8)
-            scores_of_8(queries + i * width, keys, width, scores + i * stride + slot, stride);
-        for (; i + 4 <= count; i += 4)
-            scores_of_4(queries + i * width, keys, width, scores + i * stride + slot, stride);
-        for (; i < count; i++)
-            scores_of_1(queries + i * width, keys, width, scores + i * stride + slot, stride);
+        for (int64_t i = 0, taken; i < count; i += taken) {
+            taken = least(count - i, MOST_SCORED);
+            SCORES_OF[taken](queries + i * width, keys, width, scores + i * stride + slot, stride);
+        }
     }
     for (int64_t i = 0; i < count; i++) {
         const int64_t length = s->num_cached + p->first_row + i / p->num_heads + 1;
         shares[i] = weigh(scores + i * stride, length, stride);
     }
-    for (int64_t i = 0, taken; i < count; i += taken) {
-        taken = i + 4 <= count ? 4 : 1;
-        const int64_t length = s->num_cached + p->first_row + (i + taken - 1) / p->num_heads + 1;
-        for (int64_t d = 0; d < width;) {
-            const float *weights = scores + i * stride;
-#define TAKE(V) \
-    (taken == 4 ? values_of_4_##V : values_of_1_##V)( \
-        a, s, p->group, d, length, weights, stride, shares + i, to + i), d += V * LANES
-#if LANES == 16
-            if (d + 4 * LANES <= width) TAKE(4);
-            else
-#endif
-            if (d + 2 * LANES <= width) TAKE(2);
-            else TAKE(1);
+    for (int64_t slot = 0; slot < end; slot += SLOTS) {
+        read_values(a, s, p->group, slot, least(end, slot + SLOTS), values);
+        for (int64_t i = 0, taken; i < count; i += taken) {
+            taken = least(count - i, MOST_SUMMED);
+            const int64_t length =
+                s->num_cached + p->first_row + (i + taken - 1) / p->num_heads + 1;
+            const int64_t seen = least(SLOTS, length - slot);
+            for (int64_t d = 0; d < width && seen > 0;) {
+                int exponent = LANES == 16 ? 2 : 1;
+                while (d + (LANES << exponent) > width) exponent--;
+                VALUES_OF[taken][exponent](
+                    values + d, width, seen, scores + i * stride + slot, stride, slot > 0, to + i, d);
+                d += LANES << exponent;
+            }
         }
     }
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t d = 0; d < width; d += LANES) store(to[i] + d, load(to[i] + d) * shares[i]);
 }
 
 /* Finds piece number `number` of the work; 0 if there are not so many. */
@@ -310,7 +350,7 @@ int64_t head_multiple(void) { return LANES; }
 /* How many floats each thread needs room for, with sequences of up to so many slots. */
 int64_t attention_room(int64_t head_dim, int64_t most_slots)
 {
-    return (QUERIES + LANES) * head_dim + QUERIES * lanes_up(most_slots);
+    return (QUERIES + LANES + SLOTS) * head_dim + QUERIES * score_stride(most_slots);
 }
 
 /* Stores the rows' keys and values, then lets every row attend to its sequence up to itself. */

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -128,8 +129,15 @@ def host_cpu_s() -> float:
 
 @contextmanager
 def started(label: str, exe: str, checkpoint: Path, port: int, log: Path) -> Iterator[Server]:
-    """Run a server for the length of the block. Raises SystemExit, naming `log`, if it fails."""
+    """Run a server for the length of the block.
+
+    Raises SystemExit if it fails, naming `log`, or if another server has the port already: that one
+    would be measured in its place.
+    """
     kind = KINDS[label]
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise SystemExit(f"port {port}, which {label} wants, is taken: stop what listens there")
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(

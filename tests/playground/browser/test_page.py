@@ -167,7 +167,7 @@ def test_a_key_is_asked_for_where_one_is_needed_and_forgotten_with_the_page(
     made = visit(url=guarded.url)
     made.expect("401 (Unauthorized)")
     page = made.page
-    page.get_by_label("API key").last.fill("sl-wrong")
+    page.locator("dialog").get_by_label("API key").fill("sl-wrong")
     page.keyboard.press("Enter")
     page.get_by_text("This server wants an API key.").wait_for()
     ask(page, "Hello")

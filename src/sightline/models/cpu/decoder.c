@@ -23,7 +23,7 @@ typedef struct {
     const float *attention_norm, *mlp_norm; /* [width] */
     matrix heads[3];   /* to queries, keys and values: one matrix for all, or three */
     matrix mixed;      /* from what attention makes of them */
-    matrix gate_up[2]; /* to gate and up: both in one, whose bfloat16 panels hold some of each, or two */
+    matrix gate_up[2]; /* one for both, with some of each in a bfloat16 panel; or gate, then up */
     matrix down;
 } layer;
 

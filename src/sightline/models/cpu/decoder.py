@@ -74,7 +74,8 @@ class StreamedDecoder:
             ):
                 return None
         told = [layer for parts in layers if (layer := _told(parts)) is not None]
-        is_alike = len({norm.eps for parts in layers for norm in (parts[0], parts[3])}) == 1
+        norms = [norm for parts in layers for norm in (parts.attention_norm, parts.mlp_norm)]
+        is_alike = len({(norm.eps, len(norm.weight)) for norm in norms}) == 1
         if len(told) < len(layers) or not is_alike:
             return None
         return cls(layers, told, (num_heads, num_groups, head_dim))

@@ -37,14 +37,18 @@ WIDTHS = {
     "avx2": ("-DLANES=8", "-mavx2", "-mfma"),
     "avx512": AVX512,
     "avx512vnni": (*AVX512, "-mavx512vnni"),
+    "avx512bf16": (*AVX512, "-mavx512vnni", "-mavx512bf16"),
 }
+# What compilers of this decade may not know; such processors run the others as well.
+NEW = {"avx512bf16"}
 
 
 def compile_kernels() -> list[Path]:
     """Compile one library for each kind of processor, and return their paths.
 
-    Raises OSError, ValueError or subprocess.CalledProcessError if the compiler is missing, named in
-    a way that cannot be read, or fails.
+    One for instructions that the compiler does not know is left out. Raises OSError, ValueError or
+    subprocess.CalledProcessError if the compiler is missing, named in a way that cannot be read, or
+    fails.
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return []
@@ -55,12 +59,17 @@ def compile_kernels() -> list[Path]:
     # `compiled.py` compares the sum with that of the sources that it finds.
     named = [*shlex.split(compiler), *shlex.split(os.environ.get("CFLAGS", ""))]
     command = [*named, *FLAGS, f"-DSOURCES={zlib.crc32(sources)}u"]
-    libraries = [FOLDER / f"kernels_{width}.so" for width in WIDTHS]
     with ThreadPoolExecutor(len(WIDTHS)) as pool:
-        # `list` raises what a thread raised.
-        return list(
-            pool.map(_compile, ([*command, *flags] for flags in WIDTHS.values()), libraries)
-        )
+        made = {
+            width: pool.submit(_compile, [*command, *flags], FOLDER / f"kernels_{width}.so")
+            for width, flags in WIDTHS.items()
+        }
+    # `result` raises what a thread raised.
+    return [
+        library.result()
+        for width, library in made.items()
+        if width not in NEW or not isinstance(library.exception(), subprocess.CalledProcessError)
+    ]
 
 
 def _compile(command: list[str], library: Path) -> Path:

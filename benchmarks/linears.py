@@ -23,6 +23,7 @@ from sightline.models.packed_weight import (
     PackedWeight,
     can_pack,
     can_pack_half,
+    can_round,
     can_stream,
 )
 
@@ -33,6 +34,7 @@ USABLE: dict[str, Callable[[torch.dtype], bool]] = {
     "oneDNN": can_pack,
     "two bytes": can_pack_half,
     "our own": lambda dtype: can_stream(),
+    "our own, rounded": lambda dtype: dtype == torch.bfloat16 and can_round(),
 }
 
 Call = Callable[[torch.Tensor], torch.Tensor]
@@ -50,6 +52,8 @@ def layers(count: int, dtype: torch.dtype, kind: str) -> list[tuple[int, Call]]:
             packed = HalfWeight.fit(weight)
         elif kind == "our own":
             packed = StreamedWeight.fit(weight)
+        elif kind == "our own, rounded":
+            packed = StreamedWeight.fit(weight, rounds_rows=True)
         if packed is None:
             made.append((num_inputs, partial(F.linear, weight=weight)))
         else:

@@ -22,7 +22,7 @@ from sightline.engine.cpus import count_cpus
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.linear import Linear
 from sightline.models.loading import load_model
-from sightline.models.packed_weight import HalfWeight, OneDnnWeight, can_stream
+from sightline.models.packed_weight import HalfWeight, OneDnnWeight, can_round, can_stream
 
 ROUNDS = 9
 VISION = ("vision", "visual")
@@ -61,6 +61,10 @@ def main() -> None:
     if can_stream():
         kinds["our own, two bytes, fp32 sums"] = [
             partial(StreamedWeight(w).apply, bias=None) for w in weights
+        ]
+    if can_round():
+        kinds["our own, rows of bfloat16"] = [
+            partial(StreamedWeight(w, rounds_rows=True).apply, bias=None) for w in weights
         ]
     seconds: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(ROUNDS + 1):

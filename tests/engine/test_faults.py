@@ -147,11 +147,11 @@ def test_memory_that_is_short_once_fails_nobody(
 ) -> None:
     forward, calls = loaded.model.forward_batch, []
 
-    def sometimes(*arguments: object) -> Tensor:
+    def sometimes(*arguments: object, wanted: list[int]) -> Tensor:
         calls.append(arguments)
         if len(calls) == 5:
             raise torch.OutOfMemoryError("on purpose")
-        return forward(*arguments)  # type: ignore[arg-type]
+        return forward(*arguments, wanted=wanted)  # type: ignore[arg-type]
 
     with bench(loaded) as desk:
         for name in "abcd":
@@ -167,7 +167,7 @@ def test_memory_that_is_short_once_fails_nobody(
 def test_a_lost_device_ends_the_engine(
     loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lost(*arguments: object) -> Tensor:
+    def lost(*arguments: object, wanted: list[int]) -> Tensor:
         raise DeviceLost
 
     desk = bench(loaded)

@@ -241,7 +241,7 @@ def test_a_packed_layer_computes_what_its_twin_does(
     has_bias: bool,
 ) -> None:
     monkeypatch.setattr(
-        "sightline.models.linear.pack_weight", lambda weight, dtype, has_many_rows: pack(weight)
+        "sightline.models.linear.pack_weight", lambda weight, dtype, **how: pack(weight)
     )
     torch.manual_seed(0)
     layer = Linear(40, 24, bias=has_bias)

@@ -82,6 +82,36 @@ def test_all_layers_at_once_compute_what_one_after_the_other_do(
     assert all(torch.equal(a, b) for a, b in zip(at_once, one_by_one, strict=True))
 
 
+@pytest.mark.parametrize("wanted", [[], [11], [0], [3, 4, 9], [0, 5, 11], list(range(12))], ids=str)
+def test_rows_that_nobody_wants_only_leave_their_keys_and_values(
+    model: Glm4v, wanted: list[int]
+) -> None:
+    rows, positions = model.embed(torch.arange(12)), torch.arange(12)
+    segments = [Segment(7, 0, (0,)), Segment(5, 0, (1,))]
+    pools = [empty_pool(model, 2, 8) for _ in range(2)]
+    everything = model.forward_batch(rows, positions, pools[0], segments)
+    found = model.forward_batch(rows, positions, pools[1], segments, wanted=wanted)
+    assert torch.equal(found[wanted], everything[wanted])
+    assert found.isfinite().all()
+    torch.testing.assert_close(pools[0].keys, pools[1].keys, atol=0, rtol=0, equal_nan=True)
+    torch.testing.assert_close(pools[0].values, pools[1].values, atol=0, rtol=0, equal_nan=True)
+    rows[1, 0] = torch.nan
+    spoilt = model.forward_batch(rows, positions, pools[1], segments, wanted=wanted)
+    assert not spoilt[1].isfinite().any()
+
+
+@pytest.mark.parametrize("wanted", [[12], [-1], [4, 3], [3, 3]], ids=str)
+def test_wanted_rows_that_do_not_exist_or_do_not_ascend_are_refused(
+    model: Glm4v, wanted: list[int]
+) -> None:
+    pool = empty_pool(model, 2, 8)
+    with pytest.raises(ValueError, match="ascending rows below 12"):
+        model.forward_batch(
+            model.embed(torch.arange(12)), torch.arange(12), pool,
+            [Segment(7, 0, (0,)), Segment(5, 0, (1,))], wanted=wanted,
+        )  # fmt: skip
+
+
 def test_the_rows_that_go_in_are_left_as_they_are(model: Glm4v) -> None:
     rows = model.embed(torch.arange(5))
     before = rows.clone()

@@ -148,6 +148,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "our own, for {vectors} with int8 products",
         "自带内核，使用 {vectors} 和 int8 乘法指令",
     ),
+    "doctor.kernels.ours_bf16": (
+        "our own, for {vectors} with bfloat16 and int8 products",
+        "自带内核，使用 {vectors} 以及 bfloat16 和 int8 乘法指令",
+    ),
     "doctor.kernels.foreign": (
         "PyTorch's; our own are made for Linux on x86-64 processors with AVX2",
         "使用 PyTorch 的内核；自带内核仅适用于 Linux 和带 AVX2 的 x86-64 处理器",

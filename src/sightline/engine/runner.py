@@ -121,7 +121,9 @@ class ModelRunner:
         inputs = flatten(plan.chunks, [own.positions for own in kept], self._device)
         embeds = self._model.embed(inputs.ids)
         overlay_images(embeds, plan.chunks, self._pictures.rows)
-        hidden = self._model.forward_batch(embeds, inputs.positions, self._pool, inputs.segments)
+        hidden = self._model.forward_batch(
+            embeds, inputs.positions, self._pool, inputs.segments, wanted=inputs.sampled_rows
+        )
         is_finite = finite_rows(hidden)
         if not inputs.sampled_rows:
             return hidden, is_finite

@@ -88,14 +88,16 @@ class VisionLanguageModel(Protocol):
         ...
 
     def forward_batch(
-        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
-    ) -> Tensor:
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment],
+        *, wanted: Sequence[int] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return hidden states after the final norm `[T, D]` of the new rows of many sequences.
 
         `embeds` `[T, D]` and `positions` `[T]` or `[axes, T]` hold the segments' rows one after
         another. Each row's keys and values are written into its sequence's blocks, and it attends
         to the slots of its own sequence up to its own. Nothing is counted: who owns the blocks
-        does that.
+        does that. With `wanted`, ascending, the hidden states of other rows may be those before
+        the last layer, finite if all before them were.
         Raises ValueError, before anything is written, for segments that do not fit T or the pool.
         """
         ...

@@ -20,6 +20,7 @@ from sightline.models.activations import gelu
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts
+from sightline.models.dense_attention import attend_to_all
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, saturated
@@ -158,10 +159,9 @@ class VisionAttention(nn.Module):
         self.dense = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3)
-        query, key, value = heads.unbind(2)  # [N, heads, 1 + P, W / heads] each
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.dense(mixed.transpose(1, 2).flatten(2))
+        heads = self.query_key_value(x).unflatten(-1, (3, self.num_heads, -1))
+        mixed = attend_to_all(*heads.unbind(2), rounds_rows=self.dense.rounds_rows)
+        return self.dense(mixed.flatten(2))
 
 
 class VisionMlp(nn.Module):

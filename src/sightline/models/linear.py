@@ -26,6 +26,7 @@ from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
     GatedWeight,
     PackedWeight,
+    can_round,
     is_faster_in_float32,
     pack_gated,
     pack_weight,
@@ -86,10 +87,12 @@ class FewRowsKernel(Protocol):
 class Linear(nn.Linear):
     """`x W^T + b` for `[..., I]`, alone or with what stands before and behind it.
 
-    `has_many_rows` says that it never meets only a few.
+    `has_many_rows` says that it never meets only a few, `rounds_rows` that rows may be rounded to
+    bfloat16 before they are multiplied.
     """
 
     has_many_rows = False
+    rounds_rows = False
     few: FewRowsKernel | None = None
     _packed: PackedWeight | None = None
     _kernel: Kernel | None = None
@@ -197,7 +200,9 @@ class Linear(nn.Linear):
         self._is_tiled = True
 
     def _pack(self, weight: Tensor, dtype: torch.dtype) -> PackedWeight | None:
-        return pack_weight(weight, dtype, has_many_rows=self.has_many_rows)
+        return pack_weight(
+            weight, dtype, has_many_rows=self.has_many_rows, rounds_rows=self.rounds_rows
+        )
 
     def _plain(self, x: Tensor) -> Tensor:
         if self._kernel is not None:
@@ -266,7 +271,7 @@ class GatedLinear(Linear):
         return super().kernel_bytes + sum(part.size_bytes for part in both if part is not None)
 
     def pack(self, dtype: torch.dtype) -> bool:
-        self._gated = pack_gated(self.weight, dtype)
+        self._gated = pack_gated(self.weight, dtype, rounds_rows=self.rounds_rows)
         if self._gated is None:
             gate, up = (self._pack(half, dtype) for half in self.weight.chunk(2))
             if gate is None or up is None:
@@ -365,6 +370,8 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
         assert isinstance(model, ChoosesRows)
         model.widen_rows()
         dtype = torch.float32
+        for layer in _layers(model):
+            layer.rounds_rows = can_round()
     else:
         for layer in _layers(model.tower if isinstance(model, HasTower) else None):
             layer.has_many_rows = True
@@ -403,12 +410,12 @@ def has_streamed(model: object) -> bool:
 
 
 def _widens_rows(model: object, dtype: torch.dtype | None) -> bool:
-    """Say whether weights stay as narrow as they are, but rows are better computed in float32."""
+    """Say whether weights stay as narrow as they are, but rows are better kept in float32."""
     return (
         isinstance(model, ChoosesRows)
         and model.device.type == "cpu"
         and (dtype or model.dtype) == torch.bfloat16
-        and is_faster_in_float32(torch.bfloat16)
+        and (can_round() or is_faster_in_float32(torch.bfloat16))
     )
 
 

@@ -22,7 +22,7 @@ Shapes: I inputs, O outputs; x `[..., I]`.
 import logging
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Protocol
 
 import torch
@@ -32,7 +32,7 @@ from torch import Tensor
 from sightline.models.activations import Activation, activate, settle_vector_functions, silu_
 from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
-from sightline.models.device_memory import cpu_has_bfloat16
+from sightline.models.device_memory import cpu_flags, cpu_has_bfloat16
 from sightline.models.scratch import Scratch
 
 logger = logging.getLogger(__name__)
@@ -79,12 +79,15 @@ class GatedWeight(Protocol):
 
 
 def pack_weight(
-    weight: Tensor, dtype: torch.dtype, *, has_many_rows: bool = False
+    weight: Tensor, dtype: torch.dtype, *, has_many_rows: bool = False, rounds_rows: bool = False
 ) -> PackedWeight | None:
     """Return `weight` for the fastest kernel that keeps its promise here; None if none does.
 
-    `dtype` is that of the rows; `weight` may be in another that it holds.
+    `dtype` is that of the rows; `weight` may be in another that it holds. With `rounds_rows`, where
+    `can_round`, rows may be rounded to bfloat16 before they are multiplied.
     """
+    if rounds_rows and (rounded := StreamedWeight.fit(weight, rounds_rows=True)):
+        return rounded
     by_one_dnn = can_pack(dtype)
     prefers_one_dnn = has_many_rows and by_one_dnn and dtype == torch.float32
     if _widens(dtype) and not prefers_one_dnn and (narrow := _fit_two_bytes(weight, dtype)):
@@ -92,8 +95,12 @@ def pack_weight(
     return OneDnnWeight(weight.to(dtype)) if by_one_dnn else None
 
 
-def pack_gated(weight: Tensor, dtype: torch.dtype) -> GatedWeight | None:
+def pack_gated(
+    weight: Tensor, dtype: torch.dtype, *, rounds_rows: bool = False
+) -> GatedWeight | None:
     """The same for gate and up projection in one; None if no kernel takes both."""
+    if rounds_rows and (rounded := StreamedWeight.fit(weight, is_gated=True, rounds_rows=True)):
+        return rounded
     return _fit_two_bytes(weight, dtype, is_gated=True) if _widens(dtype) else None
 
 
@@ -218,6 +225,21 @@ def can_stream() -> bool:
     works = _keeps_its_promise(StreamedWeight.fit, torch.float32)
     if not works:
         logger.warning("the compiled kernels are not usable here; steps will be slower")
+    return works
+
+
+@lru_cache
+def can_round() -> bool:
+    """Whether our own kernel for rows of bfloat16 is the fastest on this processor.
+
+    Where there are tiles of matrices (AMX), oneDNN's is.
+    """
+    library = kernels()
+    if library is None or library.rounded_products is None or "amx_bf16" in cpu_flags():
+        return False
+    works = _keeps_its_promise(partial(StreamedWeight.fit, rounds_rows=True), torch.float32)
+    if not works:
+        logger.warning("the compiled bfloat16 kernel is not usable here; steps will be slower")
     return works
 
 

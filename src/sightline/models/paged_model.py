@@ -163,15 +163,16 @@ class PagedModel(nn.Module):
         return hidden
 
     def forward_batch(
-        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment]
-    ) -> Tensor:
+        self, embeds: Tensor, positions: Tensor, pool: KVPool, segments: Sequence[Segment],
+        *, wanted: Sequence[int] | None = None,
+    ) -> Tensor:  # fmt: skip
         num_rows = len(embeds)
         if self.attention is not None:
             batch = PagedBatch.of(pool, segments, num_rows)
             return self.forward_paged(embeds, positions, pool, batch)
         attend: Attention
         if takes(pool, embeds.dtype):
-            attend = StreamedAttention(pool, segments, num_rows)
+            attend = StreamedAttention(pool, segments, num_rows, wanted=wanted)
         else:
             attend = PagedAttention(pool, segments, num_rows, embeds.dtype)
         if not self.pads_rows:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.activations import quick_gelu
+from sightline.models.dense_attention import attend_to_all
 from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 from sightline.models.transfer import send
@@ -80,21 +81,18 @@ class VisionAttention(nn.Module):
         query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
         query, key = sight.turn(query), sight.turn(key)
         if not in_windows:
-            return self.proj(_attend(query, key, value).flatten(2))
+            return self.proj(self._attend(query, key, value).flatten(2))
         mixed = torch.empty_like(query)
         for windows in sight.windows:
             # [N, windows, patches, heads, Dh]: every window is a little picture of its own.
             parts = (rows[:, windows].flatten(0, 1) for rows in (query, key, value))
-            mixed[:, windows] = _attend(*parts).view(len(x), *windows.shape, self.num_heads, -1)
+            mixed[:, windows] = self._attend(*parts).view(
+                len(x), *windows.shape, self.num_heads, -1
+            )
         return self.proj(mixed.flatten(2))
 
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attend among all patches, `[N, P, heads, Dh]`."""
-    mixed = F.scaled_dot_product_attention(
-        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    )
-    return mixed.transpose(1, 2)
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend_to_all(query, key, value, rounds_rows=self.proj.rounds_rows)
 
 
 class PlainMlp(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts
+from sightline.models.dense_attention import attend_to_all
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.outline import KVShape
@@ -133,10 +134,9 @@ class TowerAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The rows of in_proj are query, key and value of the first head, then of the second ...
-        heads = self.in_proj(x).unflatten(-1, (self.num_heads, 3, -1)).transpose(1, 2)
-        query, key, value = heads.unbind(3)  # [N, heads, P, W / heads] each
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        heads = self.in_proj(x).unflatten(-1, (self.num_heads, 3, -1))
+        mixed = attend_to_all(*heads.unbind(3), rounds_rows=self.out_proj.rounds_rows)
+        return self.out_proj(mixed.flatten(2))
 
 
 class TowerMlp(nn.Module):

@@ -42,11 +42,9 @@ def driver(version: str = "560.35", *holders: str) -> Driver:
     return Driver(version=version, gpus=("RTX 4090",), holders=holders)
 
 
-def with_kernels(
-    state: str, kind: str = "avx512", problem: str = "", *gpus: Gpu, has_bfloat16: bool = False
-) -> Torch:
+def with_kernels(state: str, kind: str = "avx512", problem: str = "", *gpus: Gpu) -> Torch:
     found = CpuKernels(state=state, kind=kind, problem=problem)
-    return Torch(kernels=found, gpus=gpus, has_bfloat16=has_bfloat16)
+    return Torch(kernels=found, gpus=gpus)
 
 
 CPU = Torch(version="2.9.1+cpu")
@@ -115,6 +113,12 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
             "our own, for AVX-512 with int8 products",
             None,
         ),
+        (
+            checks.check_kernels(with_kernels("ours", "avx512bf16")),
+            "ok",
+            "our own, for AVX-512 with bfloat16 and int8 products",
+            None,
+        ),
         (checks.check_kernels(with_kernels("foreign", "")), "note", "made for Linux", None),
         (
             checks.check_kernels(with_kernels("not_compiled")),
@@ -124,12 +128,6 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
         ),
         (
             checks.check_kernels(with_kernels("not_compiled", "avx2", "", card())),
-            "note",
-            "not compiled",
-            "python hatch_build.py",
-        ),
-        (
-            checks.check_kernels(with_kernels("not_compiled", has_bfloat16=True)),
             "note",
             "not compiled",
             "python hatch_build.py",

@@ -23,7 +23,11 @@ LEAST_FILES = 1024
 GLM_4V_BYTES = 27_812_641_792
 BFLOAT16_SINCE = (8, 0)
 # The vectors of each kind of our own kernels.
-VECTORS = {"avx2": "AVX2", "avx512": "AVX-512", "avx512vnni": "AVX-512"}
+VECTORS = {
+    "avx2": "AVX2", "avx512": "AVX-512", "avx512vnni": "AVX-512", "avx512bf16": "AVX-512",
+}  # fmt: skip
+# What more a library uses of a processor.
+PRODUCTS = {"avx512vnni": "_vnni", "avx512bf16": "_bf16"}
 SELF_TEST_S = 2.0
 
 
@@ -87,14 +91,13 @@ def check_kernels(torch: Torch) -> Finding:
     found = torch.kernels
     shown = {"vectors": VECTORS.get(found.kind, found.kind), "reason": found.problem}
     if found.state == "ours":
-        code = "kernels.ours_vnni" if found.kind == "avx512vnni" else "kernels.ours"
+        code = "kernels.ours" + PRODUCTS.get(found.kind, "")
         return Finding("kernels", "ok", code, shown)
     if found.state == "foreign":
         return Finding("kernels", "note", "kernels.foreign")
     code = "kernels.not_compiled" if found.state == "not_compiled" else "kernels.unusable"
-    # Beside a GPU, or bfloat16 products of the processor itself, they have little to do.
-    is_little = torch.gpus or torch.has_bfloat16
-    return Finding("kernels", "note" if is_little else "warning", code, shown)
+    # Beside a GPU they have little to do.
+    return Finding("kernels", "note" if torch.gpus else "warning", code, shown)
 
 
 def check_memory(memory: Memory) -> Finding:

@@ -174,7 +174,7 @@ static void (*const SCORES_OF[])(const float *, const float *, int64_t, float *,
 
 /* Makes weights of the scores of one query, which sees `length` slots; returns 1 / their sum.
  * Behind them, up to `padded`, stand zeros. */
-static float weigh(float *scores, int64_t length, int64_t padded)
+float weigh(float *scores, int64_t length, int64_t padded)
 {
     integers lane;
     for (int i = 0; i < LANES; i++) lane[i] = i;

@@ -4,10 +4,11 @@ import ctypes
 import logging
 import sys
 import zlib
+from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64, c_uint32, c_void_p
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,7 +51,7 @@ class Matrix(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("panels", "scales", "bias")),
-        *((name, c_int64) for name in ("num_inputs", "num_panels", "num_outputs")),
+        *((name, c_int64) for name in ("num_inputs", "num_panels", "num_outputs", "rounds_rows")),
     )  # fmt: skip
 
 
@@ -76,6 +77,27 @@ class Decoder(ctypes.Structure):
     )  # fmt: skip
 
 
+class Picture(ctypes.Structure):
+    """See `picture_attention.c`; all pointers are to memory that the caller keeps."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("query", "key", "value")),
+        *((name, c_int64 * 3) for name in ("query_strides", "key_strides", "value_strides")),
+        *((name, c_void_p) for name in ("out", "room")),
+        *((name, c_int64) for name in ("num_items", "num_rows", "num_heads", "head_dim")),
+        ("scale", c_float),
+        *((name, c_int64) for name in ("room_per_thread", "num_parts", "next")),
+    )  # fmt: skip
+
+
+class Products(NamedTuple):
+    """Products with weights of two bytes: see `products.c` and `rounded_products.c`."""
+
+    lay_out: Callable[..., None]
+    room: Callable[[int, int, int], int]
+    multiply: Callable[..., None]
+
+
 class Kernels:
     """The functions of one library; pointers are to memory that the caller keeps."""
 
@@ -95,15 +117,26 @@ class Kernels:
 
         self.panel_width: int = function("panel_width", c_int64)()
         self.head_multiple: int = function("head_multiple", c_int64)()
-        self.lay_out_weights = function(
-            "lay_out_weights", None, c_void_p, c_int64, c_int64, ctypes.c_int, c_void_p
-        )
-        self.room_needed = function("room_needed", c_int64, c_int64, c_int64, _num_threads)
-        self.multiply = function(
-            "multiply", None,
-            c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, ctypes.c_int,
-            c_void_p, c_int64, c_void_p, _num_threads,
-        )  # fmt: skip
+
+        def products(lay_out: str, room: str, multiply: str) -> Products:
+            return Products(
+                function(lay_out, None, c_void_p, c_int64, c_int64, ctypes.c_int, c_void_p),
+                function(room, c_int64, c_int64, c_int64, _num_threads),
+                function(
+                    multiply, None,
+                    c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, ctypes.c_int,
+                    c_void_p, c_int64, c_void_p, _num_threads,
+                ),
+            )  # fmt: skip
+
+        self.products = products("lay_out_weights", "room_needed", "multiply")
+        self.rounded_products: Products | None = None
+        if hasattr(library, "multiply_rounded"):
+            self.rounded_products = products(
+                "lay_out_rounded_weights", "rounded_room", "multiply_rounded"
+            )
+            self.picture_room = function("picture_room", c_int64, c_int64, c_int64)
+            self.attend_to_all = function("attend_to_all", None, c_void_p, _num_threads)
         self.norm_rows = function(
             "norm_rows", None, c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, _num_threads
         )
@@ -126,8 +159,8 @@ class Kernels:
         self.decoder_room = function("decoder_room", c_int64, c_void_p, c_int64, _num_threads)
         self.decode = function(
             "decode", None,
-            c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p,
-            _num_threads,
+            c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p,
+            c_void_p, c_int64, c_void_p, _num_threads,
         )  # fmt: skip
 
 
@@ -142,7 +175,15 @@ def kind_of_processor() -> str | None:
     if sys.platform != "linux":
         return None
     kind = KINDS.get(torch.backends.cpu.get_cpu_capability())
-    return "avx512vnni" if kind == "avx512" and "avx512_vnni" in cpu_flags() else kind
+    if kind != "avx512" or "avx512_vnni" not in cpu_flags():
+        return kind
+    # Old compilers do not know what the last one needs.
+    knows = path_of("avx512bf16").exists() or not path_of("avx512vnni").exists()
+    return "avx512bf16" if "avx512_bf16" in cpu_flags() and knows else "avx512vnni"
+
+
+def path_of(kind: str) -> Path:
+    return Path(__file__).with_name(f"kernels_{kind}.so")
 
 
 def load(kind: str) -> Kernels | None:
@@ -150,7 +191,7 @@ def load(kind: str) -> Kernels | None:
 
     Raises OSError or AttributeError where it cannot be used.
     """
-    path = Path(__file__).with_name(f"kernels_{kind}.so")
+    path = path_of(kind)
     return Kernels(path) if path.exists() else None
 
 

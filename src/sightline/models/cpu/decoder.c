@@ -6,6 +6,7 @@
  */
 
 #include <stddef.h>
+#include <string.h>
 
 #include "kernels.h"
 #include "vectors.h"
@@ -16,6 +17,7 @@ typedef struct {
     const float *scales; /* of int8 weights; NULL for bfloat16 */
     const float *bias;   /* or NULL */
     int64_t num_inputs, num_panels, num_outputs;
+    int64_t rounds_rows; /* panels are those of rounded_products.c */
 } matrix;
 
 /* Matrices that do not exist have no panels. */
@@ -41,6 +43,9 @@ static int64_t room_of(const matrix *m, int64_t num_rows, int num_threads)
 #ifdef __AVX512VNNI__
     if (m->scales) return in_vectors(whole_room(num_rows, m->num_inputs));
 #endif
+#ifdef __AVX512BF16__
+    if (m->rounds_rows) return in_vectors(rounded_room(num_rows, m->num_inputs, num_threads));
+#endif
     return in_vectors(room_needed(num_rows, m->num_inputs, num_threads));
 }
 
@@ -54,6 +59,14 @@ static void apply(
         multiply_whole(
             rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, added,
             added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
+        return;
+    }
+#endif
+#ifdef __AVX512BF16__
+    if (m->rounds_rows) {
+        multiply_rounded(
+            rows, num_rows, m->num_inputs, m->panels, m->num_panels, added, added_stride, ending,
+            out, out_stride, room, num_threads);
         return;
     }
 #endif
@@ -95,14 +108,14 @@ static void gate(
     gate_rows(both, num_rows, width, out, num_threads);
 }
 
-/* What a pass needs room for: for products, then for rows of three widths. */
+/* What a pass needs room for: for products, then for rows of four widths. */
 typedef struct {
-    int64_t products, narrow, wide, gated;
+    int64_t products, narrow, wide, gated, chosen;
 } sizes;
 
 static sizes sizes_of(const decoder *d, int64_t num_rows, int num_threads)
 {
-    sizes s = {0, 0, 0, 0};
+    sizes s = {0, 0, 0, 0, num_rows * d->width};
     for (int64_t i = 0; i < d->num_layers; i++) {
         const layer *l = d->layers + i;
         const matrix *all[] = {l->heads, l->heads + 1, l->heads + 2, &l->mixed,
@@ -120,16 +133,36 @@ static sizes sizes_of(const decoder *d, int64_t num_rows, int num_threads)
 int64_t decoder_room(const decoder *d, int64_t num_rows, int num_threads)
 {
     const sizes s = sizes_of(d, num_rows, num_threads);
-    return s.products + s.narrow + s.wide + s.gated;
+    return s.products + s.narrow + s.wide + s.gated + s.chosen;
+}
+
+/* The half of a layer that takes no look at other rows: adds what is made of `mixed`, what attention
+ * made of the rows, and then what the gated pair makes of the sum. `narrow` may be `mixed`. */
+static void finish_layer(
+    const decoder *d, const layer *l, const float *mixed, int64_t num_rows, float *rows,
+    float *narrow, float *wide, float *gated, float *room, int num_threads)
+{
+    const int64_t width = d->width;
+    apply(&l->mixed, mixed, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
+    norm_rows(rows, num_rows, width, l->mlp_norm, d->eps, narrow, num_threads);
+    gate(l, narrow, num_rows, wide, gated, room, num_threads);
+    apply(&l->down, gated, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
+}
+
+static void copy_row(float *to, int64_t to_row, const float *from, int64_t from_row, int64_t width)
+{
+    memcpy(to + to_row * width, from + from_row * width, width * sizeof(float));
 }
 
 /* Takes rows [num_rows][width] through the layers [first, last), in place.
  *
  * `a` is an attention of the same rows without its heads, its layer and its results; a layer of
- * keys or values has `layer_bytes`. */
+ * keys or values has `layer_bytes`. Of the last layer of all, only the rows in `wanted` (ascending;
+ * NULL for all) get more than their keys and values; the others stay what the layer before gave. */
 void decode(
     const decoder *d, int64_t first, int64_t last, attention *a, void *keys, void *values,
-    int64_t layer_bytes, float *rows, float *room, int num_threads)
+    int64_t layer_bytes, float *rows, const int64_t *wanted, int64_t num_wanted, float *room,
+    int num_threads)
 {
     const int64_t num_rows = a->num_rows, width = d->width;
     const sizes s = sizes_of(d, num_rows, num_threads);
@@ -146,9 +179,18 @@ void decode(
         a->values = (char *)values + i * layer_bytes;
         a->out = narrow;
         attend(a, num_threads);
-        apply(&l->mixed, narrow, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
-        norm_rows(rows, num_rows, width, l->mlp_norm, d->eps, narrow, num_threads);
-        gate(l, narrow, num_rows, wide, gated, room, num_threads);
-        apply(&l->down, gated, num_rows, rows, width, PLAIN, rows, width, room, num_threads);
+        if (!wanted || i + 1 < d->num_layers) {
+            finish_layer(
+                d, l, narrow, num_rows, rows, narrow, wide, gated, room, num_threads);
+            continue;
+        }
+        float *chosen = gated + s.gated;
+        for (int64_t n = 0; n < num_wanted; n++) {
+            copy_row(chosen, n, rows, wanted[n], width);
+            /* Rows move up only, in ascending order: none is overwritten before it is read. */
+            if (wanted[n] != n) copy_row(narrow, n, narrow, wanted[n], l->mixed.num_inputs);
+        }
+        finish_layer(d, l, narrow, num_wanted, chosen, narrow, wide, gated, room, num_threads);
+        for (int64_t n = 0; n < num_wanted; n++) copy_row(rows, wanted[n], chosen, n, width);
     }
 }

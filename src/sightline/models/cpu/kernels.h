@@ -41,6 +41,13 @@ void multiply(
     int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
     int64_t out_stride, float *room, int num_threads);
 
+/* rounded_products.c */
+int64_t rounded_room(int64_t num_rows, int64_t num_inputs, int num_threads);
+void multiply_rounded(
+    const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
+    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
+    int64_t out_stride, float *room, int num_threads);
+
 /* whole_products.c */
 int64_t whole_room(int64_t num_rows, int64_t num_inputs);
 void multiply_whole(
@@ -50,6 +57,7 @@ void multiply_whole(
 
 /* attention.c */
 void attend(attention *a, int num_threads);
+float weigh(float *scores, int64_t length, int64_t padded);
 
 /* between.c */
 void norm_rows(

@@ -27,14 +27,26 @@ _scratch = Scratch()
 
 
 class StreamedAttention:
-    """See `PagedAttention`, whose arguments and errors it has."""
+    """See `PagedAttention`, whose arguments and errors it has.
 
-    def __init__(self, pool: KVPool, segments: Sequence[PoolSegment], num_rows: int) -> None:
+    `wanted` are the rows of which `through` gives more than keys and values in the last layer,
+    ascending; None means all.
+    """
+
+    def __init__(
+        self, pool: KVPool, segments: Sequence[PoolSegment], num_rows: int,
+        *, wanted: Sequence[int] | None = None,
+    ) -> None:  # fmt: skip
         library = kernels()
         assert library is not None, "ask can_attend first"
         self._library: Kernels = library
         self._new_slots = new_slots_of(pool, segments, num_rows)
         self._pool, self._num_rows = pool, num_rows
+        self._wanted: ctypes.Array[ctypes.c_int64] | None = None
+        if wanted is not None and len(wanted) < num_rows:
+            if any(not 0 <= row < num_rows for row in wanted) or sorted(set(wanted)) != [*wanted]:
+                raise ValueError(f"ascending rows below {num_rows} are wanted, not {wanted}")
+            self._wanted = (ctypes.c_int64 * len(wanted))(*wanted)
         tables = [segment.blocks[: pool.count_blocks(segment)] for segment in segments]
         self._tables = [(ctypes.c_int32 * len(table))(*table) for table in tables]
         self._segments = (Segment * len(segments))()
@@ -107,7 +119,8 @@ class StreamedAttention:
         room = rows.new_empty(library.decoder_room(told, self._num_rows, num_threads))
         library.decode(
             told, layers.start, layers.stop, ctypes.byref(call), keys.data_ptr(), values.data_ptr(),
-            keys.stride(0) * keys.itemsize, rows.data_ptr(), room.data_ptr(), num_threads,
+            keys.stride(0) * keys.itemsize, rows.data_ptr(), self._wanted,
+            0 if self._wanted is None else len(self._wanted), room.data_ptr(), num_threads,
         )  # fmt: skip
 
     def _turn_by(self, rotate: HasTurns) -> None:

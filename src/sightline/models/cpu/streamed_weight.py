@@ -1,6 +1,6 @@
 """Weights in the layouts of our own kernels, which stream them as memory gives them.
 
-A row's bits are the same for every number of rows and threads; see `products.c` and
+A row's bits are the same for every number of rows and threads; see `panels.h` and
 `whole_products.c`.
 
 Shapes: I inputs, O outputs; x `[..., I]`.
@@ -68,7 +68,7 @@ class Streamed(ABC):
             return None
         return Matrix(
             panels.data_ptr(), None if scales is None else scales.data_ptr(), None,
-            self._num_inputs, self._num_panels, self._num_outputs,
+            self._num_inputs, self._num_panels, self._num_outputs, False,
         )  # fmt: skip
 
     def _outputs(self, x: Tensor, added: Tensor | None, then: Activation = "none") -> Tensor:
@@ -99,46 +99,56 @@ class Streamed(ABC):
 class StreamedWeight(Streamed):
     """bfloat16 weights that meet fp32 rows and are added up in fp32, in the order of the inputs.
 
-    With `is_gated` the outputs are those of `gated` alone.
+    With `is_gated` the outputs are those of `gated` alone. With `rounds_rows` rows are rounded to
+    bfloat16 first: twice as fast from some rows on, where `can_round`.
     """
 
-    def __init__(self, weight: Tensor, *, is_gated: bool = False) -> None:
-        self._library = library = _library()
+    def __init__(
+        self, weight: Tensor, *, is_gated: bool = False, rounds_rows: bool = False
+    ) -> None:
+        library = _library()
         num_all, num_inputs = weight.shape
-        self._is_gated = is_gated
+        self._is_gated, self._rounds_rows = is_gated, rounds_rows
+        products = library.rounded_products if rounds_rows else library.products
+        assert products is not None, "ask can_round first"
+        self._products = products
         super().__init__(
             num_all // 2 if is_gated else num_all, num_inputs,
             library.panel_width // 2 if is_gated else library.panel_width,
         )  # fmt: skip
+        laid_out = num_inputs + num_inputs % 2 if rounds_rows else num_inputs
         self._panels = empty_in_huge_pages(
-            self._num_panels * num_inputs * library.panel_width, torch.bfloat16
+            self._num_panels * laid_out * library.panel_width, torch.bfloat16
         )
         self.size_bytes = self._panels.nbytes
         weight = weight.detach().to(torch.bfloat16).contiguous()
-        library.lay_out_weights(
-            weight.data_ptr(), num_all, num_inputs, is_gated, self._panels.data_ptr()
-        )
+        products.lay_out(weight.data_ptr(), num_all, num_inputs, is_gated, self._panels.data_ptr())
 
     @classmethod
-    def fit(cls, weight: Tensor, *, is_gated: bool = False) -> "StreamedWeight | None":
+    def fit(
+        cls, weight: Tensor, *, is_gated: bool = False, rounds_rows: bool = False
+    ) -> "StreamedWeight | None":
         """Pack `weight` `[O, I]` if bfloat16 holds all of it; for `gated`, O is gate and up."""
         if weight.dtype != torch.bfloat16 and not _is_bfloat16(weight.detach()):
             return None
-        return cls(weight, is_gated=is_gated)
+        return cls(weight, is_gated=is_gated, rounds_rows=rounds_rows)
 
     def gated(self, x: Tensor) -> Tensor:
         return _like(self._outputs(x, None), x)
 
     def matrix(self) -> Matrix | None:
-        return self._matrix(self._panels)
+        matrix = self._matrix(self._panels)
+        if matrix is not None:
+            matrix.rounds_rows = self._rounds_rows
+        return matrix
 
     def _multiply(
         self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
         out: Tensor, num_threads: int,
     ) -> None:  # fmt: skip
-        library = self._library
-        room = _scratch.address(library.room_needed(num_rows, self._num_inputs, num_threads))
-        library.multiply(
+        products = self._products
+        room = _scratch.address(products.room(num_rows, self._num_inputs, num_threads))
+        products.multiply(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, added, added_stride, GATED if self._is_gated else ending,
             out.data_ptr(), self._padded, room, num_threads,

@@ -118,7 +118,7 @@ APART void finish(
 #define FINISH(c) finish(p, row + c / P, panel + c % P, acc[2 * c], acc[2 * c + 1]);
 #define LOAD(i) { \
     const uint8_t *at = weights + i * stride + four * 4 * LANES; \
-    __builtin_prefetch((const char *)at + AHEAD(R)); \
+    ASK(at, R); \
     four_of[i] = *(const integers *)at; }
 #define ADD(c) { \
     const int32_t *bytes = blocks + (four * R + c / P) * 2; \

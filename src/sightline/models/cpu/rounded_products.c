@@ -1,0 +1,97 @@
+/* Products of rows rounded to bfloat16 with bfloat16 weights, added up in fp32, on processors that
+ * multiply bfloat16: twice as many numbers at once as `products.c`; see `panels.h`.
+ *
+ * Weights lie in panels: [panel][pair of inputs][2][LANES][2], the panel's lower LANES outputs
+ * before the upper ones. An instruction adds the products of a pair of inputs to one sum. It takes
+ * numbers below 2^-126 for zeros.
+ */
+
+#ifdef __AVX512BF16__
+
+#include <immintrin.h>
+#include <stdint.h>
+
+#define INPUTS_OF_STEP 2
+/* Two bfloat16 numbers, the earlier one in the lower half. */
+typedef int32_t element;
+
+#define WEIGHTS(p) { \
+    const uint16_t *at = weights + p * panel_stride + k * STEP_WEIGHTS; \
+    if (R >= 4) { \
+        __builtin_prefetch(at + ahead, 0, IN_L2); \
+        __builtin_prefetch(at + ahead_too, 0, IN_L2); \
+    } \
+    weights_of[2 * p] = *(const floats *)at; \
+    weights_of[2 * p + 1] = *(const floats *)(at + PANEL); }
+#define ADD(c) { \
+    const __m512bh x = (__m512bh)_mm512_set1_epi32(blocks[k * R + c / P]); \
+    acc[2 * c] = add_pairs(acc[2 * c], weights_of[2 * (c % P)], x); \
+    acc[2 * c + 1] = add_pairs(acc[2 * c + 1], weights_of[2 * (c % P) + 1], x); }
+#define add_pairs(sums, weights, x) \
+    (floats)_mm512_dpbf16_ps((__m512)(sums), (__m512bh)(weights), x)
+
+#include "panels.h"
+
+/* LANES numbers from `from` on, of which `left` exist; zeros in the place of the others. */
+INLINE __m512 load_some(const float *from, int64_t left)
+{
+    if (left >= LANES) return _mm512_loadu_ps(from);
+    return _mm512_maskz_loadu_ps(left > 0 ? (__mmask16)((1 << left) - 1) : 0, from);
+}
+
+static void lay_out_row(
+    const product *p, int64_t row, int64_t first, int64_t depth, element *to, int64_t apart)
+{
+    const float *from = p->rows + row * p->num_inputs;
+    for (int64_t done = 0; done < depth; done += LANES) {
+        const int64_t i = (first + done) * 2, left = p->num_inputs - i;
+        const __m512 lower = load_some(from + i, left);
+        const __m512 upper = load_some(from + i + LANES, left - LANES);
+        const integers pairs = (integers)_mm512_cvtne2ps_pbh(upper, lower);
+        const int64_t count = depth - done < LANES ? depth - done : LANES;
+        element some[LANES];
+        _mm512_storeu_si512(some, (__m512i)pairs);
+        for (int64_t n = 0; n < count; n++) to[(done + n) * apart] = some[n];
+    }
+}
+
+/* How many floats `multiply_rounded` needs room for, aligned to a vector. */
+int64_t rounded_room(int64_t num_rows, int64_t num_inputs, int num_threads)
+{
+    return room_of_blocks(num_rows, num_inputs) + room_of_sums(num_rows, num_threads);
+}
+
+/* Puts bfloat16 weights [num_outputs][num_inputs] into panels; see `lay_out_weights`. */
+void lay_out_rounded_weights(
+    const uint16_t *weights, int64_t num_outputs, int64_t num_inputs, int gated, uint16_t *panels)
+{
+    const int64_t half = gated ? num_outputs / 2 : num_outputs;
+    const int64_t width = gated ? LANES : PANEL;
+    const int64_t apart = gated ? half : LANES;
+    const int64_t panel_size = steps_of(num_inputs) * STEP_WEIGHTS;
+    for (int64_t first = 0; first < half; first += width, panels += panel_size)
+        for (int64_t j = 0; j < PANEL; j++) {
+            const int64_t output = first + j % LANES + j / LANES * apart;
+            const int exists = first + j % LANES < half && (gated || output < half);
+            const uint16_t *from = weights + output * num_inputs;
+            for (int64_t k = 0; k < 2 * steps_of(num_inputs); k++)
+                panels[k / 2 * STEP_WEIGHTS + 2 * j + k % 2] =
+                    exists && k < num_inputs ? from[k] : 0;
+        }
+}
+
+/* As `multiply` in products.c, for panels of `lay_out_rounded_weights`. */
+void multiply_rounded(
+    const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
+    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
+    int64_t out_stride, float *room, int num_threads)
+{
+    product p = {
+        .rows = rows, .weights = weights, .added = added, .out = out, .num_rows = num_rows,
+        .num_inputs = num_inputs, .num_panels = num_panels, .added_stride = added_stride,
+        .ending = ending, .out_stride = out_stride,
+    };
+    run(&p, room, num_threads);
+}
+
+#endif

@@ -1,0 +1,119 @@
+"""Our own kernel for rows of bfloat16: right for every shape, the same bits in any company."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sightline.models import packed_weight
+from sightline.models.cpu.compiled import kernels
+from sightline.models.cpu.streamed_weight import StreamedWeight
+from sightline.models.packed_weight import can_round, pack_gated, pack_weight
+
+library = kernels()
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(
+        library is None or library.rounded_products is None,
+        reason="this processor does not multiply bfloat16, or there was no compiler",
+    ),
+]
+
+
+def draw(rows: int, inputs: int, outputs: int) -> tuple[Tensor, Tensor]:
+    random = torch.Generator().manual_seed(rows * 1009 + inputs * 31 + outputs)
+    weight = torch.randn(outputs, inputs, generator=random) / inputs**0.5
+    return torch.randn(rows, inputs, generator=random), weight.bfloat16()
+
+
+def rounded(weight: Tensor) -> StreamedWeight:
+    return StreamedWeight(weight, rounds_rows=True)
+
+
+@given(
+    rows=st.integers(1, 40) | st.sampled_from([100, 284]),
+    inputs=st.integers(1, 70) | st.sampled_from([896, 1023, 1024, 1025, 2100]),
+    outputs=st.integers(1, 140) | st.sampled_from([512, 1000]),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_products_are_those_of_rounded_rows_for_every_shape_and_number_of_threads(
+    rows: int, inputs: int, outputs: int, threads: int
+) -> None:
+    x, weight = draw(rows, inputs, outputs)
+    bias, residual = torch.randn(outputs), torch.randn(rows, outputs)
+    exact = x.bfloat16().double() @ weight.double().T
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        packed = rounded(weight)
+        found = [
+            packed.apply(x, bias),
+            packed.plus(x, None, residual),
+            packed.plus(x, bias, residual),
+            packed.times(x, bias, residual),
+            packed.apply(x, bias, "swish"),
+            packed.apply(x, bias, "gelu"),
+        ]
+        both = torch.cat((weight, weight.flip(0)))
+        gated = StreamedWeight(both, is_gated=True, rounds_rows=True).gated(x)
+    finally:
+        torch.set_num_threads(before)
+    expected = [
+        exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
+        F.silu(exact + bias), F.gelu(exact + bias),
+    ]  # fmt: skip
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
+    gate = F.silu(exact) * exact.flip(1)
+    torch.testing.assert_close(gated.double(), gate, atol=2e-5, rtol=2e-5)
+
+
+@given(
+    start=st.integers(0, 60),
+    rows=st.integers(1, 60),
+    inputs=st.sampled_from([1, 2, 33, 896, 1025, 3000]),
+    threads=st.integers(1, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_row_has_the_same_bits_alone_and_in_any_company(
+    start: int, rows: int, inputs: int, threads: int
+) -> None:
+    x, weight = draw(120, inputs, 200)
+    packed, residual = rounded(weight), torch.randn(120, 200)
+    everyone = packed.plus(x, None, residual)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        some = slice(start, start + rows)
+        assert torch.equal(packed.plus(x[some], None, residual[some]), everyone[some])
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
+def test_numbers_that_are_not_finite_stay_so_and_in_their_row(bad: float) -> None:
+    x, weight = draw(20, 97, 64)
+    packed = rounded(weight)
+    healthy = packed.apply(x, None)
+    x[7, 96] = bad
+    found = packed.apply(x, None)
+    assert not found[7].isfinite().any()
+    for others in (slice(0, 7), slice(8, 20)):
+        assert torch.equal(found[others], healthy[others])
+
+
+def test_only_what_may_be_rounded_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, weight = draw(1, 48, 64)
+    assert pack_weight(weight, torch.float32, rounds_rows=True)._rounds_rows  # type: ignore[union-attr]
+    assert pack_gated(weight, torch.float32, rounds_rows=True)._rounds_rows  # type: ignore[union-attr]
+    assert not pack_weight(weight, torch.float32)._rounds_rows  # type: ignore[union-attr]
+    with_tiles = frozenset({"avx512_bf16", "amx_bf16"})
+    monkeypatch.setattr(packed_weight, "cpu_flags", lambda: with_tiles)
+    can_round.cache_clear()
+    try:
+        assert not can_round(), "oneDNN is faster there"
+    finally:
+        can_round.cache_clear()

@@ -83,10 +83,31 @@ def test_other_systems_and_processors_have_none(
     assert str(found) == "torch's (there are none of ours for this machine)"
 
 
-@pytest.mark.parametrize(("flags", "kind"), [({"avx512_vnni"}, "avx512vnni"), (set(), "avx512")])
-def test_int8_products_have_a_library_of_their_own(
+@pytest.mark.parametrize(
+    ("flags", "kind"),
+    [
+        (set(), "avx512"),
+        ({"avx512_vnni"}, "avx512vnni"),
+        ({"avx512_bf16"}, "avx512"),
+        ({"avx512_vnni", "avx512_bf16"}, "avx512bf16"),
+    ],
+    ids=["neither", "bytes", "bfloat16", "both"],
+)
+def test_products_of_bytes_and_of_bfloat16_have_libraries_of_their_own(
     flags: set[str], kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pretend(monkeypatch, "AVX512")
     monkeypatch.setattr(compiled, "cpu_flags", lambda: flags)
     assert kernel_state().kind == kind
+
+
+def test_without_the_newest_library_the_one_before_it_serves(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the compiler was too old for it."""
+    pretend(monkeypatch, "AVX512")
+    monkeypatch.setattr(compiled, "cpu_flags", lambda: {"avx512_vnni", "avx512_bf16"})
+    (folder / "kernels_avx512vnni.so").write_bytes(b"")
+    assert kernel_state().kind == "avx512vnni"
+    (folder / "kernels_avx512bf16.so").write_bytes(b"")
+    assert kernel_state().kind == "avx512bf16"

@@ -13,6 +13,7 @@ from sightline.core.limits import Limits
 from sightline.server.key_file import new_key, write_keys
 from sightline.server.keys import KeyRing
 from sightline.server.rate_limits import Budget, Rates
+from sightline.service.chat import ChatOptions
 
 KEY, OTHER_KEY = "sl-limited", "sl-other"
 
@@ -179,6 +180,32 @@ def test_a_key_of_one_model_may_not_use_another(tmp_path):
             "param": None,
             "code": "key_not_allowed",
         }
+
+
+def test_a_key_sees_only_the_names_that_it_may_use(tmp_path):
+    names = ("sightline-fake", "glm-4v", "other")
+    keys = {name: new_key(name, models=[name]) for name in names}
+    write_keys(tmp_path / "keys.json", [key for _, key in keys.values()])
+    ring = KeyRing(file=tmp_path / "keys.json")
+    front = Front(server_options={"key_ring": ring}, chat_options=ChatOptions(aliases=("glm-4v",)))
+    with serving(front):
+
+        def seen(name: str) -> list[object]:
+            headers = {"authorization": f"Bearer {keys[name][0]}"}
+            listed = front.get("/v1/models", headers=headers).json()["data"]
+            tags, running = (
+                front.get(path, headers=headers).json()["models"]
+                for path in ("/api/tags", "/api/ps")
+            )
+            one = front.get("/v1/models/sightline-fake", headers=headers).status_code
+            show = front.request(
+                "POST", "/api/show", headers=headers, json={"model": "sightline-fake"}
+            ).status_code
+            return [[each["id"] for each in listed], len(tags), len(running), one, show]
+
+        assert seen("sightline-fake") == [["sightline-fake"], 1, 1, 200, 200]
+        assert seen("glm-4v") == [["glm-4v"], 1, 1, 403, 403]
+        assert seen("other") == [[], 0, 0, 403, 403]
 
 
 def test_a_key_with_many_requests_waiting_does_not_hold_up_another() -> None:

@@ -7,6 +7,8 @@ here, at the one place every dialect passes through, so that no route can forget
 from contextvars import ContextVar
 from typing import Protocol
 
+from sightline.core.errors import RequestError
+
 
 class Caller(Protocol):
     """Rights and budget of one key. `name` labels its usage in metrics."""
@@ -39,3 +41,12 @@ class Anyone:
 ANYONE = Anyone()
 
 current_caller: ContextVar[Caller] = ContextVar("current_caller", default=ANYONE)
+
+
+def may_use(name: str) -> bool:
+    """Whether the caller may use the model of that name."""
+    try:
+        current_caller.get().require_model(name)
+    except RequestError:
+        return False
+    return True

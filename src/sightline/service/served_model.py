@@ -1,10 +1,11 @@
 """The model as clients see it: the name it answers with, and the names it answers to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sightline.core.engine import EngineInfo
 from sightline.core.errors import RequestError, shorten
+from sightline.service.caller import may_use
 
 MAX_NAMES_SHOWN = 3
 
@@ -30,6 +31,11 @@ class ServedModel:
         model_id = served_name or info.model_id
         names = dict.fromkeys((*info.aliases, *aliases))
         return cls(id=model_id, aliases=tuple(n for n in names if n != model_id), info=info)
+
+    def for_caller(self) -> "ServedModel | None":
+        """Return the model by those of its names that the caller may use; None without any."""
+        allowed = [name for name in self.names if may_use(name)]
+        return replace(self, id=allowed[0], aliases=tuple(allowed[1:])) if allowed else None
 
     def require_name(self, name: str) -> None:
         """Raise `RequestError` (`model_not_found`) unless the model answers to `name`."""

@@ -101,36 +101,6 @@ static int64_t place_of(const attention *a, const segment *s, int64_t slot, int6
     return ((block * a->block_size + slot % a->block_size) * a->num_groups + group) * a->head_dim;
 }
 
-/* Exchanges rows and columns of LANES x LANES: in step s, numbers trade places with those s to the
- * right and s above. */
-#define LOWER(s, i) ((i) & (s) ? LANES + (i) - (s) : (i))
-#define UPPER(s, i) ((i) & (s) ? LANES + (i) : (i) + (s))
-#define EACH_8(F, s, i) \
-    F(s, i), F(s, i + 1), F(s, i + 2), F(s, i + 3), F(s, i + 4), F(s, i + 5), F(s, i + 6), \
-        F(s, i + 7)
-#if LANES == 16
-#define EACH_LANE(F, s) EACH_8(F, s, 0), EACH_8(F, s, 8)
-#else
-#define EACH_LANE(F, s) EACH_8(F, s, 0)
-#endif
-#define EXCHANGE(s) \
-    for (int i = 0; i < LANES; i++) \
-        if (!(i & s)) { \
-            const floats low = m[i], high = m[i + s]; \
-            m[i] = lanes_of(low, high, EACH_LANE(LOWER, s)); \
-            m[i + s] = lanes_of(low, high, EACH_LANE(UPPER, s)); \
-        }
-
-static void transpose(floats *m)
-{
-    EXCHANGE(1)
-    EXCHANGE(2)
-    EXCHANGE(4)
-#if LANES == 16
-    EXCHANGE(8)
-#endif
-}
-
 /* Keys of LANES slots from `slot` on, `[head_dim][LANES]`; those that do not exist are zeros. */
 static void read_keys(
     const attention *a, const segment *s, int64_t group, int64_t slot, int64_t end, float *to)
@@ -174,7 +144,7 @@ static void (*const SCORES_OF[])(const float *, const float *, int64_t, float *,
 
 /* Makes weights of the scores of one query, which sees `length` slots; returns 1 / their sum.
  * Behind them, up to `padded`, stand zeros. */
-float weigh(float *scores, int64_t length, int64_t padded)
+static float weigh(float *scores, int64_t length, int64_t padded)
 {
     integers lane;
     for (int i = 0; i < LANES; i++) lane[i] = i;

@@ -57,7 +57,6 @@ void multiply_whole(
 
 /* attention.c */
 void attend(attention *a, int num_threads);
-float weigh(float *scores, int64_t length, int64_t padded);
 
 /* between.c */
 void norm_rows(

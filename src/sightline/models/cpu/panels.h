@@ -12,6 +12,8 @@
  *                 may ask for the weights `ahead` of them and `ahead_too`;
  *     ADD(c)      adds what a cell's row and panel make of step k to acc[2 * c] and the next. */
 
+#include <string.h>
+
 #include "kernels.h"
 #include "repeat.h"
 #include "threads.h"
@@ -39,6 +41,7 @@ typedef struct {
     float *out;              /* [num_rows][out_stride] */
     float *room;             /* per thread: [PANELS_AT_ONCE][num_rows][PANEL] */
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
+    int64_t next; /* panel that no thread has taken yet */
     int ending;
 } product;
 
@@ -56,29 +59,32 @@ typedef struct {
     int ending;
 } ending;
 
-/* Brings finished sums of a row and a panel to where they belong. */
-APART void finish(
-    const ending *e, int64_t row, int64_t panel, floats low, floats high)
+/* Brings finished sums of a tile, [num_panels][height][PANEL], to where they belong. */
+APART void finish(const ending *e, const float *sums, int64_t height, int64_t num_panels)
 {
-    if (e->ending == GATED) {
-        store(e->to + row * e->stride + panel * LANES, silu(low) * high);
-        return;
-    }
-    if (e->added) {
-        const float *added = e->added + row * e->added_stride + panel * PANEL;
-        low += load(added);
-        high += load(added + LANES);
-    }
-    if (e->ending == SILU) low = silu(low), high = silu(high);
-    if (e->ending == GELU) low = gelu(low), high = gelu(high);
-    float *to = e->to + row * e->stride + panel * PANEL;
-    store(to, low);
-    store(to + LANES, high);
+    for (int64_t panel = 0; panel < num_panels; panel++)
+        for (int64_t row = 0; row < height; row++, sums += PANEL) {
+            floats low = load(sums), high = load(sums + LANES);
+            if (e->ending == GATED) {
+                store(e->to + row * e->stride + panel * LANES, silu(low) * high);
+                continue;
+            }
+            if (e->added) {
+                const float *added = e->added + row * e->added_stride + panel * PANEL;
+                low += load(added);
+                high += load(added + LANES);
+            }
+            if (e->ending == SILU) low = silu(low), high = silu(high);
+            if (e->ending == GELU) low = gelu(low), high = gelu(high);
+            float *to = e->to + row * e->stride + panel * PANEL;
+            store(to, low);
+            store(to + LANES, high);
+        }
 }
 
 /* A tile is R rows by P panels whose sums all stand in registers. A cell c is a row and a panel:
  * two vectors of sums. `blocks` is [depth][R]; `sums` is [P][num_rows][PANEL], what earlier inputs
- * gave and this tile adds to, or NULL; without an ending that is also where sums go. */
+ * gave if `has_sums`; without an ending that is also where sums go. */
 #define SUMS_OF(c) (sums + (c % P * num_rows + c / P) * PANEL)
 #define CLEAR(c) acc[2 * c] = acc[2 * c + 1] = (floats){0};
 #define LOAD(c) \
@@ -87,7 +93,7 @@ APART void finish(
 #define STORE(c) \
     *(floats *)SUMS_OF(c) = acc[2 * c]; \
     *(floats *)(SUMS_OF(c) + LANES) = acc[2 * c + 1];
-#define FINISH(c) finish(end, c / P, c % P, acc[2 * c], acc[2 * c + 1]);
+#define KEEP(c) finished[c % P * R + c / P][0] = acc[2 * c], finished[c % P * R + c / P][1] = acc[2 * c + 1];
 
 #define TILE(num_rows_, num_panels_, CELLS) \
     static void tile_##num_rows_##_by_##num_panels_( \
@@ -99,7 +105,13 @@ APART void finish(
         floats acc[2 * CELLS], weights_of[2 * P]; \
         if (has_sums) { TIMES_##CELLS(LOAD) } else { TIMES_##CELLS(CLEAR) } \
         for (int64_t k = 0; k < depth; k++) { TIMES_##num_panels_(WEIGHTS) TIMES_##CELLS(ADD) } \
-        if (end) { TIMES_##CELLS(FINISH) } else { TIMES_##CELLS(STORE) } \
+        if (!end) { \
+            TIMES_##CELLS(STORE) \
+            return; \
+        } \
+        floats finished[CELLS][2]; \
+        TIMES_##CELLS(KEEP) \
+        finish(end, (const float *)finished, R, P); \
     }
 
 typedef void (*tile)(
@@ -147,11 +159,29 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
     }
 }
 
-/* Puts `depth` steps of a row, from `first` on, to to[0], to[apart], to[2 * apart] ... */
-static void lay_out_row(
-    const product *p, int64_t row, int64_t first, int64_t depth, element *to, int64_t apart);
+/* LANES steps of a row, as many elements; zeros behind the last input. */
+static floats load_steps(const product *p, int64_t row, int64_t step);
 
-/* Lays blocks of rows out as tiles read them: [piece of inputs][block][step][row]. */
+/* Lays a block of rows out as tiles read it: `depth` steps from `first` on, [step][row]. */
+static void lay_out_piece(
+    const product *p, int64_t row, int64_t height, int64_t first, int64_t depth, element *to)
+{
+    for (int64_t i = 0; i < depth; i += LANES) {
+        floats m[LANES] = {{0}};
+        for (int64_t r = 0; r < height; r++) m[r] = load_steps(p, row + r, first + i);
+        if (height > 1) transpose(m);
+        const int64_t lines = height > 1 ? LANES : 1, width = height > 1 ? height : LANES;
+        for (int64_t n = 0; n < lines && i + n < depth; n++) {
+            float *at = (float *)to + i * height + n * width;
+            /* What a whole vector writes too much is overwritten by the next, if there is room. */
+            const int64_t left = depth * height - i * height - n * width;
+            if (left >= LANES) store(at, m[n]);
+            else memcpy(at, &m[n], (left < width ? left : width) * sizeof(float));
+        }
+    }
+}
+
+/* Lays all of a block out: [piece of inputs][block][step][row]. */
 static void lay_out(const product *p, int64_t block, element *to)
 {
     const int64_t num_steps = steps_of(p->num_inputs);
@@ -159,8 +189,7 @@ static void lay_out(const product *p, int64_t block, element *to)
     const int64_t row = first_row(p->num_rows, block), height = first_row(p->num_rows, block + 1) - row;
     for (int64_t k = 0; k < num_steps; k += at_once) {
         const int64_t depth = num_steps - k < at_once ? num_steps - k : at_once;
-        element *at = to + k * p->num_rows + row * depth;
-        for (int64_t r = 0; r < height; r++) lay_out_row(p, row + r, k, depth, at + r, height);
+        lay_out_piece(p, row, height, k, depth, to + k * p->num_rows + row * depth);
     }
 }
 
@@ -174,11 +203,15 @@ static void lay_out_share(void *data)
 
 static void multiply_share(void *data)
 {
-    const product *p = data;
+    product *p = data;
     int64_t first, last;
-    share_of(p->num_panels, &first, &last);
     float *room = p->room + this_thread() * PANELS_AT_ONCE * p->num_rows * PANEL;
-    multiply_panels(p, first, last, room);
+    if (num_blocks(p) < MANY_BLOCKS) {
+        share_of(p->num_panels, &first, &last);
+        multiply_panels(p, first, last, room);
+        return;
+    }
+    while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last, room);
 }
 
 /* Floats that laid out rows fill, up to a whole vector. */

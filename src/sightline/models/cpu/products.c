@@ -22,11 +22,14 @@ typedef float element;
 
 #include "panels.h"
 
-static void lay_out_row(
-    const product *p, int64_t row, int64_t first, int64_t depth, element *to, int64_t apart)
+static floats load_steps(const product *p, int64_t row, int64_t step)
 {
-    const float *from = p->rows + row * p->num_inputs + first;
-    for (int64_t i = 0; i < depth; i++) to[i * apart] = from[i];
+    const float *from = p->rows + row * p->num_inputs + step;
+    const int64_t left = p->num_inputs - step;
+    if (left >= LANES) return load(from);
+    floats some = {0};
+    memcpy(&some, from, left * sizeof(float));
+    return some;
 }
 
 /* How many outputs a panel has. */

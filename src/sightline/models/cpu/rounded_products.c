@@ -39,20 +39,12 @@ INLINE __m512 load_some(const float *from, int64_t left)
     return _mm512_maskz_loadu_ps(left > 0 ? (__mmask16)((1 << left) - 1) : 0, from);
 }
 
-static void lay_out_row(
-    const product *p, int64_t row, int64_t first, int64_t depth, element *to, int64_t apart)
+static floats load_steps(const product *p, int64_t row, int64_t step)
 {
-    const float *from = p->rows + row * p->num_inputs;
-    for (int64_t done = 0; done < depth; done += LANES) {
-        const int64_t i = (first + done) * 2, left = p->num_inputs - i;
-        const __m512 lower = load_some(from + i, left);
-        const __m512 upper = load_some(from + i + LANES, left - LANES);
-        const integers pairs = (integers)_mm512_cvtne2ps_pbh(upper, lower);
-        const int64_t count = depth - done < LANES ? depth - done : LANES;
-        element some[LANES];
-        _mm512_storeu_si512(some, (__m512i)pairs);
-        for (int64_t n = 0; n < count; n++) to[(done + n) * apart] = some[n];
-    }
+    const float *from = p->rows + row * p->num_inputs + 2 * step;
+    const int64_t left = p->num_inputs - 2 * step;
+    const __m512 lower = load_some(from, left), upper = load_some(from + LANES, left - LANES);
+    return (floats)_mm512_cvtne2ps_pbh(upper, lower);
 }
 
 /* How many floats `multiply_rounded` needs room for, aligned to a vector. */

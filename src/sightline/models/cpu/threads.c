@@ -36,3 +36,16 @@ void share_of(int64_t count, int64_t *first, int64_t *last)
     *first = this * count / all;
     *last = (this + 1) * count / all;
 }
+
+int take_some(int64_t *next, int64_t count, int64_t *first, int64_t *last)
+{
+    const int64_t all = is_alone ? 1 : team_size();
+    *first = __atomic_load_n(next, __ATOMIC_RELAXED);
+    do {
+        const int64_t left = count - *first, some = all == 1 ? left : left / (2 * all);
+        if (left <= 0) return 0;
+        *last = *first + (some > 0 ? some : 1);
+    } while (!__atomic_compare_exchange_n(
+        next, first, *last, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    return 1;
+}

@@ -16,6 +16,11 @@ static inline int threads_for(int64_t work, int64_t little, int num_threads)
     return work > little ? num_threads : 1;
 }
 
+/* Within `work`: takes the next things [first, last) of `count`, of which `next` counts those that
+ * somebody has; 0 if none are left. Many at first, in the end one by one: a thread whose core has
+ * other work to do is not waited for long. */
+int take_some(int64_t *next, int64_t count, int64_t *first, int64_t *last);
+
 /* Within `work`: the part [first, last) of `count` things that is this thread's. */
 void share_of(int64_t count, int64_t *first, int64_t *last);
 

@@ -16,6 +16,10 @@
 #endif
 /* Multiplications for which waking another thread takes longer than it saves. */
 #define ONE_THREAD (1 << 18)
+/* From so many blocks on, threads take panels as they get on. With fewer, weights come in one long
+ * stream for each, which matters more. */
+#define MANY_BLOCKS 5
+
 /* Asks for weights that are soon needed: ASK(at, num_rows), `at` are those in use. Processors that
  * multiply bfloat16 (AMD's) read one stream best, and far ahead by themselves while they wait for
  * nothing else; on others (Intel's) several streams and asking give more. More rows take longer over

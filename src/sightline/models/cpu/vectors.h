@@ -40,6 +40,36 @@ INLINE floats choose(integers where, floats yes, floats no)
 
 INLINE floats larger(floats a, floats b) { return choose(a > b, a, b); }
 
+/* Exchanges rows and columns of LANES x LANES: in step s, numbers trade places with those s to the
+ * right and s above. */
+#define LOWER(s, i) ((i) & (s) ? LANES + (i) - (s) : (i))
+#define UPPER(s, i) ((i) & (s) ? LANES + (i) : (i) + (s))
+#define EACH_8(F, s, i) \
+    F(s, i), F(s, i + 1), F(s, i + 2), F(s, i + 3), F(s, i + 4), F(s, i + 5), F(s, i + 6), \
+        F(s, i + 7)
+#if LANES == 16
+#define EACH_LANE(F, s) EACH_8(F, s, 0), EACH_8(F, s, 8)
+#else
+#define EACH_LANE(F, s) EACH_8(F, s, 0)
+#endif
+#define EXCHANGE(s) \
+    for (int i = 0; i < LANES; i++) \
+        if (!(i & s)) { \
+            const floats low = m[i], high = m[i + s]; \
+            m[i] = lanes_of(low, high, EACH_LANE(LOWER, s)); \
+            m[i + s] = lanes_of(low, high, EACH_LANE(UPPER, s)); \
+        }
+
+INLINE void transpose(floats *m)
+{
+    EXCHANGE(1)
+    EXCHANGE(2)
+    EXCHANGE(4)
+#if LANES == 16
+    EXCHANGE(8)
+#endif
+}
+
 /* bfloat16 is the upper half of a float. */
 INLINE floats load_bfloat16(const uint16_t *from)
 {

@@ -34,6 +34,7 @@ typedef struct {
     const float *added;     /* see products.c */
     float *out;
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
+    int64_t next; /* panel that no thread has taken yet */
     int ending;
 } product;
 
@@ -166,10 +167,14 @@ static void lay_out_share(void *data)
 
 static void multiply_share(void *data)
 {
-    const product *p = data;
+    product *p = data;
     int64_t first, last;
-    share_of(p->num_panels, &first, &last);
-    multiply_panels(p, first, last);
+    if (num_blocks(p) < MANY_BLOCKS) {
+        share_of(p->num_panels, &first, &last);
+        multiply_panels(p, first, last);
+        return;
+    }
+    while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last);
 }
 
 /* How many four-byte numbers `multiply_whole` needs room for. */

@@ -91,11 +91,13 @@ def _time(time: datetime) -> str:
     return time.isoformat().replace("+00:00", "Z")
 
 
-def tags_object(model: ServedModel, since: datetime) -> dict[str, object]:
-    return {"models": [_listed(model, since)]}
+def tags_object(model: ServedModel | None, since: datetime) -> dict[str, object]:
+    return {"models": [] if model is None else [_listed(model, since)]}
 
 
-def running_object(model: ServedModel, since: datetime) -> dict[str, object]:
+def running_object(model: ServedModel | None, since: datetime) -> dict[str, object]:
+    if model is None:
+        return {"models": []}
     listed = _listed(model, since)
     del listed["modified_at"]
     kept = {"size_vram": 0, "context_length": model.info.max_model_len}

@@ -41,6 +41,7 @@ from sightline.server.router import Router
 from sightline.server.sse import EventStream, StreamForm
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import ChoiceParts, whole_answer
+from sightline.service.caller import current_caller
 
 Understand = Callable[[bytes, Terms, Collection[str]], OllamaCall]
 
@@ -55,11 +56,11 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
 
     @router.get("/api/tags")
     async def list_models(_: Request) -> Response:
-        return _json(tags_object(chat.model, since))
+        return _json(tags_object(chat.model.for_caller(), since))
 
     @router.get("/api/ps")
     async def list_running(_: Request) -> Response:
-        return _json(running_object(chat.model, since))
+        return _json(running_object(chat.model.for_caller(), since))
 
     @router.post("/api/show")
     async def show(request: Request) -> Response:
@@ -71,8 +72,10 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
         name = body.name if body.model is None else body.model
         if name is None:
             raise missing_parameter("model")
-        model.require_name(model_name(name, model.names))
-        return _json(show_object(model))
+        asked = model_name(name, model.names)
+        model.require_name(asked)
+        current_caller.get().require_model(asked)
+        return _json(show_object(model.for_caller() or model))
 
     @router.post("/api/chat")
     async def create_chat(request: Request) -> Response:

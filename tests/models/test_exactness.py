@@ -203,6 +203,7 @@ LAYERS: list[Callable[[Linear, Tensor, Tensor], Tensor]] = [
     lambda layer, x, other: layer(x),
     lambda layer, x, other: layer.silu(x),
     lambda layer, x, other: layer.gelu(x),
+    lambda layer, x, other: layer.quick_gelu(x),
     lambda layer, x, other: layer.times(x, other),
     lambda layer, x, other: layer.plus(x, other),
 ]
@@ -232,7 +233,9 @@ def streamed(weight: Tensor) -> PackedWeight:
 
 @pytest.mark.parametrize("pack", [one_dnn, half, streamed])
 @pytest.mark.parametrize("has_bias", [True, False], ids=["bias", "no bias"])
-@pytest.mark.parametrize("call", LAYERS, ids=["alone", "silu", "gelu", "times", "plus"])
+@pytest.mark.parametrize(
+    "call", LAYERS, ids=["alone", "silu", "gelu", "quick gelu", "times", "plus"]
+)
 def test_a_packed_layer_computes_what_its_twin_does(
     call: Callable[[Linear, Tensor, Tensor], Tensor],
     pack: Callable[[Tensor], PackedWeight],

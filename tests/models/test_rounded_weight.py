@@ -56,6 +56,7 @@ def test_products_are_those_of_rounded_rows_for_every_shape_and_number_of_thread
             packed.times(x, bias, residual),
             packed.apply(x, bias, "swish"),
             packed.apply(x, bias, "gelu"),
+            packed.apply(x, bias, "quick_gelu"),
         ]
         both = torch.cat((weight, weight.flip(0)))
         gated = StreamedWeight(both, is_gated=True, rounds_rows=True).gated(x)
@@ -63,7 +64,7 @@ def test_products_are_those_of_rounded_rows_for_every_shape_and_number_of_thread
         torch.set_num_threads(before)
     expected = [
         exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
-        F.silu(exact + bias), F.gelu(exact + bias),
+        F.silu(exact + bias), F.gelu(exact + bias), F.silu(1.702 * (exact + bias)) / 1.702,
     ]  # fmt: skip
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)

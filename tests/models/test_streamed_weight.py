@@ -65,13 +65,14 @@ def test_products_are_right_for_every_shape_and_number_of_threads(
             packed.times(x, bias, residual),
             packed.apply(x, bias, "swish"),
             packed.apply(x, bias, "gelu"),
+            packed.apply(x, bias, "quick_gelu"),
         ]
         gated = StreamedWeight(torch.cat((weight, weight.flip(0))), is_gated=True).gated(x)
     finally:
         torch.set_num_threads(before)
     expected = [
         exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
-        F.silu(exact + bias), F.gelu(exact + bias),
+        F.silu(exact + bias), F.gelu(exact + bias), F.silu(1.702 * (exact + bias)) / 1.702,
     ]  # fmt: skip
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)

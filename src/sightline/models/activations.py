@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Activation = Literal["none", "swish", "gelu"]
+Activation = Literal["none", "swish", "gelu", "quick_gelu"]
 
 SLAB = 32  # rows whose passes over the same values stay within a core's cache
 ONE_THREAD = 32767  # values that torch computes on the calling thread
@@ -51,7 +51,7 @@ def quick_gelu(x: Tensor) -> Tensor:
 def activate(y: Tensor, then: Activation) -> Tensor:
     """Apply an activation to fp32 numbers `[..., O]`, in place."""
     if then != "none":
-        (silu_ if then == "swish" else gelu_)(y.view(-1, y.shape[-1]))
+        {"swish": silu_, "gelu": gelu_, "quick_gelu": quick_gelu_}[then](y.view(-1, y.shape[-1]))
     return y
 
 

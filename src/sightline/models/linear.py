@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.activations import gelu, silu
+from sightline.models.activations import gelu, quick_gelu, silu
 from sightline.models.cpu.between import can_norm, rms_norm
 from sightline.models.cpu.compiled import Matrix
 from sightline.models.cpu.streamed_weight import LARGEST_HALF, Streamed
@@ -121,6 +121,11 @@ class Linear(nn.Linear):
         if self._packed is None:
             return gelu(self(x))
         return self._packed.apply(x, self.bias, "gelu")
+
+    def quick_gelu(self, x: Tensor) -> Tensor:
+        if isinstance(self._packed, Streamed):
+            return self._packed.apply(x, self.bias, "quick_gelu")
+        return quick_gelu(self(x))
 
     def times(self, x: Tensor, factor: Tensor) -> Tensor:
         """Return the product of the outputs with `factor` `[..., O]`."""

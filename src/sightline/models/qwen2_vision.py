@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sightline.models.activations import quick_gelu
 from sightline.models.dense_attention import attend_to_all
 from sightline.models.linear import Linear, RoundingNorm, saturated
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
@@ -102,7 +101,7 @@ class PlainMlp(nn.Module):
         self.fc2 = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(quick_gelu(self.fc1(x)))
+        return self.fc2(self.fc1.quick_gelu(x))
 
 
 class GatedMlp(nn.Module):

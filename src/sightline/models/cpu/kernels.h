@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* What is done with finished sums; see `ENDINGS` in streamed_weight.py. */
-enum { PLAIN = 0, GATED = 1, SILU = 2, GELU = 3 };
+enum { PLAIN = 0, GATED = 1, SILU = 2, GELU = 3, QUICK_GELU = 4 };
 
 /* One sequence's rows; see `Segment` in kv_pool.py. */
 typedef struct {

@@ -76,6 +76,7 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
             }
             if (e->ending == SILU) low = silu(low), high = silu(high);
             if (e->ending == GELU) low = gelu(low), high = gelu(high);
+            if (e->ending == QUICK_GELU) low = quick_gelu(low), high = quick_gelu(high);
             float *to = e->to + row * e->stride + panel * PANEL;
             store(to, low);
             store(to + LANES, high);
@@ -93,7 +94,9 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
 #define STORE(c) \
     *(floats *)SUMS_OF(c) = acc[2 * c]; \
     *(floats *)(SUMS_OF(c) + LANES) = acc[2 * c + 1];
-#define KEEP(c) finished[c % P * R + c / P][0] = acc[2 * c], finished[c % P * R + c / P][1] = acc[2 * c + 1];
+#define KEEP(c) \
+    finished[c % P * R + c / P][0] = acc[2 * c]; \
+    finished[c % P * R + c / P][1] = acc[2 * c + 1];
 
 #define TILE(num_rows_, num_panels_, CELLS) \
     static void tile_##num_rows_##_by_##num_panels_( \

@@ -18,7 +18,7 @@ from sightline.models.quantized import QuantizedWeight
 from sightline.models.scratch import Scratch
 
 GATED = 1
-ENDINGS: dict[Activation, int] = {"none": 0, "swish": 2, "gelu": 3}
+ENDINGS: dict[Activation, int] = {"none": 0, "swish": 2, "gelu": 3, "quick_gelu": 4}
 # A little below the largest float16, so that sums of rounded numbers stay finite.
 LARGEST_HALF = 65504.0 - 1000.0
 # Products of bytes, 255 * 128 at most, whose sum 32 bits hold.

@@ -117,6 +117,7 @@ INLINE floats exponential(floats x)
 }
 
 INLINE floats silu(floats x) { return x / (1.0f + exponential(-x)); }
+INLINE floats quick_gelu(floats x) { return x / (1.0f + exponential(x * -1.702f)); }
 
 /* x times the share of a normal distribution below x, which is exp(-g(t)) / 2 for a negative x, with
  * t = |x| / sqrt(2) and g(t) = -ln(erfc(t)). g(t) / t is a polynomial, fitted to 2e-6 of the result

@@ -111,6 +111,7 @@ APART void finish(
     if (p->added) out += load(p->added + row * p->added_stride + panel * LANES);
     if (p->ending == SILU) out = silu(out);
     if (p->ending == GELU) out = gelu(out);
+    if (p->ending == QUICK_GELU) out = quick_gelu(out);
     store(p->out + row * p->out_stride + panel * LANES, out);
 }
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import all_expected, all_products
 from torch import Tensor
 
 from sightline.models.cpu import compiled
@@ -58,22 +59,11 @@ def test_products_are_right_for_every_shape_and_number_of_threads(
     torch.set_num_threads(threads)
     try:
         packed = StreamedWeight(weight)
-        found = [
-            packed.apply(x, bias),
-            packed.plus(x, None, residual),
-            packed.plus(x, bias, residual),
-            packed.times(x, bias, residual),
-            packed.apply(x, bias, "swish"),
-            packed.apply(x, bias, "gelu"),
-            packed.apply(x, bias, "quick_gelu"),
-        ]
+        found = all_products(packed, x, bias, residual)
         gated = StreamedWeight(torch.cat((weight, weight.flip(0))), is_gated=True).gated(x)
     finally:
         torch.set_num_threads(before)
-    expected = [
-        exact + bias, exact + residual, exact + bias + residual, (exact + bias) * residual,
-        F.silu(exact + bias), F.gelu(exact + bias), F.silu(1.702 * (exact + bias)) / 1.702,
-    ]  # fmt: skip
+    expected = all_expected(exact, bias, residual)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
     gate = F.silu(exact) * exact.flip(1)

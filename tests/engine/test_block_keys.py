@@ -2,7 +2,7 @@
 
 from pretend_device import sequence
 
-from sightline.engine.block_keys import extend_keys
+from sightline.engine.block_keys import BlockContent, block_content, extend_keys
 from sightline.engine.sequence import Sequence
 
 SIZE = 4
@@ -65,3 +65,28 @@ def test_keys_grow_with_the_tokens_and_do_not_change() -> None:
     extend_keys(asked, SIZE, 3)
     assert asked.block_keys[:1] == before
     assert len(asked.block_keys) == 3
+
+
+def test_contents_are_equal_up_to_the_first_token_or_picture_that_differs() -> None:
+    prompt = [1, 2, *[99] * 4, 3, 4]
+
+    def content(*images: tuple[bytes, int, int], start: int = 0) -> BlockContent:
+        return block_content(sequence(prompt, images=images), start, 8)
+
+    whole = content((A, 2, 4))
+    assert whole.count_equal(content((A, 2, 4))) == 8
+    assert whole.count_equal(content((B, 2, 4))) == 2
+    assert whole.count_equal(content((A, 2, 3))) == 2
+    assert whole.count_equal(content((A, 3, 3))) == 2
+    assert whole.count_equal(content()) == content().count_equal(whole) == 2
+    assert whole.count_equal(content((A, 2, 4), (B, 6, 1))) == 6
+    assert whole.count_equal(block_content(sequence([1, 7, 99]), 0, 3)) == 1
+
+
+def test_contents_inside_a_picture_are_equal_only_from_the_same_row_on() -> None:
+    one, other = (
+        block_content(sequence([99] * 9 + [1], images=[(A, 0, 9)]), start, start + 4)
+        for start in (4, 5)
+    )
+    assert one.count_equal(one) == 4
+    assert one.count_equal(other) == 0

@@ -1,15 +1,25 @@
+from array import array
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.engine.block_pool import BlockPool
+from sightline.engine.block_keys import BlockContent
+from sightline.engine.block_pool import MAX_SIBLINGS, BlockPool
+
+
+def content(*token_ids: int) -> BlockContent:
+    return BlockContent(array("q", token_ids))
+
+
+NOTHING = content()
 
 
 def filled(pool: BlockPool, *keys: bytes) -> list[int]:
     """Blocks with known content, given back."""
     blocks = pool.allocate(len(keys))
     for block, key in zip(blocks, keys, strict=True):
-        pool.publish(block, key)
+        pool.publish(block, key, b"", NOTHING)
     pool.release(blocks)
     return blocks
 
@@ -53,12 +63,31 @@ def test_a_shared_block_is_cached_when_its_last_holder_leaves() -> None:
 def test_two_blocks_with_one_content_are_known_as_the_first() -> None:
     pool = BlockPool(2)
     first, second = pool.allocate(2)
-    pool.publish(first, b"a")
-    pool.publish(second, b"a")
+    pool.publish(first, b"a", b"", NOTHING)
+    pool.publish(second, b"a", b"", NOTHING)
     assert pool.match([b"a"]) == [first]
     pool.release([first, second])
     pool.check_integrity([])
     assert pool.num_cached == 1
+
+
+def test_of_the_newest_blocks_behind_another_the_one_that_begins_most_alike_is_found() -> None:
+    pool = BlockPool(MAX_SIBLINGS + 2)
+    for number in range(MAX_SIBLINGS + 1):
+        [block] = pool.allocate(1)
+        last = 3 if number == 0 else 10 + number
+        pool.publish(block, bytes([number]), b"parent", content(1, 2, last))
+        pool.release([block])
+    assert pool.match_part(b"parent", content(1, 2, 12)) == (2, 3)
+    assert pool.match_part(b"parent", content(1, 2, 3)) == (
+        MAX_SIBLINGS,
+        2,
+    )  # the oldest is not asked
+    assert pool.match_part(b"parent", content(2, 2, 3)) == (-1, 0)
+    assert pool.match_part(b"other", content(1, 2, 3)) == (-1, 0)
+    pool.drop_cached()
+    assert pool.match_part(b"parent", content(1, 2, 12)) == (-1, 0)
+    pool.check_integrity([])
 
 
 def test_what_is_not_to_be_trusted_is_not_found_again() -> None:
@@ -104,7 +133,7 @@ def test_free_cached_and_used_are_all_there_is(steps: list[tuple[str, int, int]]
             pool.hold(found)
             held.append(found)
         elif what == "p" and held:
-            pool.publish(held[key % len(held)][0], bytes([key]))
+            pool.publish(held[key % len(held)][0], bytes([key]), bytes([count]), content(key))
         elif what == "u" and held:
             pool.unpublish(held[key % len(held)])
         elif what == "r" and held:

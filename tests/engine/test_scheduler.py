@@ -43,7 +43,9 @@ def work(plan: Plan) -> list[tuple[str, int, int]]:
 def text(name: str, length: int, max_tokens: int = 50) -> Sequence:
     """A prompt that shares nothing with others, whose answer does not stop by itself."""
     for seed in range(1, 10_000):
-        asked = sequence([seed, *map(ord, name * length)][:length], max_tokens=max_tokens)
+        asked = sequence(
+            [ord(name[0]), seed, *map(ord, name * length)][:length], max_tokens=max_tokens
+        )
         if len(answer_alone(asked)) == max_tokens:
             asked.request_id = name
             return asked
@@ -131,7 +133,66 @@ def test_at_least_one_token_is_left_to_compute() -> None:
     for _ in range(2):
         asked = book.add(sequence(range(1, 9)))
         book.run()
-    assert asked.num_cached == 4
+    assert asked.num_cached == 7
+
+
+def test_what_two_prompts_share_of_a_block_is_copied() -> None:
+    book = desk()
+    book.add(sequence([1, 2, 3, 4, 5, 6, 7, 8, 9]))
+    book.run()
+    second = book.add(sequence([1, 2, 3, 4, 5, 6, 30, 31, 32]))
+    assert work(book.step()) == [(second.request_id, 6, 9)]
+    assert (second.num_cached, book.device.num_copied) == (6, 2)
+    book.run()
+    assert book.answers[second] == answer_alone(second)
+
+
+def test_of_two_pictures_not_one_row_is_copied() -> None:
+    book = desk()
+    prompt = [1, 2, *[99] * 6, 3]
+    book.add(sequence(prompt, images=[(A, 2, 6)]))
+    book.run()
+    others = [sequence(prompt, images=[(B, 2, 6)]), sequence(prompt), sequence(prompt, salt=b"x")]
+    for asked, num_cached in zip(others, (2, 2, 0), strict=True):
+        book.add(asked)
+        book.run()
+        assert asked.num_cached == num_cached
+
+
+def test_a_block_stays_as_it_is_until_it_has_been_copied() -> None:
+    book = desk(num_blocks=9, budget=32)
+    for prompt in (range(1, 6), range(40, 49)):
+        book.add(sequence(prompt, max_tokens=1))
+        book.run()
+    copier = book.add(sequence([1, 2, 3, *range(20, 30)], max_tokens=2))
+    other = book.add(text("other", 16, 3))  # finds room where the oldest is given up
+    assert names(book.step().admitted) == [copier.request_id]
+    book.run()
+    assert copier.num_cached == 3
+    assert book.answers[copier] == answer_alone(copier)
+    assert book.answers[other] == answer_alone(other)
+
+
+def test_nothing_is_copied_where_the_block_itself_is_needed() -> None:
+    book = desk(num_blocks=3)
+    book.add(sequence(range(1, 10), max_tokens=1))
+    book.run()
+    asked = book.add(sequence([1, 2, *range(20, 27)], max_tokens=1))
+    book.run()
+    assert asked.num_cached == 0
+    assert book.answers[asked] == answer_alone(asked)
+
+
+def test_who_leaves_before_the_copy_gives_back_what_it_was_to_be_made_from() -> None:
+    book = desk(ahead=True)
+    book.add(sequence(range(1, 10), max_tokens=1))
+    book.run()
+    asked = book.add(sequence([1, 2, *range(20, 27)]))
+    book.scheduler.plan()
+    assert book.scheduler.pool.num_used == 4  # its own and the one to copy
+    book.cancel(asked)
+    book.scheduler.check_integrity()
+    assert book.scheduler.pool.num_used == 0
 
 
 def test_who_needs_what_another_is_computing_waits_for_it() -> None:

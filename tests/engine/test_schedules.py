@@ -51,7 +51,7 @@ def random_scheduler(dice: random.Random, *, num_guesses: int) -> Scheduler:
 
 
 def play(number: int) -> Counter[str]:
-    """One random schedule with cancels; counts who gave way to another, and guesses."""
+    """One random schedule with cancels; counts who gave way, copied slots, and guesses."""
     dice = random.Random(number)
     ahead = dice.random() < 0.5
     num_guesses = 0 if ahead else dice.choice((0, 3, 8))
@@ -83,13 +83,15 @@ def play(number: int) -> Counter[str]:
         preempted=scheduler.num_preemptions,
         guessed=desk.device.num_guessed,
         right=desk.device.num_right,
+        copied=desk.device.num_copied,
     )
 
 
 def play_all(numbers: range) -> None:
-    """That some were preempted, and that some guesses were right and some wrong, is the point."""
+    """That some gave way, some copied, and some guesses were right and some wrong, is the point."""
     seen = sum((play(number) for number in numbers), Counter[str]())
     assert seen["preempted"] > len(numbers) / 40
+    assert seen["copied"] > len(numbers) / 4
     assert seen["guessed"] > seen["right"] * 1.2 > len(numbers)
 
 

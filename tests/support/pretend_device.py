@@ -75,6 +75,7 @@ class PretendDevice:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.num_computed = 0
+        self.num_copied = 0
         self.num_encoded = 0
         self.num_guessed = self.num_right = 0
         self._slots: dict[tuple[int, int], bytes] = {}
@@ -86,12 +87,25 @@ class PretendDevice:
             self._rows.pop(key, None)
         tokens = {}
         for chunk in plan.chunks:
+            self._copy(chunk)
+        for chunk in plan.chunks:
             self._encode(chunk)
             if said := self._fill(chunk):
                 tokens[chunk.sequence] = said
         kept = sum(self._rows.values()) * self.scheduler._row_bytes
         assert kept <= self.scheduler.embeddings.max_bytes
         return tokens
+
+    def _copy(self, chunk: Chunk) -> None:
+        if chunk.copied_from is None:
+            return
+        target, length = divmod(chunk.start, self.scheduler.block_size)
+        for place in range(self.scheduler.block_size):
+            self._slots.pop((chunk.blocks[target], place), None)
+        for place in range(length):
+            copied = self._slots[chunk.copied_from, place]
+            self._slots[chunk.blocks[target], place] = copied
+        self.num_copied += length
 
     def _encode(self, chunk: Chunk) -> None:
         for needed in chunk.images:

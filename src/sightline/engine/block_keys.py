@@ -5,12 +5,16 @@ key of a block covers all of that: it is a SHA-256 chain over the salt, the bloc
 block's own token ids, and the digest and offset of every image that overlaps it. Image slots all
 hold the same placeholder ids: without the digest two pictures would share their blocks. Where a
 picture came from is not part of it: the same pixels from another address are the same picture.
+
+Two blocks behind the same one may begin alike and then part: their contents say how far they agree.
 """
 
 import hashlib
 import struct
 from array import array
 from collections.abc import Sequence as Items
+from dataclasses import dataclass
+from itertools import zip_longest
 
 from sightline.core.prompt import ImageSpan
 from sightline.engine.sequence import Sequence
@@ -36,6 +40,43 @@ def block_key(
             head = struct.pack("<qqq", start - span.start, span.length, len(span.image.digest))
             digest.update(head + span.image.digest)
     return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class BlockContent:
+    """What a block holds that others behind the same block need not hold.
+
+    Of each image that overlaps it, `images` say where it begins, counted from the block's first
+    slot, how many slots it has, and its digest; in order.
+    """
+
+    token_ids: "array[int]"
+    images: tuple[tuple[int, int, bytes], ...] = ()
+
+    def count_equal(self, other: "BlockContent") -> int:
+        """Return how many of the first slots are equal."""
+        count = 0
+        for one, another in zip(self.token_ids, other.token_ids, strict=False):
+            if one != another:
+                break
+            count += 1
+        nowhere = (count, 0, b"")
+        for pair in zip_longest(self.images, other.images, fillvalue=nowhere):
+            if pair[0] != pair[1]:
+                return max(0, min(count, pair[0][0], pair[1][0]))
+        return count
+
+
+def block_content(sequence: Sequence, start: int, end: int) -> BlockContent:
+    """Return what slots [start, end) hold; all tokens must be known."""
+    return BlockContent(
+        array("q", sequence.tokens(start, end)),
+        tuple(
+            (span.start - start, span.length, span.image.digest)
+            for span in sequence.images
+            if span.start < end and start < span.start + span.length
+        ),
+    )
 
 
 def extend_keys(sequence: Sequence, block_size: int, num_blocks: int, variant: int = 0) -> None:

@@ -13,6 +13,12 @@ Free blocks are given out first, then cached ones, least recently used first. No
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from sightline.engine.block_keys import BlockContent
+
+# Of the blocks behind the same one, so many of the newest are asked whether they begin alike.
+MAX_SIBLINGS = 8
 
 
 class BlockPool:
@@ -23,6 +29,9 @@ class BlockPool:
         self._holders = [0] * num_blocks
         self._keys: list[bytes | None] = [None] * num_blocks
         self._by_key: dict[bytes, int] = {}
+        # The known blocks behind each key, oldest first, and what they hold.
+        self._behind: dict[bytes, dict[int, BlockContent]] = {}
+        self._parents: list[bytes] = [b""] * num_blocks
         self._free = deque(range(num_blocks))
         self._cached: OrderedDict[int, None] = OrderedDict()  # least recently used first
 
@@ -52,6 +61,20 @@ class BlockPool:
             found.append(block)
         return found
 
+    def match_part(self, parent: bytes, content: BlockContent) -> tuple[int, int]:
+        """Return a known block behind `parent`, and how many slots of it begin like `content`.
+
+        The longest match of the newest blocks; (-1, 0) if none begins like that. `hold` the block
+        until its slots have been copied.
+        """
+        best, longest = -1, 0
+        siblings = self._behind.get(parent, {})
+        for block, other in islice(reversed(siblings.items()), MAX_SIBLINGS):
+            length = content.count_equal(other)
+            if length > longest:
+                best, longest = block, length
+        return best, longest
+
     def count_held(self, blocks: Iterable[int]) -> int:
         """Return how many of `blocks` somebody holds already, so that holding them is free."""
         return sum(self._holders[block] > 0 for block in blocks)
@@ -77,8 +100,8 @@ class BlockPool:
             taken.append(block)
         return taken
 
-    def publish(self, block: int, key: bytes) -> None:
-        """Make a held block with computed content known as `key`.
+    def publish(self, block: int, key: bytes, parent: bytes, content: BlockContent) -> None:
+        """Make a held block with computed `content` behind `parent` known as `key`.
 
         If another block has the same content already, that one stays the known one.
         """
@@ -86,6 +109,8 @@ class BlockPool:
         if self._keys[block] is None and key not in self._by_key:
             self._keys[block] = key
             self._by_key[key] = block
+            self._parents[block] = parent
+            self._behind.setdefault(parent, {})[block] = content
 
     def unpublish(self, blocks: Iterable[int]) -> None:
         """Let nobody find these held blocks any more: what is in them is not to be trusted."""
@@ -129,9 +154,15 @@ class BlockPool:
         assert all(self._keys[block] is not None for block in cached), "a cached one has none"
         known = {key: block for block, key in enumerate(self._keys) if key is not None}
         assert known == self._by_key, "keys and blocks disagree"
+        siblings = [block for blocks in self._behind.values() for block in blocks]
+        assert sorted(siblings) == sorted(known.values()), "a block is behind none, or two"
 
     def _forget(self, block: int) -> None:
         key = self._keys[block]
         if key is not None:
             del self._by_key[key]
             self._keys[block] = None
+            siblings = self._behind[self._parents[block]]
+            del siblings[block]
+            if not siblings:
+                del self._behind[self._parents[block]]

@@ -22,6 +22,8 @@ class Chunk:
     slot; `generation` is the sequence's when this was planned. `images` overlap the slots.
     A decode's last slots may stand for `guessed` tokens, which nobody has said yet: a token is
     then sampled behind every slot, and how many of them count is seen afterwards.
+    If a block begins in front of `start`, its first slots are those of block `copied_from`, where
+    that is not None: somebody else's, held until this has been computed.
     """
 
     sequence: Sequence
@@ -32,6 +34,7 @@ class Chunk:
     generation: int
     images: tuple[NeededImage, ...] = ()
     guessed: tuple[int, ...] = ()
+    copied_from: int | None = None
 
     @property
     def num_slots(self) -> int:

@@ -71,6 +71,7 @@ class ModelRunner:
             if chunk.samples and chunk.sequence.grammar is not None:
                 chunk.sequence.grammar.prepare(chunk.sequence.answer, chunk.guessed)
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
+        self._copy_beginnings(plan)
         fetch = Fetch(self._device)
         encoding = self._pictures.encode(plan, fetch)
         logits, is_finite = self._forward(plan, kept)
@@ -131,6 +132,13 @@ class ModelRunner:
             index = to_device(inputs.sampled_rows, torch.int64, self._device)
             hidden = hidden.index_select(0, index)
         return self._model.logits(hidden), is_finite
+
+    def _copy_beginnings(self, plan: Plan) -> None:
+        size = self._pool.block_size
+        for chunk in plan.chunks:
+            if chunk.copied_from is not None:
+                target = chunk.blocks[chunk.start // size]
+                self._pool.copy_beginning(chunk.copied_from, target, chunk.start % size)
 
     def _compute_unguessed(self, chunk: Chunk) -> list[Sampled] | Exception:
         """Return what `chunk` says without its guesses, of which one may not be finite.

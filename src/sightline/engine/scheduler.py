@@ -2,9 +2,10 @@
 
 Requests wait in order of arrival, and nobody overtakes the head of the line. A request is
 admitted when there is a place and blocks for all its known tokens; what its prompt shares with
-blocks in the cache is not computed again. Each step takes every prefilled sequence one token
-further and spends what is left of the token budget on prompts, oldest first. Images are encoded
-when the next chunk first needs them.
+blocks in the cache is not computed again: whole blocks are held in common, and of the block in
+which it parts from another, the slots before are copied. Each step takes every prefilled sequence
+one token further and spends what is left of the token budget on prompts, oldest first. Images are
+encoded when the next chunk first needs them.
 
 When a growing answer finds no block, the youngest sequence gives up its own and waits again; what
 it has said stays said and is computed again with the prompt. A sequence that this happened to
@@ -21,7 +22,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from sightline.core.prompt import ImageSpan
-from sightline.engine.block_keys import extend_keys
+from sightline.engine.block_keys import block_content, extend_keys, root_key
 from sightline.engine.block_pool import BlockPool
 from sightline.engine.embedding_cache import EmbeddingCache
 from sightline.engine.guesses import Guesses
@@ -97,6 +98,24 @@ class Scheduler:
         variant = self._kv_variant(len(sequence.prompt))
         extend_keys(sequence, self.block_size, num_blocks, variant)
 
+    def _parent_key(self, sequence: Sequence, number: int) -> bytes:
+        """Return the key of what block `number` follows; it must be known."""
+        if number:
+            return sequence.block_keys[number - 1]
+        return root_key(sequence.cache_salt, self._kv_variant(len(sequence.prompt)))
+
+    def _find_part(self, sequence: Sequence, number: int) -> tuple[int, int]:
+        """Return a block that begins like block `number`, and for how many slots.
+
+        Never all of them, since a whole block has a key; and at least one token is left to compute.
+        """
+        start = number * self.block_size
+        end = min(start + self.block_size, sequence.num_tokens) - 1
+        if not self._prefix_caching or end <= start:
+            return -1, 0
+        parent = self._parent_key(sequence, number)
+        return self.pool.match_part(parent, block_content(sequence, start, end))
+
     def fits(self, sequence: Sequence) -> bool:
         """Say whether `sequence` can be computed to its end when it is alone."""
         largest = max((span.length for span in sequence.images), default=0)
@@ -122,6 +141,8 @@ class Scheduler:
         sequence = chunk.sequence
         if sequence.generation != chunk.generation:
             return  # its blocks are no longer its own
+        if chunk.copied_from is not None:
+            self._return_copied(sequence)
         end = chunk.end
         if chunk.guessed:
             end += num_right - len(chunk.guessed)
@@ -137,9 +158,12 @@ class Scheduler:
     def _publish(self, sequence: Sequence, num_full: int) -> None:
         """Let others find the first `num_full` blocks."""
         self._extend_keys(sequence, num_full)
+        size = self.block_size
         for number in range(sequence.num_settled, num_full):
             key = sequence.block_keys[number]
-            self.pool.publish(sequence.blocks[number], key)
+            content = block_content(sequence, number * size, (number + 1) * size)
+            parent = self._parent_key(sequence, number)
+            self.pool.publish(sequence.blocks[number], key, parent, content)
             if self._claims.get(key) is sequence:
                 del self._claims[key]
         sequence.num_settled = num_full
@@ -163,7 +187,8 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise `AssertionError` if blocks and leases are not those of the running sequences."""
         running = list(self._running.values())
-        self.pool.check_integrity([sequence.blocks for sequence in running])
+        copied = [[s.copied_from] for s in running if s.copied_from is not None]
+        self.pool.check_integrity([*(sequence.blocks for sequence in running), *copied])
         self.embeddings.check_integrity([key for s in running for key in s.leases])
         assert len(running) <= self._max_running
         assert all(not s.blocks and not s.leases for s in self._waiting)
@@ -181,8 +206,14 @@ class Scheduler:
             sequence.leases.remove(key)
             self.embeddings.release(key)
 
+    def _return_copied(self, sequence: Sequence) -> None:
+        if sequence.copied_from is not None:
+            self.pool.release([sequence.copied_from])
+            sequence.copied_from = None
+
     def _give_up(self, sequence: Sequence) -> None:
         """Take everything from `sequence` that it holds."""
+        self._return_copied(sequence)
         self.pool.release(sequence.blocks)
         for key in sequence.leases:
             self.embeddings.release(key)
@@ -323,9 +354,10 @@ class _Step:
             return None
         self._waiting.popleft()
         self._pool.hold(shared)
+        num_copied = self._hold_part(head, len(shared), self._pool.num_available - num_new)
         head.blocks = shared + self._pool.allocate(num_new)
         head.num_settled = len(shared)
-        head.num_computed = len(shared) * self._block_size
+        head.num_computed = head.copied_to = len(shared) * self._block_size + num_copied
         if head.num_cached is None:
             head.num_cached = head.num_computed
             self._scheduler.num_prefix_hits += head.num_computed
@@ -348,6 +380,22 @@ class _Step:
         missing = head.block_keys[len(shared) : len(shared) + 1]
         return None if missing and missing[0] in self._scheduler._claims else shared
 
+    def _hold_part(self, head: Sequence, number: int, num_spare: int) -> int:
+        """Hold the block that begins like block `number` of `head`; return how many slots do.
+
+        It is held until they have been copied; not at all if then somebody else, of those who may
+        each want one soon, found no block among the `num_spare`.
+        """
+        block, length = self._scheduler._find_part(head, number)
+        if not length:
+            return 0
+        num_taken = 1 - self._pool.count_held([block])
+        if num_taken + len(self._running) > num_spare:
+            return 0
+        self._pool.hold([block])
+        head.copied_from = block
+        return length
+
     def _take(self, sequence: Sequence, num_tokens: int, guessed: tuple[int, ...] = ()) -> None:
         """Plan as much of the `num_tokens` of `sequence` as budget and embeddings allow.
 
@@ -363,7 +411,18 @@ class _Step:
         samples = end == num_tokens
         end += len(guessed)
         generation = sequence.generation
-        chunk = Chunk(sequence, start, end, sequence.blocks, samples, generation, images, guessed)
+        copied_from = sequence.copied_from if start == sequence.copied_to else None
+        chunk = Chunk(
+            sequence,
+            start,
+            end,
+            sequence.blocks,
+            samples,
+            generation,
+            images,
+            guessed,
+            copied_from,
+        )
         self._chunks.append(chunk)
         sequence.num_computed = end
         sequence.num_promised += samples

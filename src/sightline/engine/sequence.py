@@ -30,7 +30,8 @@ class Sequence:
     `block_keys` are those of the full blocks of known tokens, as far as they were asked for;
     `num_settled` blocks have been offered to the prefix cache or come from it. `generation`
     changes when the blocks are given up, so that an old step's work is not mistaken for new;
-    `is_ended` tells the same of the whole sequence.
+    `is_ended` tells the same of the whole sequence. `copied_from` is somebody else's block that is
+    held until the first slots of it have been copied, and `copied_to` the first slot behind those.
     Times are of `time.monotonic`.
     """
 
@@ -51,6 +52,8 @@ class Sequence:
     blocks: list[int] = field(default_factory=list, repr=False)
     block_keys: list[bytes] = field(default_factory=list, repr=False)
     num_settled: int = 0
+    copied_from: int | None = None
+    copied_to: int = 0
     generation: int = 0
     num_preemptions: int = 0
     leases: set[bytes] = field(default_factory=set, repr=False)

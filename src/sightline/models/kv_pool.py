@@ -128,6 +128,15 @@ class KVPool:
             self.keys[:, block, length:] = 0
             self.values[:, block, length:] = 0
 
+    def copy_beginning(self, source: int, target: int, num_slots: int) -> None:
+        """Fill the first slots of block `target` from block `source`, and zero the others.
+
+        They are zeroed because `clean_tail` takes it that who enters a block first has done so.
+        """
+        for cache in (self.keys, self.values):
+            cache[:, target, :num_slots] = cache[:, source, :num_slots]
+            cache[:, target, num_slots:] = 0
+
     def clear(self, blocks: Sequence[int], first: int, end: int) -> None:
         """Zero slots [first, end) of a sequence."""
         for slot in range(first, end):

@@ -37,7 +37,7 @@ def expected_of(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     items=st.integers(1, 5),
     rows=st.integers(1, 70) | st.sampled_from([256, 1025]),
     heads=st.integers(1, 5),
-    width=st.sampled_from([2, 16, 30, 64, 80, 104, 112, 128]),
+    width=st.sampled_from([2, 16, 26, 30, 64, 80, 104, 112, 128, 256]),
     threads=st.integers(1, 3),
 )
 @settings(max_examples=60, deadline=None)
@@ -53,6 +53,18 @@ def test_every_shape_is_right(items: int, rows: int, heads: int, width: int, thr
     torch.testing.assert_close(found.double(), expected_of(*made), atol=0.02, rtol=0.02)
     error = (found.double() - expected_of(*made)).norm() / expected_of(*made).norm()
     assert error < 0.01
+
+
+@pytest.mark.parametrize("rows", [1536, 1537, 3100])
+def test_of_very_many_rows_later_ones_may_weigh_more_or_less(rows: int) -> None:
+    query, key, value = heads_of(1, rows, 2, 16)
+    for loudest in (3, rows - 2):
+        keys = key.clone()
+        keys[0, loudest] *= 30.0
+        keys[0, loudest // 2] = 100.0 * query[0, 5]  # what else there is does not count beside it
+        found, expected = (f(query, keys, value) for f in (attend_to_all, expected_of))
+        torch.testing.assert_close(found.double(), expected, atol=0.05, rtol=0.05)
+        torch.testing.assert_close(found[0, 5], value[0, loudest // 2], atol=0.02, rtol=0.02)
 
 
 def test_a_picture_has_the_same_bits_alone_beside_others_and_with_more_threads() -> None:
@@ -94,7 +106,8 @@ def test_what_the_kernel_is_not_made_for_is_left_to_torch() -> None:
     exact = attend(*made, rounds_rows=False)
     torch.testing.assert_close(exact.double(), expected_of(*made), atol=0.02, rtol=0.02)
     assert not torch.equal(exact, attend(*made, rounds_rows=True))
-    for odd in (made[0].bfloat16(), made[0][..., :15], made[0].to("meta")):
+    wide = torch.zeros(1, 20, 2, 258)
+    for odd in (made[0].bfloat16(), made[0][..., :15], made[0].to("meta"), wide):
         assert not takes(odd)
     with pytest.raises(ValueError, match="do not fit"):
         attend_to_all(made[0], made[1][:, :7], made[2])

@@ -135,6 +135,7 @@ class Kernels:
             self.rounded_products = products(
                 "lay_out_rounded_weights", "rounded_room", "multiply_rounded"
             )
+            self.most_picture_width: int = function("most_picture_width", c_int64)()
             self.picture_room = function("picture_room", c_int64, c_int64, c_int64)
             self.attend_to_all = function("attend_to_all", None, c_void_p, _num_threads)
         self.norm_rows = function(

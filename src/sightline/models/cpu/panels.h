@@ -24,6 +24,11 @@
 /* What of the inputs is multiplied before the next block of rows is: the weights of a panel for so
  * many inputs stay within a core's second cache. */
 #define STEPS_AT_ONCE (1024 / INPUTS_OF_STEP)
+/* From a row to the next of the same piece. Were it a power of two, rows would push each other out
+ * of the first cache. */
+#define APART_BY (STEPS_AT_ONCE + LANES)
+/* The step k of a row of a tile. */
+#define STEP_OF(row, k) blocks[(row) * APART_BY + (k)]
 /* bfloat16 numbers of a panel's step. */
 #define STEP_WEIGHTS (PANEL * INPUTS_OF_STEP)
 /* Panels whose unfinished sums lie in a thread's room at once. */
@@ -35,7 +40,7 @@
 
 typedef struct {
     const float *rows;       /* [num_rows][num_inputs] */
-    const element *blocks;   /* the same, see `lay_out` */
+    const element *blocks;   /* the same in pieces, [piece][row][APART_BY]; a lone row as it is */
     const uint16_t *weights; /* [num_panels][num_steps][STEP_WEIGHTS] */
     const float *added;      /* [num_rows][added_stride] or, with added_stride 0, [num_outputs] */
     float *out;              /* [num_rows][out_stride] */
@@ -84,8 +89,8 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
 }
 
 /* A tile is R rows by P panels whose sums all stand in registers. A cell c is a row and a panel:
- * two vectors of sums. `blocks` is [depth][R]; `sums` is [P][num_rows][PANEL], what earlier inputs
- * gave if `has_sums`; without an ending that is also where sums go. */
+ * two vectors of sums. `sums` is [P][num_rows][PANEL], what earlier inputs gave if `has_sums`;
+ * without an ending that is also where sums go. */
 #define SUMS_OF(c) (sums + (c % P * num_rows + c / P) * PANEL)
 #define CLEAR(c) acc[2 * c] = acc[2 * c + 1] = (floats){0};
 #define LOAD(c) \
@@ -94,6 +99,14 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
 #define STORE(c) \
     *(floats *)SUMS_OF(c) = acc[2 * c]; \
     *(floats *)(SUMS_OF(c) + LANES) = acc[2 * c + 1];
+#define ADD_GIVEN(c) { \
+    const float *added = end->added + c / P * end->added_stride + c % P * PANEL; \
+    acc[2 * c] += load(added); \
+    acc[2 * c + 1] += load(added + LANES); }
+#define BRING(c) { \
+    float *to = end->to + c / P * end->stride + c % P * PANEL; \
+    store(to, acc[2 * c]); \
+    store(to + LANES, acc[2 * c + 1]); }
 #define KEEP(c) \
     finished[c % P * R + c / P][0] = acc[2 * c]; \
     finished[c % P * R + c / P][1] = acc[2 * c + 1];
@@ -107,9 +120,22 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
         enum { R = num_rows_, P = num_panels_ }; \
         floats acc[2 * CELLS], weights_of[2 * P]; \
         if (has_sums) { TIMES_##CELLS(LOAD) } else { TIMES_##CELLS(CLEAR) } \
-        for (int64_t k = 0; k < depth; k++) { TIMES_##num_panels_(WEIGHTS) TIMES_##CELLS(ADD) } \
+        for (; depth > 0; depth -= STEPS_AT_ONCE) { \
+            const int64_t piece = depth < STEPS_AT_ONCE ? depth : STEPS_AT_ONCE; \
+            for (int64_t k = 0; k < piece; k++) { \
+                TIMES_##num_panels_(WEIGHTS) \
+                TIMES_##CELLS(ADD) \
+            } \
+            blocks += R > 1 ? R * APART_BY : STEPS_AT_ONCE; \
+            weights += STEPS_AT_ONCE * STEP_WEIGHTS; \
+        } \
         if (!end) { \
             TIMES_##CELLS(STORE) \
+            return; \
+        } \
+        if (end->ending == PLAIN) { \
+            if (end->added) { TIMES_##CELLS(ADD_GIVEN) } \
+            TIMES_##CELLS(BRING) \
             return; \
         } \
         floats finished[CELLS][2]; \
@@ -151,7 +177,7 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
                         p->out_stride, p->added_stride, p->ending,
                     };
                     TILES[height][exponent](
-                        p->blocks + k * p->num_rows + row * depth,
+                        p->blocks + (k / STEPS_AT_ONCE * p->num_rows + row) * APART_BY,
                         p->weights + panel * panel_stride + k * STEP_WEIGHTS, panel_stride, depth,
                         ahead, ahead_too,
                         room + ((panel - chunk) * p->num_rows + row) * PANEL, p->num_rows,
@@ -165,43 +191,19 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
 /* LANES steps of a row, as many elements; zeros behind the last input. */
 static floats load_steps(const product *p, int64_t row, int64_t step);
 
-/* Lays a block of rows out as tiles read it: `depth` steps from `first` on, [step][row]. */
-static void lay_out_piece(
-    const product *p, int64_t row, int64_t height, int64_t first, int64_t depth, element *to)
-{
-    for (int64_t i = 0; i < depth; i += LANES) {
-        floats m[LANES] = {{0}};
-        for (int64_t r = 0; r < height; r++) m[r] = load_steps(p, row + r, first + i);
-        if (height > 1) transpose(m);
-        const int64_t lines = height > 1 ? LANES : 1, width = height > 1 ? height : LANES;
-        for (int64_t n = 0; n < lines && i + n < depth; n++) {
-            float *at = (float *)to + i * height + n * width;
-            /* What a whole vector writes too much is overwritten by the next, if there is room. */
-            const int64_t left = depth * height - i * height - n * width;
-            if (left >= LANES) store(at, m[n]);
-            else memcpy(at, &m[n], (left < width ? left : width) * sizeof(float));
-        }
-    }
-}
-
-/* Lays all of a block out: [piece of inputs][block][step][row]. */
-static void lay_out(const product *p, int64_t block, element *to)
-{
-    const int64_t num_steps = steps_of(p->num_inputs);
-    const int64_t at_once = num_blocks(p) > 1 ? STEPS_AT_ONCE : num_steps;
-    const int64_t row = first_row(p->num_rows, block), height = first_row(p->num_rows, block + 1) - row;
-    for (int64_t k = 0; k < num_steps; k += at_once) {
-        const int64_t depth = num_steps - k < at_once ? num_steps - k : at_once;
-        lay_out_piece(p, row, height, k, depth, to + k * p->num_rows + row * depth);
-    }
-}
-
+/* Lays rows out as tiles read them: all steps of a row side by side, in pieces. */
 static void lay_out_share(void *data)
 {
     const product *p = data;
+    const int64_t num_steps = steps_of(p->num_inputs);
     int64_t first, last;
-    share_of(num_blocks(p), &first, &last);
-    for (int64_t block = first; block < last; block++) lay_out(p, block, (element *)p->blocks);
+    share_of(p->num_rows, &first, &last);
+    for (int64_t row = first; row < last; row++)
+        for (int64_t step = 0; step < num_steps; step += LANES) {
+            const int64_t piece = step / STEPS_AT_ONCE * p->num_rows + row;
+            const int64_t place = p->num_rows > 1 ? piece * APART_BY : step - step % STEPS_AT_ONCE;
+            store((float *)p->blocks + place + step % STEPS_AT_ONCE, load_steps(p, row, step));
+        }
 }
 
 static void multiply_share(void *data)
@@ -217,10 +219,10 @@ static void multiply_share(void *data)
     while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last, room);
 }
 
-/* Floats that laid out rows fill, up to a whole vector. */
+/* Floats that laid out rows fill. */
 static int64_t room_of_blocks(int64_t num_rows, int64_t num_inputs)
 {
-    return (num_rows * steps_of(num_inputs) + LANES - 1) / LANES * LANES;
+    return num_rows * ((steps_of(num_inputs) + STEPS_AT_ONCE - 1) / STEPS_AT_ONCE) * APART_BY;
 }
 
 static int64_t room_of_sums(int64_t num_rows, int num_threads)

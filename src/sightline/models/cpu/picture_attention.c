@@ -1,25 +1,30 @@
 /* Attention among all rows of a picture, on processors that multiply bfloat16.
  *
  * Queries, keys, values and weights are rounded to bfloat16 and all sums are fp32, as in torch's
- * attention for bfloat16 rows. To a head, its keys are a matrix that makes scores of queries, and
- * its values one that makes results of weights: both are laid out as `rounded_products.c` wants
- * weights. Every query is computed by itself, so its bits are the same in any company.
+ * attention for bfloat16 rows. GROUP queries are taken at once and each has a lane: their scores
+ * become weights where they stand, without sums across lanes and without being turned around. Of
+ * very many keys some are taken at a time, and what earlier ones gave is scaled down when a later
+ * score is higher. Every query is computed by itself, so its bits are the same in any company.
  */
 
 #ifdef __AVX512BF16__
 
-#include <immintrin.h>
-
 #include "kernels.h"
+#include "repeat.h"
+#include "rounded.h"
 #include "threads.h"
 #include "vectors.h"
 
-#define PANEL (2 * LANES)
-/* Queries whose scores are held at once: as many as stay within a core's second cache, and whole
- * blocks of a product. */
-#define MOST_SCORES (1 << 16)
-#define MOST_QUERIES 48
-#define LEAST_QUERIES 12
+#define GROUP (2 * LANES)
+/* Rows of a tile, of which all sums stand in registers: keys, or numbers of the values' width. */
+#define MOST_OF_TILE 12
+/* From one key to the next, in pairs: the widest heads, and not a power of two, or keys would push
+ * each other out of the first cache. */
+#define MOST_WIDTH 256
+#define KEY_APART (MOST_WIDTH / 2 + LANES)
+/* Keys whose scores are held at once: whole tiles and pairs that stay within the second cache. */
+#define KEYS_AT_ONCE 1536
+#define LOG2_E 1.44269504f
 /* So many pieces of work for each thread, or the last ones to finish would be waited for. */
 #define PIECES 4
 
@@ -29,185 +34,284 @@ typedef struct {
     int64_t query_strides[3], key_strides[3], value_strides[3];
     float *out; /* [num_items][num_rows][num_heads * head_dim] */
     float *room;
-    int64_t num_items, num_rows, num_heads, head_dim; /* head_dim is even */
+    int64_t num_items, num_rows, num_heads, head_dim; /* head_dim is even, at most MOST_WIDTH */
     float scale;
     int64_t room_per_thread, num_parts, next;
 } picture;
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t up_to(int64_t count, int64_t multiple) { return ceil_of(count, multiple) * multiple; }
-
-static int64_t queries_at_once(int64_t num_rows)
-{
-    const int64_t fitting = MOST_SCORES / up_to(num_rows, PANEL) / LEAST_QUERIES * LEAST_QUERIES;
-    return most(LEAST_QUERIES, least(MOST_QUERIES, fitting));
-}
-
-/* The first `left` lanes, or all. */
-INLINE __mmask16 lanes_left(int64_t left)
-{
-    return left >= LANES ? 0xffff : left > 0 ? (__mmask16)((1 << left) - 1) : 0;
-}
-
-/* LANES numbers from `from` on, of which `left` exist; zeros in the place of the others. */
-INLINE __m512 load_some(const float *from, int64_t left)
-{
-    return _mm512_maskz_loadu_ps(lanes_left(left), from);
-}
-
-/* Keys as weights [num_rows outputs][head_dim inputs]; those that are missing in the last panel
- * become zeros. */
-static void lay_out_keys(const picture *p, const float *key, int32_t *panels)
-{
-    const int64_t width = p->head_dim, steps = width / 2;
-    for (int64_t row = 0; row < up_to(p->num_rows, PANEL); row++) {
-        int32_t *to = panels + row / PANEL * steps * PANEL + row % PANEL;
-        const float *from = key + row * p->key_strides[1];
-        for (int64_t d = 0; d < width; d += PANEL) {
-            const int64_t left = row < p->num_rows ? width - d : 0;
-            const __m512 lower = load_some(from + d, left);
-            const __m512 upper = load_some(from + d + LANES, left - LANES);
-            int32_t pairs[LANES];
-            _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(upper, lower));
-            for (int64_t i = 0; i < least(LANES, steps - d / 2); i++) to[(d / 2 + i) * PANEL] = pairs[i];
-        }
-    }
-}
-
-/* Values as weights [head_dim outputs][num_rows inputs], with zeros behind the last of both. */
-static void lay_out_values(const picture *p, const float *value, int32_t *panels)
-{
-    const int64_t width = p->head_dim, steps = up_to(p->num_rows, PANEL) / 2;
-    const __m512i in_turn = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
-        19, 3, 18, 2, 17, 1, 16, 0);
-    for (int64_t step = 0; step < steps; step++) {
-        const float *from = value + 2 * step * p->value_strides[1];
-        for (int64_t d = 0; d < up_to(width, PANEL); d += LANES) {
-            const __m512 earlier = load_some(from + d, 2 * step < p->num_rows ? width - d : 0);
-            const __m512 later = load_some(
-                from + p->value_strides[1] + d, 2 * step + 1 < p->num_rows ? width - d : 0);
-            const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(later, earlier);
-            int32_t *to = panels + (d / PANEL * steps + step) * PANEL + d % PANEL;
-            _mm512_store_si512(to, _mm512_permutexvar_epi16(in_turn, both));
-        }
-    }
-}
-
-/* Numbers of four bytes that a thread needs room for: panels of keys and values, queries, scores,
- * results of the queries before they are brought to their place, and what products need. */
+/* What a thread works on. A pair is two numbers rounded to bfloat16. */
 typedef struct {
-    int64_t keys, values, queries, scores, results, products;
-} sizes;
+    int32_t *keys;    /* [key][KEY_APART]: the pairs of a key; zeros behind the last key */
+    int32_t *values;  /* [pair of keys][values_apart]: numbers of two keys */
+    int32_t *queries; /* [pair of numbers][GROUP] */
+    float *scores;    /* [key][GROUP] */
+    int32_t *weights; /* [pair of keys][GROUP] */
+    float *results;   /* [number][GROUP] */
+    int64_t values_apart;
+} desk;
 
-static sizes sizes_of(int64_t num_rows, int64_t head_dim)
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_of(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t up_to(int64_t count, int64_t part) { return ceil_of(count, part) * part; }
+
+/* Lays a desk out in `room`, or nowhere; returns how many numbers of four bytes it takes. */
+static int64_t furnish(desk *d, float *room, int64_t num_rows, int64_t head_dim)
 {
-    const int64_t rows = up_to(num_rows, PANEL), width = up_to(head_dim, PANEL);
-    const int64_t queries = queries_at_once(num_rows);
-    return (sizes){
-        rows * head_dim / 2, rows * width / 2, up_to(queries * head_dim, LANES), queries * rows,
-        queries * width,
-        most(rounded_room(queries, head_dim, 1), rounded_room(queries, rows, 1)),
-    };
+    const int64_t keys = up_to(num_rows, MOST_OF_TILE), width = up_to(head_dim, LANES);
+    const int64_t at_once = least(keys, KEYS_AT_ONCE);
+    int64_t size = 0;
+    *d = (desk){.values_apart = width};
+#define PLACE(what, count) d->what = (void *)(room + size), size += up_to(count, LANES)
+    PLACE(keys, keys * KEY_APART);
+    PLACE(values, ceil_of(num_rows, 2) * width);
+    PLACE(queries, width * GROUP);
+    PLACE(scores, at_once * GROUP);
+    PLACE(weights, ceil_of(at_once, 2) * GROUP);
+    PLACE(results, width * GROUP);
+#undef PLACE
+    return size;
 }
 
-/* Makes weights of the scores of one query; returns 1 / their sum. Up to `padded` stand zeros.
- *
- * Those of `weigh` in attention.c but for 3e-6 of them, in half of its operations: they are rounded
- * to eight bits next. 2^x is 2^n 2^f with n = round(x), and 2^f a polynomial for |f| <= 1/2. What is
- * not a number stays so: the second argument of a maximum is taken then. */
-static float weigh_roughly(float *scores, int64_t count, int64_t padded)
+static void lay_out_keys(const picture *p, const float *key, int32_t *keys)
 {
-    const __m512 lowest = _mm512_set1_ps(-200.0f), log2_e = _mm512_set1_ps(1.44269504f);
-    __m512 highest = _mm512_set1_ps(-__builtin_inff()), sums = _mm512_setzero_ps();
-    for (int64_t i = 0; i < count; i += LANES)
-        highest = _mm512_mask_max_ps(
-            highest, lanes_left(count - i), load_some(scores + i, count - i), highest);
-    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(highest) * 1.44269504f);
-    for (int64_t i = 0; i < count; i += LANES) {
-        __m512 x = _mm512_fmsub_ps(load_some(scores + i, count - i), log2_e, top);
-        x = _mm512_max_ps(lowest, x);
-        const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m512 f = _mm512_sub_ps(x, n);
-        __m512 y = _mm512_fmadd_ps(_mm512_set1_ps(9.58285e-3f), f, _mm512_set1_ps(5.590643e-2f));
-        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(2.4024099e-1f));
-        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(6.9312419e-1f));
-        y = _mm512_fmadd_ps(y, f, _mm512_set1_ps(1.0f));
-        y = _mm512_maskz_scalef_ps(lanes_left(count - i), y, n);
-        sums = _mm512_add_ps(sums, y);
-        _mm512_storeu_ps(scores + i, y);
+    for (int64_t row = 0; row < up_to(p->num_rows, MOST_OF_TILE); row++) {
+        const float *from = key + row * p->key_strides[1];
+        for (int64_t n = 0; n < p->head_dim; n += GROUP) {
+            const int64_t left = row < p->num_rows ? p->head_dim - n : 0;
+            const floats lower = load_some(from + n, left);
+            const floats upper = load_some(from + n + LANES, left - LANES);
+            store((float *)keys + row * KEY_APART + n / 2, (floats)side_by_side(lower, upper));
+        }
     }
-    for (int64_t i = up_to(count, LANES); i < padded; i += LANES) store(scores + i, (floats){0});
-    return 1.0f / _mm512_reduce_add_ps(sums);
 }
 
-/* The queries [first, last) of one head. */
-static void attend_queries(
-    const picture *p, const float *query, int64_t first, int64_t last, const int32_t *keys,
-    const int32_t *values, float *out, const sizes *s, float *room)
+static void lay_out_values(const picture *p, const float *value, const desk *d)
 {
-    const int64_t count = last - first, width = p->head_dim, padded = up_to(p->num_rows, PANEL);
-    float *queries = room, *scores = queries + s->queries, *results = scores + s->scores;
-    float *for_products = results + s->results, shares[MOST_QUERIES];
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t d = 0; d < width; d++)
-            queries[i * width + d] = query[(first + i) * p->query_strides[1] + d] * p->scale;
-    multiply_rounded(
-        queries, count, width, (const uint16_t *)keys, padded / PANEL, NULL, 0, PLAIN, scores,
-        padded, for_products, 1);
-    for (int64_t i = 0; i < count; i++)
-        shares[i] = weigh_roughly(scores + i * padded, p->num_rows, padded);
-    const int64_t results_width = up_to(width, PANEL);
-    multiply_rounded(
-        scores, count, padded, (const uint16_t *)values, results_width / PANEL, NULL, 0, PLAIN,
-        results, results_width, for_products, 1);
-    for (int64_t i = 0; i < count; i++)
-        for (int64_t d = 0; d < width; d++)
-            out[(first + i) * p->num_heads * width + d] = results[i * results_width + d] * shares[i];
+    for (int64_t row = 0; row < p->num_rows; row += 2) {
+        const float *from = value + row * p->value_strides[1];
+        for (int64_t n = 0; n < p->head_dim; n += LANES) {
+            const int64_t left = p->head_dim - n;
+            const floats earlier = load_some(from + n, left);
+            const floats later =
+                load_some(from + p->value_strides[1] + n, row + 1 < p->num_rows ? left : 0);
+            float *to = (float *)d->values + row / 2 * d->values_apart + n;
+            store(to, (floats)in_pairs(earlier, later));
+        }
+    }
+}
+
+/* `count` queries, with zeros behind them. */
+static void lay_out_queries(const picture *p, const float *query, int64_t count, int32_t *queries)
+{
+    for (int64_t half = 0; half < GROUP; half += LANES)
+        for (int64_t n = 0; n < p->head_dim; n += GROUP) {
+            floats m[LANES];
+            for (int64_t i = 0; i < LANES; i++) {
+                const int64_t left = half + i < count ? p->head_dim - n : 0;
+                const float *from = query + (half + i) * p->query_strides[1] + n;
+                const floats lower = load_some(from, left) * p->scale;
+                const floats upper = load_some(from + LANES, left - LANES) * p->scale;
+                m[i] = (floats)side_by_side(lower, upper);
+            }
+            transpose(m);
+            for (int64_t i = 0; i < LANES; i++)
+                store((float *)queries + (n / 2 + i) * GROUP + half, m[i]);
+        }
+}
+
+/* The second argument where one is not a number. */
+INLINE floats largest(floats some, floats others)
+{
+    return (floats)_mm512_max_ps((__m512)some, (__m512)others);
+}
+
+#define CLEAR(r) acc[2 * r] = acc[2 * r + 1] = (floats){0};
+#define LOAD(r) \
+    acc[2 * r] = load(sums + r * GROUP); \
+    acc[2 * r + 1] = load(sums + r * GROUP + LANES);
+#define STORE(r) \
+    store(sums + r * GROUP, acc[2 * r]); \
+    store(sums + r * GROUP + LANES, acc[2 * r + 1]);
+#define ADD(r, pair) { \
+    const floats x = (floats)_mm512_set1_epi32(pair); \
+    acc[2 * r] = add_pairs(acc[2 * r], low, x); \
+    acc[2 * r + 1] = add_pairs(acc[2 * r + 1], high, x); }
+#define ADD_KEY(r) ADD(r, keys[r * KEY_APART + k])
+#define ADD_VALUE(r) ADD(r, values[r])
+#define HIGHEST(r) \
+    highest[0] = largest(acc[2 * r], highest[0]); \
+    highest[1] = largest(acc[2 * r + 1], highest[1]);
+
+/* Scores [12][GROUP] of a tile of keys, and the highest of each query. */
+static void score_tile(
+    const int32_t *keys, const int32_t *queries, int64_t num_pairs, float *sums, floats *highest)
+{
+    floats acc[2 * MOST_OF_TILE];
+    TIMES_12(CLEAR)
+    for (int64_t k = 0; k < num_pairs; k++) {
+        const floats low = load((const float *)queries + k * GROUP);
+        const floats high = load((const float *)queries + k * GROUP + LANES);
+        TIMES_12(ADD_KEY)
+    }
+    TIMES_12(STORE)
+    TIMES_12(HIGHEST)
+}
+
+/* Adds to results [rows][GROUP] what pairs of weights make of a tile of the values' numbers. */
+#define VALUE_TILE(rows) \
+    static void value_tile_##rows( \
+        const int32_t *values, int64_t apart, const int32_t *weights, int64_t num_pairs, \
+        float *sums, int has_sums) \
+    { \
+        floats acc[2 * rows]; \
+        if (has_sums) { TIMES_##rows(LOAD) } else { TIMES_##rows(CLEAR) } \
+        for (int64_t k = 0; k < num_pairs; k++, values += apart) { \
+            const floats low = load((const float *)weights + k * GROUP); \
+            const floats high = load((const float *)weights + k * GROUP + LANES); \
+            TIMES_##rows(ADD_VALUE) \
+        } \
+        TIMES_##rows(STORE) \
+    }
+VALUE_TILE(2) VALUE_TILE(4) VALUE_TILE(6) VALUE_TILE(8) VALUE_TILE(10) VALUE_TILE(12)
+
+typedef void (*value_tile)(const int32_t *, int64_t, const int32_t *, int64_t, float *, int);
+
+/* By half of their rows: a head's width is even. */
+static const value_tile VALUE_TILES[MOST_OF_TILE / 2 + 1] = {
+    NULL, value_tile_2, value_tile_4, value_tile_6, value_tile_8, value_tile_10, value_tile_12,
+};
+
+/* 2^x but for 3e-6 of it, in half of the operations of `exponential`: it is rounded to eight bits
+ * next. 2^x is 2^n 2^f with n = round(x), and 2^f a polynomial for |f| <= 1/2. What is not a number
+ * stays so. */
+INLINE floats power_of_two(floats exponent)
+{
+    const __m512 x = (__m512)largest(all(-200.0f), exponent);
+    const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const floats f = (floats)_mm512_sub_ps(x, n);
+    floats y = f * 9.58285e-3f + 5.590643e-2f;
+    y = y * f + 2.4024099e-1f;
+    y = y * f + 6.9312419e-1f;
+    y = y * f + 1.0f;
+    return (floats)_mm512_scalef_ps((__m512)y, n);
+}
+
+/* Makes weights of the scores of `count` keys, in pairs; adds them to `sums`. */
+static void weigh(const desk *d, int64_t count, const floats *tops, floats *sums)
+{
+    for (int64_t key = 0; key < count; key += 2)
+        for (int64_t i = 0; i < 2; i++) {
+            const float *scores = d->scores + key * GROUP + i * LANES;
+            const floats earlier = power_of_two(load(scores) * LOG2_E - tops[i]);
+            floats later = {0};
+            if (key + 1 < count) later = power_of_two(load(scores + GROUP) * LOG2_E - tops[i]);
+            float *to = (float *)d->weights + key / 2 * GROUP + i * LANES;
+            sums[i] += earlier + later;
+            store(to, (floats)in_pairs(earlier, later));
+        }
+}
+
+/* The scores of keys [first, last), and the highest of each query, in powers of two. */
+static void score(const picture *p, const desk *d, int64_t first, int64_t last, floats *tops)
+{
+    const float lowest = -__builtin_inff();
+    floats highest[2] = {all(lowest), all(lowest)}, of_zeros[2];
+    for (int64_t key = first; key < last; key += MOST_OF_TILE) {
+        float *scores = d->scores + (key - first) * GROUP;
+        const int is_full = last - key >= MOST_OF_TILE;
+        score_tile(
+            d->keys + key * KEY_APART, d->queries, p->head_dim / 2, scores,
+            is_full ? highest : of_zeros);
+        for (int64_t i = 0; !is_full && i < 2 * (last - key); i++)
+            highest[i % 2] = largest(load(scores + i * LANES), highest[i % 2]);
+    }
+    for (int i = 0; i < 2; i++) tops[i] = largest(highest[i] * LOG2_E, tops[i]);
+}
+
+/* What `count` queries from `query` on make of all values. */
+static void attend_group(
+    const picture *p, const desk *d, const float *query, int64_t count, float *out)
+{
+    const int64_t width = p->head_dim, num_tiles = ceil_of(width / 2, MOST_OF_TILE / 2);
+    const float lowest = -__builtin_inff();
+    floats tops[2] = {all(lowest), all(lowest)}, sums[2] = {{0}, {0}};
+    lay_out_queries(p, query, count, d->queries);
+    for (int64_t first = 0; first < p->num_rows; first += KEYS_AT_ONCE) {
+        const int64_t last = least(p->num_rows, first + KEYS_AT_ONCE);
+        const floats before[2] = {tops[0], tops[1]};
+        score(p, d, first, last, tops);
+        for (int64_t i = 0; first > 0 && i < 2; i++) {
+            const floats factor = power_of_two(before[i] - tops[i]);
+            sums[i] *= factor;
+            for (int64_t n = 0; n < width; n++) {
+                float *result = d->results + n * GROUP + i * LANES;
+                store(result, load(result) * factor);
+            }
+        }
+        weigh(d, last - first, tops, sums);
+        for (int64_t tile = 0; tile < num_tiles; tile++) {
+            const int64_t from = tile * (width / 2) / num_tiles;
+            const int64_t to = (tile + 1) * (width / 2) / num_tiles;
+            VALUE_TILES[to - from](
+                d->values + first / 2 * d->values_apart + 2 * from, d->values_apart, d->weights,
+                ceil_of(last - first, 2), d->results + 2 * from * GROUP, first > 0);
+        }
+    }
+    for (int64_t half = 0; half < count; half += LANES)
+        for (int64_t n = 0; n < width; n += LANES) {
+            floats m[LANES];
+            for (int64_t i = 0; i < LANES; i++)
+                m[i] = load(d->results + (n + i) * GROUP + half) / sums[half / LANES];
+            transpose(m);
+            for (int64_t i = 0; i < least(LANES, count - half); i++)
+                store_some(out + (half + i) * p->num_heads * width + n, width - n, m[i]);
+        }
 }
 
 static void attend_share(void *data)
 {
     picture *p = data;
-    const sizes s = sizes_of(p->num_rows, p->head_dim);
-    float *room = p->room + this_thread() * p->room_per_thread;
-    int32_t *keys = (int32_t *)room, *values = keys + s.keys;
+    desk d;
+    furnish(&d, p->room + this_thread() * p->room_per_thread, p->num_rows, p->head_dim);
+    const int64_t num_groups = ceil_of(p->num_rows, GROUP);
     const int64_t num_pieces = p->num_items * p->num_heads * p->num_parts;
     int64_t number, laid_out = -1;
     while ((number = __atomic_fetch_add(&p->next, 1, __ATOMIC_RELAXED)) < num_pieces) {
         const int64_t head_of_all = number / p->num_parts, part = number % p->num_parts;
         const int64_t item = head_of_all / p->num_heads, head = head_of_all % p->num_heads;
+#define HEAD_OF(what) p->what + item * p->what##_strides[0] + head * p->what##_strides[2]
+        const float *query = HEAD_OF(query);
         if (laid_out != head_of_all) {
-            lay_out_keys(
-                p, p->key + item * p->key_strides[0] + head * p->key_strides[2], keys);
-            lay_out_values(
-                p, p->value + item * p->value_strides[0] + head * p->value_strides[2], values);
+            lay_out_keys(p, HEAD_OF(key), d.keys);
+            lay_out_values(p, HEAD_OF(value), &d);
             laid_out = head_of_all;
         }
-        const float *query = p->query + item * p->query_strides[0] + head * p->query_strides[2];
+#undef HEAD_OF
         float *out = p->out + (item * p->num_rows * p->num_heads + head) * p->head_dim;
-        const int64_t end = (part + 1) * p->num_rows / p->num_parts;
-        const int64_t at_once = queries_at_once(p->num_rows);
-        for (int64_t first = part * p->num_rows / p->num_parts; first < end; first += at_once)
-            attend_queries(
-                p, query, first, least(end, first + at_once), keys, values, out, &s,
-                (float *)(values + s.values));
+        const int64_t end = (part + 1) * num_groups / p->num_parts;
+        for (int64_t group = part * num_groups / p->num_parts; group < end; group++) {
+            const int64_t row = group * GROUP;
+            attend_group(
+                p, &d, query + row * p->query_strides[1], least(GROUP, p->num_rows - row),
+                out + row * p->num_heads * p->head_dim);
+        }
     }
 }
+
+/* The widest heads that `attend_to_all` takes. */
+int64_t most_picture_width(void) { return MOST_WIDTH; }
 
 /* How many floats each thread needs room for, whole vectors. */
 int64_t picture_room(int64_t num_rows, int64_t head_dim)
 {
-    const sizes s = sizes_of(num_rows, head_dim);
-    return up_to(s.keys + s.values + s.queries + s.scores + s.results + s.products, LANES);
+    desk d;
+    return furnish(&d, NULL, num_rows, head_dim);
 }
 
 void attend_to_all(picture *p, int num_threads)
 {
     const int64_t heads = p->num_items * p->num_heads;
-    const int64_t most_parts = ceil_of(p->num_rows, queries_at_once(p->num_rows));
+    const int64_t most_parts = ceil_of(p->num_rows, GROUP);
     p->num_parts = num_threads == 1 ? 1 : least(most_parts, ceil_of(PIECES * num_threads, heads));
     p->next = 0;
     on_threads(num_threads, attend_share, p);

@@ -23,6 +23,7 @@ def takes(query: Tensor) -> bool:
         and query.is_cpu
         and query.dtype == torch.float32
         and query.shape[-1] % 2 == 0
+        and query.shape[-1] <= library.most_picture_width
     )
 
 

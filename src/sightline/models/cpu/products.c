@@ -16,7 +16,7 @@ typedef float element;
     weights_of[2 * p] = (floats)(both << 16); \
     weights_of[2 * p + 1] = (floats)(both & 0xffff0000u); }
 #define ADD(c) { \
-    floats x = all(blocks[k * R + c / P]); \
+    floats x = all(STEP_OF(c / P, k)); \
     acc[2 * c] += x * weights_of[2 * (c % P)]; \
     acc[2 * c + 1] += x * weights_of[2 * (c % P) + 1]; }
 

@@ -8,8 +8,9 @@
 
 #ifdef __AVX512BF16__
 
-#include <immintrin.h>
 #include <stdint.h>
+
+#include "rounded.h"
 
 #define INPUTS_OF_STEP 2
 /* Two bfloat16 numbers, the earlier one in the lower half. */
@@ -24,27 +25,17 @@ typedef int32_t element;
     weights_of[2 * p] = *(const floats *)at; \
     weights_of[2 * p + 1] = *(const floats *)(at + PANEL); }
 #define ADD(c) { \
-    const __m512bh x = (__m512bh)_mm512_set1_epi32(blocks[k * R + c / P]); \
+    const floats x = (floats)_mm512_set1_epi32(STEP_OF(c / P, k)); \
     acc[2 * c] = add_pairs(acc[2 * c], weights_of[2 * (c % P)], x); \
     acc[2 * c + 1] = add_pairs(acc[2 * c + 1], weights_of[2 * (c % P) + 1], x); }
-#define add_pairs(sums, weights, x) \
-    (floats)_mm512_dpbf16_ps((__m512)(sums), (__m512bh)(weights), x)
 
 #include "panels.h"
-
-/* LANES numbers from `from` on, of which `left` exist; zeros in the place of the others. */
-INLINE __m512 load_some(const float *from, int64_t left)
-{
-    if (left >= LANES) return _mm512_loadu_ps(from);
-    return _mm512_maskz_loadu_ps(left > 0 ? (__mmask16)((1 << left) - 1) : 0, from);
-}
 
 static floats load_steps(const product *p, int64_t row, int64_t step)
 {
     const float *from = p->rows + row * p->num_inputs + 2 * step;
     const int64_t left = p->num_inputs - 2 * step;
-    const __m512 lower = load_some(from, left), upper = load_some(from + LANES, left - LANES);
-    return (floats)_mm512_cvtne2ps_pbh(upper, lower);
+    return (floats)side_by_side(load_some(from, left), load_some(from + LANES, left - LANES));
 }
 
 /* How many floats `multiply_rounded` needs room for, aligned to a vector. */

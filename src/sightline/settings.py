@@ -151,7 +151,7 @@ class ModelSettings:
         None, "Tokens computed in one step; more is faster for prompts, slower for others.", least=1
     )
     block_size: int = _row(
-        16, "Tokens of one block of the KV memory, the unit that prompts share.", least=1, most=1024
+        16, "Tokens of one block, the unit in which KV memory is given out.", least=1, most=1024
     )
     prefix_caching: bool = _row(True, "Compute what prompts have in common only once.")
     overlap_steps: bool | None = _row(

@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
+from torch_threads import torch_threads
 
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """The models here are so small that a second thread only makes times uneven."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield

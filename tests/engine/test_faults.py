@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_bench import Bench, ask, ask_about, bench
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.core.engine_options import FaultOptions
 from sightline.engine.contract import DeviceLost
@@ -25,10 +26,8 @@ def loaded(tiny_folder: Path) -> LoadedModel:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 def books(desk: Bench) -> tuple[int, int, int, int]:

@@ -20,6 +20,7 @@ from engine_bench import (
     picture,
     span,
 )
+from torch_threads import torch_threads
 
 from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import StartupError
@@ -41,10 +42,8 @@ def loaded(tiny_folder: Path) -> LoadedModel:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "overlapped"])

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.models.activations import gelu, quick_gelu, silu
 from sightline.models.linear import GatedLinear
@@ -23,10 +24,8 @@ KINDS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     """A number that cuts rows where no vector ends."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(3):
+        yield
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from schedules import make_prompt, run_alone, run_in_company
 from torch import Tensor, nn
+from torch_threads import torch_threads
 
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
@@ -50,10 +51,8 @@ def without_gradients() -> Iterator[None]:
 
 @pytest.fixture(params=[1, 3], ids=lambda n: f"{n} threads")
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(request.param):
+        yield
 
 
 def packed(folder: str, dtype: str, scheme: str | None = None) -> Glm4v:

@@ -3,21 +3,18 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from cpu_kernels import needs_bfloat16_products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_threads import torch_threads
 
-from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.picture_attention import attend_to_all, takes
 from sightline.models.dense_attention import attend_to_all as attend
 
-library = kernels()
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        library is None or library.rounded_products is None,
-        reason="this processor does not multiply bfloat16, or there was no compiler",
-    ),
+    needs_bfloat16_products,
 ]
 
 
@@ -43,12 +40,8 @@ def expected_of(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 @settings(max_examples=60, deadline=None)
 def test_every_shape_is_right(items: int, rows: int, heads: int, width: int, threads: int) -> None:
     made = heads_of(items, rows, heads, width)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         found = attend_to_all(*made)
-    finally:
-        torch.set_num_threads(before)
     # bfloat16 has eight bits, and a result is a mean.
     torch.testing.assert_close(found.double(), expected_of(*made), atol=0.02, rtol=0.02)
     error = (found.double() - expected_of(*made)).norm() / expected_of(*made).norm()
@@ -69,17 +62,13 @@ def test_of_very_many_rows_later_ones_may_weigh_more_or_less(rows: int) -> None:
 
 def test_a_picture_has_the_same_bits_alone_beside_others_and_with_more_threads() -> None:
     made = heads_of(5, 300, 3, 80)
-    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 2, 3, 7):
-            torch.set_num_threads(threads)
+    for threads in (1, 2, 3, 7):
+        with torch_threads(threads):
             found.append(attend_to_all(*made))
             found.append(
                 torch.cat([attend_to_all(*(h[i : i + 1] for h in made)) for i in range(5)])
             )
-    finally:
-        torch.set_num_threads(before)
     assert all(torch.equal(each, found[0]) for each in found)
 
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.models import quantized_kernels
 from sightline.models.quantization import GROUP_SIZE, Scheme
@@ -225,17 +226,13 @@ def test_our_sums_are_those_of_the_library_for_every_shape_and_number_of_threads
     for kind in WHOLE_SUMS:
         if not kind.suits(quantize(draw(1, 32, 64), "int8")):
             pytest.skip("no such int8 products on this processor")
-    before = torch.get_num_threads()
     shapes = [(1, 4, 16), (3, 70, 33), (11, 130, 48), (14, 896, 160), (40, 4864, 96)]
-    try:
-        for threads, (rows, inputs, outputs) in product((1, 3), shapes):
-            torch.set_num_threads(threads)
-            weight = quantize(draw(outputs, outputs, inputs), "int8")
-            x = draw(rows, rows, inputs)
+    for threads, (rows, inputs, outputs) in product((1, 3), shapes):
+        weight = quantize(draw(outputs, outputs, inputs), "int8")
+        x = draw(rows, rows, inputs)
+        with torch_threads(threads):
             ours, library = (kind(weight)(x, None) for kind in WHOLE_SUMS)
-            assert (ours - library).norm() < 2e-5 * library.norm()
-    finally:
-        torch.set_num_threads(before)
+        assert (ours - library).norm() < 2e-5 * library.norm()
 
 
 def test_a_row_next_to_nothing_is_nothing() -> None:

@@ -3,23 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from cpu_kernels import needs_bfloat16_products
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import all_expected, all_products
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.models import packed_weight
-from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.packed_weight import can_round, pack_gated, pack_weight
 
-library = kernels()
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        library is None or library.rounded_products is None,
-        reason="this processor does not multiply bfloat16, or there was no compiler",
-    ),
+    needs_bfloat16_products,
 ]
 
 
@@ -46,15 +43,11 @@ def test_products_are_those_of_rounded_rows_for_every_shape_and_number_of_thread
     x, weight = draw(rows, inputs, outputs)
     bias, residual = torch.randn(outputs), torch.randn(rows, outputs)
     exact = x.bfloat16().double() @ weight.double().T
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         packed = rounded(weight)
         found = all_products(packed, x, bias, residual)
         both = torch.cat((weight, weight.flip(0)))
         gated = StreamedWeight(both, is_gated=True, rounds_rows=True).gated(x)
-    finally:
-        torch.set_num_threads(before)
     expected = all_expected(exact, bias, residual)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)
@@ -75,13 +68,9 @@ def test_a_row_has_the_same_bits_alone_and_in_any_company(
     x, weight = draw(120, inputs, 200)
     packed, residual = rounded(weight), torch.randn(120, 200)
     everyone = packed.plus(x, None, residual)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         some = slice(start, start + rows)
         assert torch.equal(packed.plus(x[some], None, residual[some]), everyone[some])
-    finally:
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.models.attention import PagedAttention, Turns
 from sightline.models.cpu.between import can_norm, rms_norm
@@ -152,13 +153,9 @@ def test_attention_is_right_and_writes_what_it_should(
     rows = draw_rows(num_rows, shape, seed, are_neighbours=are_neighbours, has_scales=has_scales)
     pool, segments = make_pool(lengths, shape, block_size, dtype, seed)
     query, key, value = turned(rows, shape)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         attend = StreamedAttention(pool, segments, num_rows)
         found = attend.turning(1, rows.heads, shape.num_groups, Turning(rows.turns))
-    finally:
-        torch.set_num_threads(before)
     first = 0
     for segment in segments:
         own = slice(first, first + segment.num_new)
@@ -202,14 +199,12 @@ def test_a_row_has_the_same_bits_in_any_cut_company_blocks_and_threads(
     dtype = torch.bfloat16 if is_narrow else torch.float32
     rows = draw_rows(length, shape, seed, are_neighbours=True, has_scales=True)
     beside = draw_rows(9, shape, seed + 1, are_neighbours=True, has_scales=True)
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(threads[0])
+    with torch_threads(threads[0]):
         pool, (whole,) = make_pool([(0, length)], shape, block_sizes[0], dtype, seed)
         expected = StreamedAttention(pool, [whole], length).turning(
             1, rows.heads, shape.num_groups, Turning(rows.turns)
         )
-        torch.set_num_threads(threads[1])
+    with torch_threads(threads[1]):
         pool, (whole, other) = make_pool(
             [(0, length), (0, 9 * length)], shape, block_sizes[1], dtype, seed + 2
         )
@@ -231,8 +226,6 @@ def test_a_row_has_the_same_bits_in_any_cut_company_blocks_and_threads(
                 1, heads, shape.num_groups, Turning(turns)
             )
             parts.append(found[9:])
-    finally:
-        torch.set_num_threads(before)
     assert torch.equal(torch.cat(parts), expected)
 
 
@@ -286,16 +279,12 @@ def test_the_kernel_is_for_fp32_rows_whole_vectors_and_no_gradients() -> None:
 def test_more_heads_in_a_group_than_are_taken_at_once_are_cut_for_threads() -> None:
     shape = Shape(150, 1, 16)
     rows = draw_rows(1, shape, 3, are_neighbours=True, has_scales=False)
-    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            pool, segments = make_pool([(3000, 1)], shape, 16, torch.bfloat16, 5)
+    for threads in (1, 2):
+        pool, segments = make_pool([(3000, 1)], shape, 16, torch.bfloat16, 5)
+        with torch_threads(threads):
             attend = StreamedAttention(pool, segments, 1)
             found.append(attend.turning(1, rows.heads, 1, Turning(rows.turns)))
-    finally:
-        torch.set_num_threads(before)
     assert torch.equal(*found)
 
 

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schedules import empty_pool, make_prompt, run_in_company
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.engine.pulse import Pulse
 from sightline.models.cpu import decoder
@@ -38,10 +39,8 @@ def without_gradients() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True, params=[1, 3], ids=lambda n: f"{n} threads")
 def threads(request: pytest.FixtureRequest) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(request.param):
+        yield
 
 
 def packed(folder: str, dtype: str = "bfloat16", scheme: str | None = None) -> Glm4v:

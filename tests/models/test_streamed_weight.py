@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import all_expected, all_products
 from torch import Tensor
+from torch_threads import torch_threads
 
 from sightline.models.cpu import compiled
 from sightline.models.cpu.compiled import Kernels, kernels
@@ -55,14 +56,10 @@ def test_products_are_right_for_every_shape_and_number_of_threads(
     x, weight = draw(rows, inputs, outputs)
     bias, residual = torch.randn(outputs), torch.randn(rows, outputs)
     exact = x.double() @ weight.double().T
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with torch_threads(threads):
         packed = StreamedWeight(weight)
         found = all_products(packed, x, bias, residual)
         gated = StreamedWeight(torch.cat((weight, weight.flip(0))), is_gated=True).gated(x)
-    finally:
-        torch.set_num_threads(before)
     expected = all_expected(exact, bias, residual)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.double(), other, atol=2e-5, rtol=2e-5)

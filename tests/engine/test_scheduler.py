@@ -147,6 +147,30 @@ def test_what_two_prompts_share_of_a_block_is_copied() -> None:
     assert book.answers[second] == answer_alone(second)
 
 
+def test_a_conversation_that_goes_on_computes_only_what_is_new() -> None:
+    book = desk()
+    first = book.add(text("first", 9, 7))
+    book.run()
+    known = [*first.prompt, *first.answer]
+    again = book.add(sequence([*known, 90, 91]))
+    book.step()
+    assert again.num_cached == len(known) - 1  # the last token was said, not computed
+    book.run()
+    assert book.answers[again] == answer_alone(again)
+
+
+def test_who_leaves_in_the_middle_of_a_block_leaves_what_was_computed_of_it() -> None:
+    book = desk(budget=6, ahead=True)
+    prompt = list(range(1, 40))
+    left = book.add(sequence(prompt))
+    book.step()  # six slots are computed and six more are planned
+    book.cancel(left)
+    again = book.add(sequence(prompt))
+    book.run()
+    assert again.num_cached == 6
+    assert book.answers[again] == answer_alone(again)
+
+
 def test_of_two_pictures_not_one_row_is_copied() -> None:
     book = desk()
     prompt = [1, 2, *[99] * 6, 3]

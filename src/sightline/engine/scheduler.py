@@ -22,7 +22,7 @@ from collections.abc import Callable
 from itertools import takewhile
 
 from sightline.core.prompt import ImageSpan
-from sightline.engine.block_keys import block_content, extend_keys, root_key
+from sightline.engine.block_keys import block_content, block_key, extend_keys, root_key
 from sightline.engine.block_pool import BlockPool
 from sightline.engine.embedding_cache import EmbeddingCache
 from sightline.engine.guesses import Guesses
@@ -149,6 +149,7 @@ class Scheduler:
             sequence.num_computed = end
             assert sequence.guesses is not None
             sequence.guesses.learn(len(chunk.guessed), num_right, len(sequence.answer))
+        sequence.num_filled = end
         num_full = end // self.block_size
         if self._prefix_caching and num_full > sequence.num_settled:
             self._publish(sequence, num_full)
@@ -158,15 +159,27 @@ class Scheduler:
     def _publish(self, sequence: Sequence, num_full: int) -> None:
         """Let others find the first `num_full` blocks."""
         self._extend_keys(sequence, num_full)
-        size = self.block_size
         for number in range(sequence.num_settled, num_full):
             key = sequence.block_keys[number]
-            content = block_content(sequence, number * size, (number + 1) * size)
-            parent = self._parent_key(sequence, number)
-            self.pool.publish(sequence.blocks[number], key, parent, content)
+            self._publish_block(sequence, number, key, (number + 1) * self.block_size)
             if self._claims.get(key) is sequence:
                 del self._claims[key]
         sequence.num_settled = num_full
+
+    def _publish_end(self, sequence: Sequence) -> None:
+        """Let others find how far the last block of an ended sequence was filled."""
+        number = sequence.num_settled
+        start, end = number * self.block_size, sequence.num_filled
+        if self._prefix_caching and start < end:
+            parent, token_ids = self._parent_key(sequence, number), sequence.tokens(start, end)
+            key = block_key(parent, token_ids, sequence.images, start, end)
+            self._publish_block(sequence, number, key, end)
+
+    def _publish_block(self, sequence: Sequence, number: int, key: bytes, end: int) -> None:
+        """Publish block `number`, which is filled up to slot `end`."""
+        content = block_content(sequence, number * self.block_size, end)
+        parent = self._parent_key(sequence, number)
+        self.pool.publish(sequence.blocks[number], key, parent, content)
 
     def remove(self, request_id: str, *, is_damaged: bool = False) -> Sequence | None:
         """Take a finished, failed or aborted sequence out; None if it is not known.
@@ -176,6 +189,8 @@ class Scheduler:
         if sequence := self._running.pop(request_id, None):
             if is_damaged:
                 self.pool.unpublish(sequence.blocks)
+            else:
+                self._publish_end(sequence)
             self._give_up(sequence)
             return sequence
         for sequence in self._waiting:
@@ -221,7 +236,7 @@ class Scheduler:
             if self._claims.get(key) is sequence:
                 del self._claims[key]
         sequence.blocks, sequence.leases = [], set()
-        sequence.num_computed = sequence.num_settled = 0
+        sequence.num_computed = sequence.num_settled = sequence.num_filled = 0
         sequence.generation += 1
 
     def _blocks_for(self, num_slots: int) -> int:
@@ -358,6 +373,7 @@ class _Step:
         head.blocks = shared + self._pool.allocate(num_new)
         head.num_settled = len(shared)
         head.num_computed = head.copied_to = len(shared) * self._block_size + num_copied
+        head.num_filled = len(shared) * self._block_size  # what is to be copied is not there yet
         if head.num_cached is None:
             head.num_cached = head.num_computed
             self._scheduler.num_prefix_hits += head.num_computed

@@ -28,7 +28,8 @@ class Sequence:
     `num_computed` of them have been computed or are being computed by a step that was planned.
     `num_promised` tokens (0 or 1) come out of a step that has been planned but has not ended.
     `block_keys` are those of the full blocks of known tokens, as far as they were asked for;
-    `num_settled` blocks have been offered to the prefix cache or come from it. `generation`
+    `num_settled` blocks have been offered to the prefix cache or come from it, and steps that have
+    ended, or the cache, filled `num_filled` slots. `generation`
     changes when the blocks are given up, so that an old step's work is not mistaken for new;
     `is_ended` tells the same of the whole sequence. `copied_from` is somebody else's block that is
     held until the first slots of it have been copied, and `copied_to` the first slot behind those.
@@ -52,6 +53,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list, repr=False)
     block_keys: list[bytes] = field(default_factory=list, repr=False)
     num_settled: int = 0
+    num_filled: int = 0
     copied_from: int | None = None
     copied_to: int = 0
     generation: int = 0

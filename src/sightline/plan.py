@@ -15,6 +15,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
 from sightline.hub.facts import NamedFacts, facts_of
+from sightline.hub.local import existing_path, spelled_path
 from sightline.hub.names import REPOSITORY, KnownModel, find_model, split_quantisation
 from sightline.settings import Settings, cache_dir, default_key_file
 
@@ -96,7 +97,7 @@ def named_facts(name: str, settings: Settings) -> NamedFacts:
 
 def model_folders(settings: Settings) -> list[Path]:
     """Return the folders that are searched for models by name."""
-    named = [Path(folder).expanduser() for folder in settings.model.model_dir]
+    named = [spelled_path(folder) for folder in settings.model.model_dir]
     return [*named, Path("models"), cache_dir() / "models"]
 
 
@@ -119,7 +120,7 @@ def missing_model(settings: Settings) -> KnownModel | None:
 
 def quantization_behind(name: str) -> str | None:
     """Return int8 or int4 of NAME:int8, NAME:int4; a folder of that very name has none."""
-    return None if Path(name).expanduser().exists() else split_quantisation(name)[1]
+    return split_quantisation(name)[1] if existing_path(name) is None else None
 
 
 def chosen_quantization(settings: Settings) -> tuple[str | None, str | None]:
@@ -154,8 +155,9 @@ def quantize(settings: Settings, target: Path, on_progress: OnProgress) -> Local
         raise StartupError("Nothing to do: both parts are left as they are.", code="quantize_none")
     # By name: it imports torch.
     writer = importlib.import_module("sightline.models.quantize_folder")
-    writer.quantize_folder(source.path, target.expanduser(), chosen, progress=on_progress)
-    return check_folder(target.expanduser())
+    target = spelled_path(str(target))
+    writer.quantize_folder(source.path, target, chosen, progress=on_progress)
+    return check_folder(target)
 
 
 @contextmanager

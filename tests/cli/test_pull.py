@@ -124,3 +124,63 @@ def test_a_downloaded_model_is_removed_with_its_leftovers(sightline):
     assert sightline("rm", "glm-4v").out.count("Removed") == 2
     assert [folder.name for folder in cache.iterdir()] == ["glm-4-9b-chat"]
     assert sightline("rm", "glm-4v").status == 2
+
+
+@pytest.mark.live
+def test_a_repository_that_was_pulled_is_run_and_removed_by_either_name(sightline):
+    files = {
+        "config.json": b'{"model_type": "chatglm"}',
+        "tokenizer.model": b"IQ== 0\n",
+        "model.safetensors": bytes(3_000_000),
+    }
+    with stand_in_hub(files) as hub:
+        mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+        # Its tokenizer is no good: what matters is that it gets so far.
+        served = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)
+        assert "tokenizer.model is broken" in served.err.splitlines()[-1]
+        assert "own-model" in sightline("models").out
+        assert "Removed" in sightline("rm", "own-model").out
+        assert sightline("pull", "somebody/own-model", **mirrors).status == 0
+    assert "Removed" in sightline("rm", "somebody/own-model").out
+    outcome = sightline("rm", "own-model")
+    assert outcome.status == 2
+    assert "There is no model own-model." in outcome.err
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../models", "/", ".lock-x", "x/../y"])
+def test_only_a_model_in_the_cache_is_removed(sightline, name):
+    cache = sightline.folder / ".cache" / "sightline" / "models"
+    (cache / "glm-4v-9b").mkdir(parents=True)
+    (cache / ".lock-x").touch()
+    outcome = sightline("rm", name)
+    assert outcome.status == 2
+    assert outcome.err.startswith("sightline: There is no ")
+    assert sorted(path.name for path in cache.iterdir()) == [".lock-x", "glm-4v-9b"]
+
+
+def test_a_link_to_a_model_is_removed_and_the_model_stays(sightline):
+    cache = sightline.folder / ".cache" / "sightline" / "models"
+    elsewhere = sightline.folder / "elsewhere"
+    for folder in (cache, elsewhere):
+        folder.mkdir(parents=True)
+    (cache / "glm-4v-9b").symlink_to(elsewhere)
+    (cache / "glm-4-9b-chat").symlink_to(sightline.folder / "unmounted")
+    assert "Removed" in sightline("rm", "glm-4v").out
+    assert "Removed" in sightline("rm", "glm-4-9b-chat").out
+    assert elsewhere.is_dir()
+    assert not [path for path in cache.iterdir() if not path.name.startswith(".lock-")]
+
+
+@pytest.mark.live
+def test_the_folder_of_a_download_may_have_any_name(sightline):
+    files = {
+        "config.json": b'{"model_type": "chatglm"}',
+        "tokenizer.model": b"IQ== 0\n",
+        "model.safetensors": bytes(1000),
+    }
+    with stand_in_hub(files) as hub:
+        mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
+        outcome = sightline("pull", "glm-4v-9b", "--into=~/my models", **mirrors)
+    folder = sightline.folder / "my models"
+    assert (folder / "glm-4v-9b").is_dir()
+    assert f"sightline serve glm-4v-9b --model-dir '{folder}'" in outcome.out

@@ -5,6 +5,7 @@ import pytest
 
 from sightline.core.errors import StartupError
 from sightline.hub import check_folder, find_models, resolve_model
+from sightline.hub.facts import facts_of
 
 
 def make_model(path: Path, **config: object) -> Path:
@@ -97,3 +98,31 @@ def test_a_model_that_was_pulled_tells_its_licence_and_origin(tmp_path):
     (folder / "sightline-model.json").write_text(json.dumps(record))
     model = check_folder(folder)
     assert (model.licence, model.origin) == ("GLM-4 licence", "modelscope:ZhipuAI/glm-4v-9b")
+
+
+def test_a_model_that_was_pulled_is_found_by_its_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parents = [tmp_path / "one", tmp_path / "two"]
+    for parent, repository in zip(parents, ("a/foo", "b/foo"), strict=True):
+        folder = make_model(parent / "foo")
+        record = {"hub": "modelscope", "repository": repository}
+        (folder / "sightline-model.json").write_text(json.dumps(record))
+    assert resolve_model("B/foo:int8", parents) == tmp_path / "two" / "foo"
+    assert resolve_model("foo", parents) == tmp_path / "one" / "foo"
+    with pytest.raises(StartupError, match="There is no model folder c/foo"):
+        resolve_model("c/foo", parents)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/glm", "g" * 300, "x/" * 3000])
+def test_a_name_that_no_file_can_have_is_no_model(name, tmp_path):
+    with pytest.raises(StartupError, match="There is no model folder"):
+        resolve_model(name, [tmp_path])
+    with pytest.raises(StartupError, match="There is no model folder"):
+        facts_of(name, [tmp_path])
+    with pytest.raises(StartupError, match="There is no model folder"):
+        check_folder(Path("g" * 300))
+
+
+def test_a_link_that_leads_to_itself_holds_no_models(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert find_models([tmp_path / "loop", tmp_path]) == []

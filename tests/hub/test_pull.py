@@ -176,3 +176,34 @@ def test_an_unknown_name_gives_the_three_nearest() -> None:
 def test_no_name_means_two_models() -> None:
     names = [name for model in KNOWN_MODELS for name in {name.lower() for name in model.names}]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("repository", ["evil/glm-4v-9b", "evil/GLM-4V", "x/Qwen2-VL-7B-Instruct"])
+def test_what_others_call_by_the_name_of_a_known_model_keeps_its_owner(repository: str) -> None:
+    """Else their weights would be served under that name."""
+    model = find_model(repository)
+    assert model.name == repository.replace("/", "--")
+    assert (model.huggingface, model.modelscope) == (repository, repository)
+
+
+def test_a_folder_of_another_repository_is_not_taken_for_this_one(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    def bring(repository: str) -> Pulled:
+        endpoints: dict[HubName, str] = {"huggingface": hub.url}
+        model = find_model(repository)
+        return pull(model, tmp_path, hubs=["huggingface"], endpoints=endpoints)
+
+    bring("somebody/foo")
+    assert bring("Somebody/foo").hub is None
+    hub.asked.clear()
+    with pytest.raises(StartupError, match="holds somebody/foo, not other/foo"):
+        bring("other/foo")
+    assert not hub.asked
+
+
+def test_a_known_model_is_the_same_from_either_hub(hub: type[StandIn], tmp_path: Path) -> None:
+    download(hub, tmp_path, hubs=["modelscope"])
+    endpoints: dict[HubName, str] = {"huggingface": hub.url}
+    again = pull(find_model("THUDM/glm-4v-9b"), tmp_path, endpoints=endpoints)
+    assert again.hub is None

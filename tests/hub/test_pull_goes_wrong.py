@@ -365,7 +365,7 @@ def test_a_model_whose_file_was_cut_since_is_not_taken_for_whole(
         download(hub, tmp_path)
     with pytest.raises(StartupError, match="pull the model again"):
         check_folder(folder)
-    assert remove(GLM, tmp_path)
+    assert remove(GLM.name, tmp_path)
     require_whole(download(hub, tmp_path).folder)
 
 

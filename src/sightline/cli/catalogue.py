@@ -534,6 +534,11 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "error.pull_locked": ("", "另一个进程正在下载 {name}，请等待其完成。"),
     "error.pull_folder": ("", "无法写入 {folder}：{reason}。"),
+    "error.pull_other_model": (
+        "",
+        "{folder} 中是 {held}，而不是 {name}；请删除它，或用 `sightline pull --into` 下载到其他目录。",
+    ),
+    "error.pull_not_removed": ("", "无法删除 {folder}：{reason}。"),
     "error.pull_impossible": ("", "{hub} 上的 {file} 大小为 {size} 字节，不可能属实。"),
     "error.pull_dead_link": ("", "{folder} 是失效的链接；请删除它，或恢复其指向的目录。"),
     "error.pull_disk": ("", "写入磁盘失败：{reason}。已下载的部分保留；请释放空间后重新运行。"),

@@ -1,5 +1,6 @@
 """Downloading a model, and removing it."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,9 +31,11 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         from sightline.cli.downloading import download, fit_line, size
+        from sightline.hub.local import spelled_path
         from sightline.hub.names import find_model
 
         known = find_model(model)
+        into = None if into is None else spelled_path(str(into))
 
         def say_whether_it_fits(_: "Download") -> None:
             # Here it is only said: the model may be for another machine.
@@ -51,7 +54,9 @@ def register(app: typer.Typer) -> None:
         if pulled.hub is None:
             print(catalogue.text("pull.there", model=known.name, folder=pulled.folder))
         else:
-            name = known.name if into is None else f"{known.name} --model-dir {into}"
+            name = known.name
+            if into is not None:
+                name += f" --model-dir {shlex.quote(str(into))}"
             print(
                 catalogue.text(
                     "pull.done",
@@ -68,12 +73,11 @@ def register(app: typer.Typer) -> None:
         model: Annotated[str, typer.Argument(metavar="MODEL", help=catalogue.text("rm.model"))],
     ) -> None:
         from sightline.cli.downloading import models_dir, size
-        from sightline.hub.names import find_model
-        from sightline.hub.pull import remove
+        from sightline.hub.pull import name_of_download, remove
 
-        known = find_model(model)
-        removed = remove(known, models_dir())
+        name = name_of_download(model, models_dir())
+        removed = remove(name, models_dir())
         if not removed:
-            fail(catalogue.text("rm.nothing", model=known.name, folder=models_dir()))
+            fail(catalogue.text("rm.nothing", model=name, folder=models_dir()))
         for folder, weight in removed:
             print(catalogue.text("rm.done", folder=folder, size=size(weight)))

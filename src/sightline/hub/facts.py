@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sightline.core.errors import StartupError
 from sightline.hub.known import known_folder
-from sightline.hub.local import resolve_model
+from sightline.hub.local import existing_path, resolve_model
 from sightline.hub.names import KNOWN_MODELS, KnownModel, known_model, split_quantisation
 from sightline.models.facts import ModelFacts, read_facts
 
@@ -31,7 +31,7 @@ def facts_of(name: str, folders: Sequence[Path]) -> NamedFacts:
 
     A folder needs no weights, only its config.json. Raises StartupError.
     """
-    spelled = name if Path(name).expanduser().exists() else split_quantisation(name)[0]
+    spelled = name if existing_path(name) is not None else split_quantisation(name)[0]
     try:
         folder = resolve_model(spelled, folders)
     except StartupError:

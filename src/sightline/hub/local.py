@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.names import known_model, nearest_names, split_quantisation
+from sightline.hub.names import known_model, nearest_names, own_name, split_quantisation
 from sightline.models.hub_files import checked_file, read_config, read_json
 from sightline.models.quantization import stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
@@ -39,8 +39,9 @@ class LocalModel:
 
 def check_folder(path: Path) -> LocalModel:
     """Return what `path` holds, or raise StartupError that says what it lacks."""
-    if not path.exists():
-        raise _refused(f"There is no model folder {path}; `sightline models` lists what is here.")
+    if not _exists(path):
+        where = shorten(str(path), 160)
+        raise _refused(f"There is no model folder {where}; `sightline models` lists what is here.")
     if not path.is_dir():
         raise _refused(f"{path} is a file; give the folder that holds config.json and the weights.")
     try:
@@ -78,26 +79,46 @@ def find_models(folders: Sequence[Path]) -> list[LocalModel]:
     for folder in folders:
         for candidate in (folder, *_subfolders(folder)):
             try:
-                found.setdefault(candidate.resolve(), check_folder(candidate))
+                model = check_folder(candidate)
+                found.setdefault(candidate.resolve(), model)
             except (StartupError, OSError):
                 continue
     return sorted(found.values(), key=lambda model: (model.name, str(model.path)))
 
 
+def spelled_path(name: str) -> Path:
+    """Return `name` as a path; a ~ of somebody who is not known here stays as it is."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def existing_path(name: str) -> Path | None:
+    """Return the path that `name` spells, None if nothing is there."""
+    path = spelled_path(name)
+    return path if _exists(path) else None
+
+
 def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     """Return the folder that `name` means: a path, or the name of a model in `folders`.
 
-    A folder at that very path wins. Raises StartupError if there is neither.
+    A folder at that very path wins. One that was pulled from another repository than `name` means
+    is another model. Raises StartupError if there is neither.
     """
-    path = Path(name).expanduser()
-    if path.exists():
+    path = existing_path(name)
+    if path is not None:
         return path
     name, _ = split_quantisation(name)
     known = known_model(name)
-    wanted = {spelled.lower() for spelled in (name, *(known.names if known else ()))}
-    named = [model.path for model in find_models(folders) if model.name.lower() in wanted]
-    if named:
-        return named[0]
+    wanted = {
+        spelled.lower() for spelled in (name, own_name(name), *(known.names if known else ()))
+    }
+    names_repository = known is not None or "/" in name
+    for model in find_models(folders):
+        came_from = repository_of(model.path) if names_repository else None
+        if model.name.lower() in wanted and (came_from is None or came_from.lower() in wanted):
+            return model.path
     if known is not None:
         raise StartupError(
             f"{known.name} is not here yet; `sightline pull {known.name}` fetches it.",
@@ -111,6 +132,19 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
         code="model_nowhere",
         values={"name": shorten(name), "near": near},
     )
+
+
+def repository_of(folder: Path) -> str | None:
+    """Return the repository that `pull` noted; None for folders that came in another way."""
+    repository = _record(folder).get("repository")
+    return repository if isinstance(repository, str) else None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # no file can have that name, or nobody may look
+        return False
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def find_model(name: str) -> KnownModel:
     name = _without_page(name)
     if REPOSITORY.fullmatch(name):
         return KnownModel(
-            name=name.rpartition("/")[2],
+            name=own_name(name),
             huggingface=name,
             modelscope=name,
             licence="see its page",
@@ -108,6 +108,12 @@ def find_model(name: str) -> KnownModel:
         code="model_unknown",
         values={"name": shorten(name), "near": near},
     )
+
+
+def own_name(repository: str) -> str:
+    """Return the short name of a repository; where a known model has that name, with its owner."""
+    owner, _, name = repository.rpartition("/")
+    return name if not owner or known_model(name) is None else f"{owner}--{name}"
 
 
 def _without_page(name: str) -> str:

@@ -6,6 +6,7 @@ it, there is a whole model or none, and the next call goes on where this one sto
 """
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -16,8 +17,8 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.local import RECORD_FILE, check_folder
-from sightline.hub.names import KnownModel
+from sightline.hub.local import RECORD_FILE, check_folder, repository_of
+from sightline.hub.names import KnownModel, find_model
 from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
 from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
 from sightline.models.families import find_family
@@ -109,7 +110,7 @@ def pull(
             values={"folder": where},
         )
     if folder.exists():
-        return Pulled(folder=folder, hub=None, size_bytes=check_folder(folder).size_bytes)
+        return _here_already(folder, model)
     if offline:
         raise StartupError(
             f"{model.name} is not here, and this is offline.",
@@ -118,7 +119,7 @@ def pull(
         )
     with _locked(into, model.name):
         if folder.exists():  # somebody else was faster
-            return Pulled(folder=folder, hub=None, size_bytes=check_folder(folder).size_bytes)
+            return _here_already(folder, model)
         gathered = into / f".partial-{model.name}"
         hub, listing = _go_on_or_choose(gathered, model, hubs, endpoints or {})
         files = needed_files(listing)
@@ -147,23 +148,77 @@ def pull(
         return Pulled(folder=folder, hub=hub.name, size_bytes=sum(file.size for file in files))
 
 
-def remove(model: KnownModel, into: Path) -> list[tuple[Path, int]]:
-    """Remove a model and what is left of its download; return the folders and their bytes.
+def name_of_download(name: str, into: Path) -> str:
+    """Return the folder in `into` that `name` means: the folder's own name, or any of the model's.
 
-    Raises StartupError while it is being downloaded.
+    Raises StartupError with the nearest names if there is no such model at all, or if the folder
+    holds one from another repository.
     """
-    folders = [into / model.name, into / f".partial-{model.name}"]
-    there = [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+    is_folder_name = bool(name) and Path(name).name == name and not name.startswith(".")
+    if is_folder_name and any(os.path.lexists(folder) for folder in _folders(name, into)):
+        return name
+    model = find_model(name)
+    _require_same_model(into / model.name, model)
+    return model.name
+
+
+def remove(name: str, into: Path) -> list[tuple[Path, int]]:
+    """Remove the folder `name` and what is left of its download; return the folders and bytes.
+
+    Of a link only the link goes. Raises StartupError while the model is being downloaded.
+    """
+    there = [folder for folder in _folders(name, into) if folder.is_dir() or folder.is_symlink()]
     if not there:
         return []
-    with _locked(into, model.name):
+    with _locked(into, name):
         removed = []
         for folder in there:
-            size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-            shutil.rmtree(folder)
+            try:
+                size = _remove(folder)
+            except OSError as error:
+                where, reason = shorten(str(folder), 160), _reason(error)
+                raise StartupError(
+                    f"{where} cannot be removed: {reason}.",
+                    code="pull_not_removed",
+                    values={"folder": where, "reason": reason},
+                ) from None
             removed.append((folder, size))
-    (into / f".lock-{model.name}").unlink(missing_ok=True)
+        (into / f".lock-{name}").unlink(missing_ok=True)
     return removed
+
+
+def _folders(name: str, into: Path) -> list[Path]:
+    return [into / name, into / f".partial-{name}"]
+
+
+def _remove(folder: Path) -> int:
+    """Return the bytes that are free now. Raises OSError."""
+    if folder.is_symlink():
+        folder.unlink()
+        return 0
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    shutil.rmtree(folder)
+    return size
+
+
+def _here_already(folder: Path, model: KnownModel) -> Pulled:
+    found = check_folder(folder)
+    _require_same_model(folder, model)
+    return Pulled(folder=folder, hub=None, size_bytes=found.size_bytes)
+
+
+def _require_same_model(folder: Path, model: KnownModel) -> None:
+    """Raise StartupError if `folder` was pulled from a repository that is not the model's."""
+    held = repository_of(folder)
+    if held is None or held.lower() in (name.lower() for name in model.names):
+        return
+    values = {"folder": shorten(str(folder), 160), "held": shorten(held), "name": model.huggingface}
+    raise StartupError(
+        "{folder} holds {held}, not {name}; remove it, or download into another folder with "
+        "`sightline pull --into`.".format(**values),
+        code="pull_other_model",
+        values=values,
+    )
 
 
 def choose_hub(
@@ -266,6 +321,10 @@ def _bring_all(
         raise failures[0]
 
 
+def _reason(error: OSError) -> str:
+    return shorten(error.strerror or type(error).__name__)
+
+
 def _reporter(progress: Progress, file: RemoteFile) -> Callable[[int], None]:
     return lambda done: progress(file, done)
 
@@ -285,7 +344,7 @@ def _locked(into: Path, name: str) -> Iterator[None]:
             values={"name": name},
         ) from None
     except OSError as error:
-        reason = shorten(error.strerror or type(error).__name__)
+        reason = _reason(error)
         raise StartupError(
             f"Cannot write to {shorten(str(into), 160)}: {reason}.",
             code="pull_folder",

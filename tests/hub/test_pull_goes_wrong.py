@@ -1,5 +1,6 @@
 """Downloads that break off, lie, or stall: there is a whole model in the end, or none."""
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from sightline.hub.local import check_folder
 from sightline.hub.names import find_model
 from sightline.hub.pull import Pulled, pull, remove
 from sightline.hub.remote import HubName
+from sightline.hub.transfer import MAX_FRUITLESS, disk_failed
 
 MIB = 1024 * 1024
 WEIGHTS = "model-00002-of-00002.safetensors"
@@ -280,7 +282,7 @@ def test_an_index_cannot_name_a_file_of_another_folder(hub: type[StandIn], tmp_p
     hub.files["model.safetensors.index.json"] = json.dumps(
         {"weight_map": {"a": WEIGHTS, "b": "../../evil.safetensors"}}
     ).encode()
-    with pytest.raises(StartupError, match="is not the name of a file in the model folder"):
+    with pytest.raises(StartupError, match=r"names \.\./\.\./evil\.safetensors, which is not"):
         download(hub, tmp_path / "models", hubs=["huggingface"])
     assert not (tmp_path / "models" / GLM.name).exists()
 
@@ -530,3 +532,146 @@ def test_a_folder_that_may_not_be_written_is_named(hub: type[StandIn], tmp_path:
     locked.mkdir(mode=0o500)
     with pytest.raises(StartupError, match=r"Cannot write to .*locked"):
         download(hub, locked / "models")
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (b'{"weight_map": {"a": "%s", "b": "model-3.safetensors"}}', "names model-3.safetensors"),
+        (b"<html>", "web page"),
+        (b"[1]", "not a JSON object"),
+        (None, "no model.safetensors.index.json"),
+    ],
+    ids=["a shard that is not there", "web page", "list", "missing"],
+)
+def test_an_index_that_is_no_good_is_said_before_the_weights_come(
+    hub: type[StandIn], tmp_path: Path, name: HubName, index: bytes | None, message: str
+) -> None:
+    if index is None:
+        del hub.files["model.safetensors.index.json"]
+    else:
+        hub.files["model.safetensors.index.json"] = index.replace(b"%s", WEIGHTS.encode())
+    with pytest.raises(StartupError, match=message):
+        download(hub, tmp_path, hubs=[name])
+    assert not [asked for asked, _ in hub.ranges if asked.endswith(".safetensors")]
+
+
+def test_a_repository_without_a_tokenizer_is_refused_before_a_byte_comes(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    del hub.files["tokenizer.model"]
+    with pytest.raises(StartupError, match="no tokenizer"):
+        download(hub, tmp_path, hubs=["huggingface"])
+    assert not hub.ranges
+
+
+def test_a_hub_whose_repository_is_no_model_loses_to_the_other(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    with stand_in_hub({"README.md": b"It has moved."}) as empty:
+        endpoints: dict[HubName, str] = {"huggingface": hub.url, "modelscope": empty.url}
+        with pytest.raises(StartupError, match=r"no config\.json"):
+            pull(GLM, tmp_path, hubs=["modelscope"], endpoints=endpoints)
+        endpoints = {"huggingface": empty.url, "modelscope": hub.url}
+        assert pull(GLM, tmp_path / "a", endpoints=endpoints).hub == "modelscope"
+        endpoints = {"huggingface": hub.url, "modelscope": empty.url}
+        assert pull(GLM, tmp_path / "b", endpoints=endpoints).hub == "huggingface"
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("size", [0, -1])
+def test_weights_of_impossible_sizes_are_refused_before_a_byte_comes(
+    hub: type[StandIn], tmp_path: Path, name: HubName, size: int
+) -> None:
+    hub.more_rows["model-00003-of-00003.safetensors"] = size
+    with pytest.raises(StartupError, match=rf"has {size} bytes, which cannot be"):
+        download(hub, tmp_path, hubs=[name])
+    assert not hub.ranges
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_half_that_a_hub_will_not_go_on_from_is_begun_anew(
+    hub: type[StandIn], tmp_path: Path, name: HubName
+) -> None:
+    """Else every further call would end at the same 416."""
+    hub.cuts[WEIGHTS] = [2 * MIB]
+    hub.next_statuses[WEIGHTS] = [500]
+    hub.faults["tokenizer.model"] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=[name])
+    part = tmp_path / f".partial-{GLM.name}" / f"{WEIGHTS}.part"
+    part.write_bytes(FILES[WEIGHTS][: 2 * MIB])
+    hub.faults.clear()
+    hub.cuts.clear()
+    hub.ranges.clear()
+    hub.next_statuses[WEIGHTS] = [416] * MAX_FRUITLESS
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert starts(hub) == [0]
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    "answer", [b"<html>Log in to the hotel</html>", b"[]", b"null", b"[" * 100_000]
+)
+def test_a_list_that_is_none_is_called_so(
+    hub: type[StandIn],
+    tmp_path: Path,
+    name: HubName,
+    answer: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hub, "answer", lambda self, *, head: self.send(answer, head))
+    with pytest.raises(StartupError, match="is not what a hub says; is a login page or a proxy"):
+        download(hub, tmp_path, hubs=[name])
+
+
+@pytest.mark.parametrize("key", ["ms-sec\nret", "ms-sec…ret"])
+def test_a_key_that_cannot_be_one_is_never_told(
+    hub: type[StandIn], tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", key)
+    monkeypatch.setenv("HF_TOKEN", "hf-sec…ret")
+    for name, variable in (("huggingface", "HF_TOKEN"), ("modelscope", "MODELSCOPE_API_TOKEN")):
+        with pytest.raises(StartupError, match=f"{variable} holds characters") as caught:
+            download(hub, tmp_path, hubs=[name])
+        assert "sec" not in caught.value.message
+
+
+def test_a_record_that_cannot_be_written_costs_nothing_that_came(
+    hub: type[StandIn], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk; without the record of it, what is here would be thrown away next time."""
+    hub.faults[WEIGHTS] = 404
+    monkeypatch.setattr("sightline.hub.pull.NUM_AT_ONCE", 1)
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=["huggingface"])
+    write = Path.write_text
+
+    def full(self: Path, text: str, *args: Any, **options: Any) -> int:
+        write(self, "")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(StartupError, match="What has come is kept; free some space"):
+            download(hub, tmp_path, hubs=["huggingface"])
+    hub.faults.clear()
+    hub.ranges.clear()
+    require_whole(download(hub, tmp_path, hubs=["huggingface"]).folder)
+    assert [name for name, _ in hub.ranges] == [WEIGHTS]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "advice"),
+    [
+        (errno.ENOSPC, "pull_disk", "free some space"),
+        (errno.EDQUOT, "pull_disk", "free some space"),
+        (errno.EROFS, "pull_write", "look at the disk and its permissions"),
+        (errno.EIO, "pull_write", "look at the disk and its permissions"),
+    ],
+)
+def test_only_a_full_disk_wants_space(number: int, code: str, advice: str) -> None:
+    error = disk_failed(OSError(number, os.strerror(number)))
+    assert error.code == code
+    assert advice in error.message

@@ -536,12 +536,17 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "error.pull_folder": ("", "无法写入 {folder}：{reason}。"),
     "error.pull_other_model": (
         "",
-        "{folder} 中是 {held}，而不是 {name}；请删除它，或用 `sightline pull --into` 下载到其他目录。",
+        "{folder} 中是 {held}，而不是 {name}；请删除它，"
+        "或用 `sightline pull --into` 下载到其他目录。",
     ),
     "error.pull_not_removed": ("", "无法删除 {folder}：{reason}。"),
     "error.pull_impossible": ("", "{hub} 上的 {file} 大小为 {size} 字节，不可能属实。"),
     "error.pull_dead_link": ("", "{folder} 是失效的链接；请删除它，或恢复其指向的目录。"),
     "error.pull_disk": ("", "写入磁盘失败：{reason}。已下载的部分保留；请释放空间后重新运行。"),
+    "error.pull_write": (
+        "",
+        "无法写入 {file}：{reason}。已下载的部分保留；请检查磁盘及其权限后重新运行。",
+    ),
     "error.pull_no_room": (
         "",
         "磁盘空间不足：还需 {needed} GB，而 {folder} 所在磁盘仅剩 {free} GB。"
@@ -550,6 +555,14 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "error.pull_no_model": (
         "",
         "{hub} 上的 {repository} 没有 config.json，或没有 sightline 能读取的权重。",
+    ),
+    "error.pull_no_tokenizer": (
+        "",
+        "{hub} 上的 {repository} 没有 sightline 能读取的分词器。",
+    ),
+    "error.pull_no_shard": (
+        "",
+        "{hub} 上的 {repository} 的索引提到 {file}，但该文件不存在；请用 --from 换另一个模型站。",
     ),
     "error.hub_failed": ("", "模型站没有给出该模型：{detail}"),
     "pull.help": (

@@ -23,6 +23,8 @@ from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteF
 from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
 from sightline.models.families import find_family
 from sightline.models.hub_files import read_config
+from sightline.models.tokenizer_files import TOKENIZER_FILES
+from sightline.models.weight_files import WHOLE_FILES, weight_files
 
 RACE_S = 30.0
 # Of the download, left free when it has ended.
@@ -81,7 +83,7 @@ class Download:
     @property
     def weights_have_begun(self) -> bool:
         """Whether more is here than the small files, which always come first."""
-        return self.here_bytes > sum(file.size for file in self.files if file.name in SMALL_FILES)
+        return self.here_bytes > sum(file.size for file in self.files if _is_small(file))
 
 
 def pull(
@@ -126,9 +128,10 @@ def pull(
         try:
             _keep_what_fits(gathered, listing, files, model)
             _require_room(gathered, files)
-            small = [file for file in files if file.name in SMALL_FILES]
+            small = [file for file in files if _is_small(file)]
             _bring_all(hub, listing, small, gathered, progress)
             find_family(read_config(gathered))
+            _require_all_shards(gathered, listing, files)
             announce(
                 Download(
                     model=model,
@@ -224,13 +227,18 @@ def _require_same_model(folder: Path, model: KnownModel) -> None:
 def choose_hub(
     model: KnownModel, hubs: Sequence[HubName], endpoints: Mapping[HubName, str]
 ) -> tuple[Hub, Listing]:
-    """Ask all at once and take the first that lists the model. Raises StartupError if none does."""
+    """Ask all at once and take the first that lists a whole model.
+
+    Raises StartupError if none does.
+    """
     answers: Queue[tuple[Hub, Listing | StartupError]] = Queue()
 
     def ask(hub: Hub) -> None:
         repository = model.huggingface if hub.name == "huggingface" else model.modelscope
         try:
-            answers.put((hub, hub.list(repository)))
+            listing = hub.list(repository)
+            needed_files(listing)
+            answers.put((hub, listing))
         except StartupError as error:
             answers.put((hub, error))
 
@@ -245,6 +253,8 @@ def choose_hub(
             refusals.append(answer)
     except Empty:
         refusals.append(HubFailed(f"no answer within {RACE_S:g} s"))
+    if len(refusals) == 1 and not isinstance(refusals[0], HubFailed):
+        raise refusals[0]
     raise HubFailed(
         "No hub gave the model. " + " ".join(refusal.message for refusal in refusals),
         is_missing=all(isinstance(error, HubFailed) and error.is_missing for error in refusals),
@@ -267,15 +277,48 @@ def needed_files(listing: Listing) -> list[RemoteFile]:
             code="pull_no_model",
             values={"repository": shorten(listing.repository), "hub": listing.hub},
         )
+    if by_name.keys().isdisjoint(TOKENIZER_FILES):
+        raise StartupError(
+            f"{shorten(listing.repository)} on {listing.hub} holds no tokenizer that sightline "
+            f"reads ({', '.join(TOKENIZER_FILES)}).",
+            code="pull_no_tokenizer",
+            values={"repository": shorten(listing.repository), "hub": listing.hub},
+        )
+    weights.sort(key=lambda file: not _is_small(file))
     files = [by_name[name] for name in SMALL_FILES if name in by_name] + weights
     for file in files:
-        if not WEIGHTS.search(file.name) and not 0 <= file.size <= MAX_SMALL_BYTES:
+        can_be = 0 <= file.size <= MAX_SMALL_BYTES if _is_small(file) else file.size > 0
+        if not can_be:
             raise StartupError(
                 f"{file.name} on {listing.hub} has {file.size} bytes, which cannot be.",
                 code="pull_impossible",
                 values={"file": file.name, "hub": listing.hub, "size": file.size},
             )
     return files
+
+
+def _is_small(file: RemoteFile) -> bool:
+    """Whether it is no weights, but what tells of them: it comes first."""
+    return WEIGHTS.search(file.name) is None
+
+
+def _require_all_shards(gathered: Path, listing: Listing, files: Sequence[RemoteFile]) -> None:
+    """Raise StartupError if the index is none, or names weights that the hub has not listed."""
+    names = {file.name for file in files}
+    if not names.isdisjoint(WHOLE_FILES):
+        return
+    for name in weight_files(gathered):
+        if name not in names:
+            raise StartupError(
+                f"The index of {shorten(listing.repository)} on {listing.hub} names "
+                f"{shorten(name)}, which is not there; try the other hub (--from).",
+                code="pull_no_shard",
+                values={
+                    "repository": shorten(listing.repository),
+                    "hub": listing.hub,
+                    "file": shorten(name),
+                },
+            )
 
 
 def _bring_all(
@@ -364,7 +407,7 @@ def _go_on_or_choose(
     if begun and len(hubs) > 1:
         try:
             return choose_hub(model, begun, endpoints)
-        except HubFailed:
+        except StartupError:
             pass
     return choose_hub(model, hubs, endpoints)
 
@@ -393,7 +436,10 @@ def _keep_what_fits(
     for found in gathered.iterdir():
         if found.name not in kept:
             shutil.rmtree(found) if found.is_dir() else found.unlink()
-    (gathered / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
+    # Never half: what is here would be thrown away for lack of it.
+    written = gathered / (RECORD_FILE + PART)
+    written.write_text(json.dumps(record, indent=2) + "\n")
+    written.replace(gathered / RECORD_FILE)
 
 
 def _record_of(folder: Path) -> dict[str, object]:

@@ -6,6 +6,7 @@ wants it on a bad line (ADR 0023). They are imported when they are needed: they 
 listing models needs neither.
 """
 
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +30,8 @@ KEY_VARIABLES: dict[HubName, str] = {
 class HubFailed(StartupError):
     """A hub could not be reached, does not have the repository, or wants a key.
 
-    `is_passing` says that another attempt may well succeed, `retry_after_s` from when on.
+    `is_passing` says that another attempt may well succeed, `retry_after_s` from when on;
+    `refuses_range` that the hub will not begin there.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class HubFailed(StartupError):
         *,
         is_passing: bool = False,
         is_missing: bool = False,
+        refuses_range: bool = False,
         retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(message, code="hub_failed")
         self.is_passing = is_passing
         self.is_missing = is_missing
+        self.refuses_range = refuses_range
         self.retry_after_s = retry_after_s
 
 
@@ -245,7 +249,19 @@ def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
         return HubFailed(
             f"{subject}: the hub answers {status}.",
             is_passing=status in _PASSING,
+            refuses_range=status == 416,
             retry_after_s=float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0,
+        )
+    # The library would quote the key, or the letter that it stumbled on.
+    if isinstance(error, UnicodeEncodeError) or "header value" in str(error):
+        return HubFailed(
+            f"{subject} was not asked for: {KEY_VARIABLES[hub]} holds characters that no key has; "
+            "set it anew."
+        )
+    if isinstance(error, _NOT_UNDERSTOOD):
+        return HubFailed(
+            f"{subject}: the answer is not what a hub says; is a login page or a proxy in between?",
+            is_passing=True,
         )
     # Libraries wrap the system's own words in many of theirs.
     found = _SYSTEM_ERROR.search(str(error))
@@ -255,4 +271,6 @@ def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
 
 
 _SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{3,80})")
+# What the libraries meet in an answer that is no JSON, or other JSON than they know.
+_NOT_UNDERSTOOD = (json.JSONDecodeError, RecursionError, AttributeError, LookupError, TypeError)
 _PASSING = (408, 416, 429, 500, 502, 503, 504)

@@ -4,6 +4,7 @@ A file grows under `NAME.part`. It gets its name when it has the size and the ha
 told, and is on the disk. So a file of that name is whole, whatever killed the process.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable
@@ -22,6 +23,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 # A mirror may hand out one damaged copy; a second one is no accident.
 MAX_DAMAGED = 2
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[int], None]
 """Called with the bytes of the file that are here, from the thread that brings them."""
@@ -64,7 +66,11 @@ def bring(
         except HubFailed as error:
             num_fruitless = 1 if _size(part) > before else num_fruitless + 1
             if not error.is_passing or num_fruitless == MAX_FRUITLESS:
-                raise
+                if not error.refuses_range or not _size(part) or num_damaged:
+                    raise
+                # It will not go on from there, today or tomorrow: from the beginning, once.
+                part.unlink()
+                num_damaged, num_fruitless = 1, 0
             pause = max(FIRST_PAUSE_S * 2**num_fruitless / 2, error.retry_after_s)
             if stop.wait(min(pause, LONGEST_PAUSE_S)):
                 raise Stopped from None
@@ -87,6 +93,14 @@ def is_whole(path: Path, file: RemoteFile) -> bool:
 
 def disk_failed(error: OSError) -> StartupError:
     reason = shorten(error.strerror or type(error).__name__)
+    if error.errno not in _FULL:
+        where = shorten(str(error.filename or "the download"), 160)
+        return StartupError(
+            f"Cannot write {where}: {reason}. What has come is kept; look at the disk and its "
+            "permissions, and run the command again.",
+            code="pull_write",
+            values={"file": where, "reason": reason},
+        )
     return StartupError(
         f"Writing failed: {reason}. What has come is kept; free some space and run the command "
         "again.",

@@ -126,6 +126,7 @@ def test_it_speaks_chinese(sightline):
     ("arguments", "told"),
     [
         (("glm-4v-9b", "--int8", "--int4"), "not both"),
+        (("glm-4v-9b:int4", "--int8"), "glm-4v-9b:int4 asks for int4, the option for int8"),
         (("glm-4v-9b", "--memory", "much"), "not a size"),
         (("glm-4v-9b", "--device", "cuda:77"), "There is no device cuda:77"),
         (("nothing-9b",), "There is no model folder nothing-9b"),

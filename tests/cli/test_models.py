@@ -26,3 +26,10 @@ def test_folders_on_this_machine_are_listed(sightline):
 
 def test_nothing_else_found_names_where_was_looked(sightline):
     assert "No other models in: models" in sightline("models").out
+
+
+def test_the_name_of_a_folder_cannot_steer_the_terminal(sightline):
+    make_model(sightline.folder / "models" / "\x1b[31mred\nline")
+    out = sightline("models").out
+    assert "\x1b" not in out
+    assert len(out.splitlines()) == 2

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.core.errors import StartupError
+from sightline.hub import check_folder
 from sightline.models import quantize_folder as module
 from sightline.models.linear import Linear
 from sightline.models.loading import load_model
@@ -258,3 +259,21 @@ def test_loading_takes_the_quantised_size_and_little_more(large_folder: Path, sc
     peak = int(done.stdout)
     # Beside the tensor that is read stand fp32 pieces of it, a few MiB whatever its size.
     assert 0.9 * quantised < peak < quantised + 2 * largest + 24 * 2**20 < plain
+
+
+def test_a_copy_of_a_pulled_model_is_not_measured_by_the_original(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    size = (model_folder / "model.safetensors").stat().st_size
+    record = {
+        "hub": "huggingface",
+        "repository": "somebody/own-model",
+        "licence": "MIT",
+        "files": [{"name": "model.safetensors", "size": size}],
+    }
+    (model_folder / "sightline-model.json").write_text(json.dumps(record))
+    (model_folder / "tokenizer.model").write_text("x")
+    quantize_folder(model_folder, tmp_path / "small", INT4)
+    copy = check_folder(tmp_path / "small")
+    assert copy.size_bytes < size
+    assert (copy.licence, copy.origin) == ("MIT", "huggingface:somebody/own-model")

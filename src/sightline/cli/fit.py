@@ -21,6 +21,7 @@ from sightline.cli.fitting import (
 )
 from sightline.cli.options import takes_settings
 from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, fail
+from sightline.core.errors import shorten
 from sightline.settings import Settings, parse_size
 
 if TYPE_CHECKING:
@@ -71,11 +72,15 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))
         ] = False,
     ) -> None:
-        from sightline.plan import named_facts
+        from sightline.plan import named_facts, quantization_behind
 
         if int8 and int4:
             fail(catalogue.text("fit.both"))
-        scheme = ":int8" if int8 else ":int4" if int4 else ""
+        chosen, behind = "int8" if int8 else "int4" if int4 else None, quantization_behind(name)
+        if chosen is not None and behind is not None and chosen != behind:
+            told = {"model": shorten(name), "behind": behind, "chosen": chosen}
+            fail(catalogue.text("fit.twice", **told))
+        scheme = "" if chosen is None else f":{chosen}"
         wish = replace(
             wish_of(settings, name + scheme),
             concurrency=concurrency,

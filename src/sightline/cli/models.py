@@ -5,7 +5,7 @@ import typer
 
 from sightline.cli import catalogue
 from sightline.cli.options import takes_settings
-from sightline.cli.terminal import ends_cleanly
+from sightline.cli.terminal import ends_cleanly, printable
 from sightline.settings import Settings
 
 
@@ -50,4 +50,5 @@ def register(app: typer.Typer) -> None:
 
 
 def _line(name: str, size_bytes: int, model_type: str, place: str) -> str:
-    return f"{name:<28} {size_bytes / 1e6:>10,.1f} MB  {model_type:<12} {place}"
+    line = f"{name:<28} {size_bytes / 1e6:>10,.1f} MB  {model_type:<12} {place}"
+    return printable(line).replace("\n", " ")

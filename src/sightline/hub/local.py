@@ -11,13 +11,10 @@ from typing import Any
 
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import known_model, nearest_names, own_name, split_quantisation
-from sightline.models.hub_files import checked_file, read_config, read_json
+from sightline.models.hub_files import RECORD_FILE, checked_file, read_config, read_json
 from sightline.models.quantization import stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
 from sightline.models.weight_files import weight_files
-
-# What `pull` writes into a folder: where it came from, and what was checked.
-RECORD_FILE = "sightline-model.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,12 +17,12 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.local import RECORD_FILE, check_folder, repository_of
+from sightline.hub.local import check_folder, repository_of
 from sightline.hub.names import KnownModel, find_model
 from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
 from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
 from sightline.models.families import find_family
-from sightline.models.hub_files import read_config
+from sightline.models.hub_files import RECORD_FILE, read_config
 from sightline.models.tokenizer_files import TOKENIZER_FILES
 from sightline.models.weight_files import WHOLE_FILES, weight_files
 

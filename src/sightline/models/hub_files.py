@@ -12,6 +12,8 @@ from typing import Any
 from sightline.core.errors import StartupError, shorten
 
 CONFIG_FILE = "config.json"
+# What `sightline pull` writes into a folder: where it came from, and the files that came.
+RECORD_FILE = "sightline-model.json"
 MAX_JSON_BYTES = 64 * 1024 * 1024
 
 

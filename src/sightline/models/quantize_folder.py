@@ -15,7 +15,13 @@ from torch import Tensor
 
 from sightline.core.errors import StartupError
 from sightline.models.facts import read_facts
-from sightline.models.hub_files import CONFIG_FILE, checked_file, read_config
+from sightline.models.hub_files import (
+    CONFIG_FILE,
+    RECORD_FILE,
+    checked_file,
+    read_config,
+    read_json,
+)
 from sightline.models.loading import Progress
 from sightline.models.outline import tensor_shapes
 from sightline.models.quantization import CONFIG_KEY, Quantization, Scheme, weight_bytes
@@ -107,6 +113,12 @@ def _copy_small_files(folder: Path, partial: Path) -> None:
         is_wanted = path.suffix in _COPIED_SUFFIXES or path.name in _COPIED_NAMES
         if is_wanted and not path.name.endswith(INDEX_SUFFIX) and path.is_file():
             shutil.copyfile(checked_file(folder, path.name), partial / path.name)
+    if (partial / RECORD_FILE).exists():
+        # The copy has the same origin and licence, and other files.
+        record = {
+            key: value for key, value in read_json(partial, RECORD_FILE).items() if key != "files"
+        }
+        (partial / RECORD_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _write_weights(

@@ -97,7 +97,10 @@ def test_what_is_not_to_be_trusted_is_not_found_again() -> None:
     pool.unpublish(blocks[1:])
     pool.release(blocks)
     assert pool.match([b"a", b"b"]) == blocks[:1]
+    pool.unpublish(blocks[:1])  # nobody holds it
+    assert pool.match([b"a"]) == []
     pool.check_integrity([])
+    assert pool.num_available == 2
 
 
 def test_books_that_do_not_add_up_are_noticed() -> None:
@@ -136,6 +139,8 @@ def test_free_cached_and_used_are_all_there_is(steps: list[tuple[str, int, int]]
             pool.publish(held[key % len(held)][0], bytes([key]), bytes([count]), content(key))
         elif what == "u" and held:
             pool.unpublish(held[key % len(held)])
+        elif what == "u":
+            pool.unpublish(pool.match([bytes([key])]))
         elif what == "r" and held:
             pool.release(held.pop(key % len(held)))
         pool.check_integrity(held)

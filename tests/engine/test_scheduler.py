@@ -207,6 +207,20 @@ def test_nothing_is_copied_where_the_block_itself_is_needed() -> None:
     assert book.answers[asked] == answer_alone(asked)
 
 
+@pytest.mark.parametrize(("num_blocks", "num_cached"), [(3, 0), (4, 2)])
+def test_who_copies_a_block_finds_another_for_its_answer(num_blocks: int, num_cached: int) -> None:
+    """The answer may need a block before the step with the copy has ended."""
+    asked = text("asked", 8, 3)
+    book = desk(num_blocks=num_blocks, ahead=True)
+    book.add(sequence([*asked.prompt[:2], 1, 2, 3], max_tokens=1))
+    book.run()
+    book.add(asked)
+    book.run()
+    assert book.scheduler.num_preemptions == 0
+    assert asked.num_cached == num_cached
+    assert book.answers[asked] == answer_alone(asked)
+
+
 def test_who_leaves_before_the_copy_gives_back_what_it_was_to_be_made_from() -> None:
     book = desk(ahead=True)
     book.add(sequence(range(1, 10), max_tokens=1))
@@ -334,6 +348,24 @@ def test_a_damaged_sequence_leaves_nothing_in_the_cache() -> None:
     again = book.add(sequence(range(1, 20)))
     book.step()
     assert again.num_cached == 0
+
+
+@pytest.mark.parametrize("budget", [4, 64])
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_what_a_damaged_sequence_was_copied_from_is_not_found_again(
+    budget: int, num_steps: int
+) -> None:
+    book = desk(budget=budget)
+    book.add(sequence(range(1, 10), max_tokens=1))
+    book.run()
+    for num_cached in (2, 0):
+        asked = book.add(sequence([1, 2, *range(20, 37)], max_tokens=9))
+        for _ in range(num_steps):
+            book.step()
+        assert asked.num_cached == num_cached
+        book.scheduler.remove(asked.request_id, is_damaged=True)
+        book.live.clear()
+        book.scheduler.check_integrity()
 
 
 def test_planning_ahead_computes_nothing_for_an_answer_that_has_ended() -> None:

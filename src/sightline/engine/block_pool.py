@@ -75,6 +75,12 @@ class BlockPool:
                 best, longest = block, length
         return best, longest
 
+    def key_of(self, block: int) -> bytes:
+        """Return what a known block is known as."""
+        key = self._keys[block]
+        assert key is not None
+        return key
+
     def count_held(self, blocks: Iterable[int]) -> int:
         """Return how many of `blocks` somebody holds already, so that holding them is free."""
         return sum(self._holders[block] > 0 for block in blocks)
@@ -113,9 +119,12 @@ class BlockPool:
             self._behind.setdefault(parent, {})[block] = content
 
     def unpublish(self, blocks: Iterable[int]) -> None:
-        """Let nobody find these held blocks any more: what is in them is not to be trusted."""
+        """Let nobody find these blocks any more: what is in them is not to be trusted."""
         for block in blocks:
             self._forget(block)
+            if block in self._cached:
+                del self._cached[block]
+                self._free.append(block)
 
     def release(self, blocks: Sequence[int]) -> None:
         """Give back the blocks of one sequence, in its order.

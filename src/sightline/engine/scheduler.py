@@ -184,11 +184,12 @@ class Scheduler:
     def remove(self, request_id: str, *, is_damaged: bool = False) -> Sequence | None:
         """Take a finished, failed or aborted sequence out; None if it is not known.
 
-        Of a damaged one nothing stays in the prefix cache.
+        Of a damaged one nothing stays in the prefix cache, nor what its slots were copied from.
         """
         if sequence := self._running.pop(request_id, None):
             if is_damaged:
                 self.pool.unpublish(sequence.blocks)
+                self.pool.unpublish(self.pool.match([sequence.copied_key]))
             else:
                 self._publish_end(sequence)
             self._give_up(sequence)
@@ -235,7 +236,7 @@ class Scheduler:
         for key in sequence.block_keys[sequence.num_settled :]:
             if self._claims.get(key) is sequence:
                 del self._claims[key]
-        sequence.blocks, sequence.leases = [], set()
+        sequence.blocks, sequence.leases, sequence.copied_key = [], set(), b""
         sequence.num_computed = sequence.num_settled = sequence.num_filled = 0
         sequence.generation += 1
 
@@ -399,17 +400,17 @@ class _Step:
     def _hold_part(self, head: Sequence, number: int, num_spare: int) -> int:
         """Hold the block that begins like block `number` of `head`; return how many slots do.
 
-        It is held until they have been copied; not at all if then somebody else, of those who may
-        each want one soon, found no block among the `num_spare`.
+        It is held until they have been copied; not at all if then somebody, of those who may each
+        want one soon, `head` among them, found no block among the `num_spare`.
         """
         block, length = self._scheduler._find_part(head, number)
         if not length:
             return 0
-        num_taken = 1 - self._pool.count_held([block])
-        if num_taken + len(self._running) > num_spare:
+        num_wanted = 1 + len(self._running) + 1
+        if not self._pool.count_held([block]) and num_wanted > num_spare:
             return 0
         self._pool.hold([block])
-        head.copied_from = block
+        head.copied_from, head.copied_key = block, self._pool.key_of(block)
         return length
 
     def _take(self, sequence: Sequence, num_tokens: int, guessed: tuple[int, ...] = ()) -> None:

@@ -32,7 +32,8 @@ class Sequence:
     ended, or the cache, filled `num_filled` slots. `generation`
     changes when the blocks are given up, so that an old step's work is not mistaken for new;
     `is_ended` tells the same of the whole sequence. `copied_from` is somebody else's block that is
-    held until the first slots of it have been copied, and `copied_to` the first slot behind those.
+    held until the first slots of it have been copied, `copied_to` the first slot behind those, and
+    `copied_key` what that block was known as.
     Times are of `time.monotonic`.
     """
 
@@ -56,6 +57,7 @@ class Sequence:
     num_filled: int = 0
     copied_from: int | None = None
     copied_to: int = 0
+    copied_key: bytes = field(default=b"", repr=False)
     generation: int = 0
     num_preemptions: int = 0
     leases: set[bytes] = field(default_factory=set, repr=False)

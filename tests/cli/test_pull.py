@@ -11,6 +11,15 @@ from stand_in_hub import stand_in_hub
 from sightline.cli.downloading import Rate, duration, progress_line
 
 
+def small_model(num_bytes: int) -> dict[str, bytes]:
+    """Files of a repository whose weights are zeros; its tokenizer is no good."""
+    return {
+        "config.json": b'{"model_type": "chatglm"}',
+        "tokenizer.model": b"IQ== 0\n",
+        "model.safetensors": bytes(num_bytes),
+    }
+
+
 def test_every_known_model_is_listed_with_its_licence(sightline):
     lines = sightline("models", "--all").out.splitlines()
     assert any(line.startswith("glm-4v-9b           27.8 GB  zai-org/glm-4v-9b ") for line in lines)
@@ -69,12 +78,7 @@ def test_a_log_has_lines_instead_of_bars():
 
 @pytest.mark.live
 def test_a_terminal_gets_bars_for_the_whole_and_for_each_file(sightline):
-    files = {
-        "config.json": b'{"model_type": "chatglm"}',
-        "tokenizer.model": b"IQ== 0\n",
-        "model.safetensors": bytes(3_000_000),
-    }
-    with stand_in_hub(files) as hub:
+    with stand_in_hub(small_model(3_000_000)) as hub:
         hub.holds["model.safetensors"] = 2_500_000
         mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url, "TERM": "xterm"}
         ours, theirs = pty.openpty()
@@ -128,12 +132,7 @@ def test_a_downloaded_model_is_removed_with_its_leftovers(sightline):
 
 @pytest.mark.live
 def test_a_repository_that_was_pulled_is_run_and_removed_by_either_name(sightline):
-    files = {
-        "config.json": b'{"model_type": "chatglm"}',
-        "tokenizer.model": b"IQ== 0\n",
-        "model.safetensors": bytes(3_000_000),
-    }
-    with stand_in_hub(files) as hub:
+    with stand_in_hub(small_model(3_000_000)) as hub:
         mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
         # Its tokenizer is no good: what matters is that it gets so far.
         served = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)
@@ -173,12 +172,7 @@ def test_a_link_to_a_model_is_removed_and_the_model_stays(sightline):
 
 @pytest.mark.live
 def test_the_folder_of_a_download_may_have_any_name(sightline):
-    files = {
-        "config.json": b'{"model_type": "chatglm"}',
-        "tokenizer.model": b"IQ== 0\n",
-        "model.safetensors": bytes(1000),
-    }
-    with stand_in_hub(files) as hub:
+    with stand_in_hub(small_model(1000)) as hub:
         mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
         outcome = sightline("pull", "glm-4v-9b", "--into=~/my models", **mirrors)
     folder = sightline.folder / "my models"

@@ -37,7 +37,6 @@
 #define LINE 32
 #define FAR 4096
 
-
 typedef struct {
     const float *rows;       /* [num_rows][num_inputs] */
     const element *blocks;   /* the same in pieces, [piece][row][APART_BY]; a lone row as it is */

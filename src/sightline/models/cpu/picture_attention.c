@@ -215,13 +215,13 @@ static void weigh(const desk *d, int64_t count, const floats *tops, floats *sums
 static void score(const picture *p, const desk *d, int64_t first, int64_t last, floats *tops)
 {
     const float lowest = -__builtin_inff();
-    floats highest[2] = {all(lowest), all(lowest)}, of_zeros[2];
+    floats highest[2] = {all(lowest), all(lowest)}, ignored[2] = {{0}, {0}};
     for (int64_t key = first; key < last; key += MOST_OF_TILE) {
         float *scores = d->scores + (key - first) * GROUP;
         const int is_full = last - key >= MOST_OF_TILE;
         score_tile(
             d->keys + key * KEY_APART, d->queries, p->head_dim / 2, scores,
-            is_full ? highest : of_zeros);
+            is_full ? highest : ignored);
         for (int64_t i = 0; !is_full && i < 2 * (last - key); i++)
             highest[i % 2] = largest(load(scores + i * LANES), highest[i % 2]);
     }

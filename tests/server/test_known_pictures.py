@@ -38,7 +38,7 @@ def terms_of(known: KnownBase64, salt: bytes = SALT, *, strict: bool = False) ->
 
 
 def received(body: bytes, terms: Terms, piece_bytes: int = 1_000_000) -> Received:
-    whole = Received(lambda: terms.known.hasher(terms.cache_salt))
+    whole = Received(lambda: terms.known.recogniser(terms.cache_salt))
     for start in range(0, len(body), piece_bytes):
         whole.add(body[start : start + piece_bytes])
     return whole
@@ -109,6 +109,19 @@ def test_the_picture_of_another_tenant_is_not_known(known: KnownBase64) -> None:
     body = json.dumps(chat("what?", URL)).encode()
     (picture,) = pictures(chat_of(body, terms_of(known, b"another")))
     assert picture.inline is None
+
+
+def test_a_picture_that_came_twice_is_only_compared_from_then_on(known: KnownBase64) -> None:
+    body = json.dumps(chat("what?", URL)).encode()
+    terms = terms_of(known)
+    chat_of(body, terms)
+    kept = received(body, terms, 10_000)
+    (run,) = kept.runs
+    assert run.begins_as_kept
+    assert run.digest == known.digest(DIGITS.encode(), SALT)
+    (picture,) = pictures(read_chat(kept, terms))
+    assert picture.inline is not None
+    assert picture.inline.text() == DIGITS
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 3, 7, 8, 9, 1000, 70_000])

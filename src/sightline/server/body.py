@@ -11,9 +11,10 @@ from starlette.types import Receive, Scope
 
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import MIB, Limits
+from sightline.media.recogniser import Recogniser
 from sightline.server.context import context_of, header_values
 from sightline.server.hangup import ClientGone
-from sightline.server.received import Hasher, Received
+from sightline.server.received import Received
 
 MIN_BYTES_PER_S = 1024
 
@@ -55,7 +56,7 @@ async def read_body(
     receive: Receive,
     limits: Limits,
     *,
-    new_hasher: Callable[[], Hasher],
+    recogniser: Callable[[], Recogniser],
     any_type: bool = False,
 ) -> Received:
     """Return the whole body; `any_type`: whatever it is said to be.
@@ -72,7 +73,7 @@ async def read_body(
     for declared in header_values(scope, b"content-length"):
         if int(declared) > limits.max_body_bytes:
             raise _too_large(limits)
-    body = Received(new_hasher)
+    body = Received(recogniser)
     held = context_of(scope).held_bytes
     deadline = asyncio.get_running_loop().time() + limits.body_timeout_s
 

@@ -62,7 +62,7 @@ class WithoutKnown(Generic[T]):
 
         None also if nothing is known, or if more than `max_bytes` are left without the pictures.
         """
-        short, taken = take_out(body, terms.known)
+        short, taken = take_out(body, terms.known, terms.cache_salt)
         if taken is not NOTHING and len(short) <= max_bytes:
             with suppress(RequestError, Misplaced):
                 return self._understand(short, replace(terms, taken=taken))
@@ -90,7 +90,7 @@ async def read_call(
         request.scope,
         request.receive,
         options.limits,
-        new_hasher=partial(options.known.hasher, terms.cache_salt),
+        recogniser=partial(options.known.recogniser, terms.cache_salt),
         any_type=any_type,
     )
 

@@ -59,10 +59,11 @@ class TakenOut:
 NOTHING = TakenOut({})
 
 
-def take_out(body: Received, known: KnownBase64) -> tuple[bytes, TakenOut]:
+def take_out(body: Received, known: KnownBase64, salt: bytes) -> tuple[bytes, TakenOut]:
     """Return `body` without the digits that are known; nothing is taken out if none are.
 
     They are plain characters of one JSON string, or the body is no JSON: nothing else changes.
+    What has come twice is likely to come again, and is kept.
     """
     texts: dict[str, InlineText] = {}
     pieces: list[bytes | memoryview] = []
@@ -70,9 +71,10 @@ def take_out(body: Received, known: KnownBase64) -> tuple[bytes, TakenOut]:
     for run in body.runs:
         if known.file_of(run.digest) is not None:
             mark = f".{uuid.uuid4().hex}"
-            texts[mark] = InlineText(
-                pieces=tuple(body.between(run.start, run.end)), digest=run.digest
-            )
+            digits = tuple(body.between(run.start, run.end))
+            texts[mark] = InlineText(pieces=digits, digest=run.digest)
+            if not run.begins_as_kept:
+                known.keep(b"".join(digits), run.digest, salt)
             pieces += [*body.between(copied, run.start + _SHOWN_DIGITS), mark.encode("ascii")]
             copied = run.end
     if not texts:

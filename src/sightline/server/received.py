@@ -7,10 +7,10 @@ megabytes whose pictures are known need never be put together.
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from sightline.core.limits import KIB
 from sightline.media.known_base64 import LEAST_CHARS
+from sightline.media.recogniser import Recogniser
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # No request may have so many pictures; behind that many nothing is looked for.
@@ -20,12 +20,6 @@ SMALL_BYTES = 64 * KIB
 _BEFORE = b";base64,"
 
 
-class Hasher(Protocol):
-    def update(self, data: memoryview, /) -> object: ...
-
-    def digest(self) -> bytes: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """What stands between `;base64,` and the next quote: from `start` up to `end` of a body."""
@@ -33,19 +27,20 @@ class Run:
     start: int
     end: int
     digest: bytes
+    begins_as_kept: bool
 
 
 class Received:
-    """A body that grows by `add`. `new_hasher` makes what the digests of `runs` are made with."""
+    """A body that grows by `add`. `recogniser` makes a fresh one for each of its `runs`."""
 
-    def __init__(self, new_hasher: Callable[[], Hasher]) -> None:
+    def __init__(self, recogniser: Callable[[], Recogniser]) -> None:
         self.size = 0
         self.runs: list[Run] = []
         self._pieces: list[bytes | bytearray] = []
         self._offsets: list[int] = []
-        self._new_hasher = new_hasher
+        self._new_recogniser = recogniser
         self._run_start = -1  # of the run that has not ended; -1: there is none
-        self._hasher: Hasher | None = None
+        self._recogniser: Recogniser | None = None
         self._tail = b""  # the last bytes, in which a mark may have begun
         self._num_seen = 0
 
@@ -79,6 +74,8 @@ class Received:
         self._offsets.append(self.size)
 
     def _look_through(self, piece: bytes) -> None:
+        if self._recogniser is not None and self._recogniser.goes_on_with(piece):
+            return
         position = 0
         while self._num_seen < MAX_SEEN:
             if self._run_start < 0:
@@ -91,15 +88,17 @@ class Received:
             end = piece.find(b'"', position)
             length = self.size + end - self._run_start
             if end < 0 or length >= LEAST_CHARS:
-                if self._hasher is None:
-                    self._hasher = self._new_hasher()
-                self._hasher.update(memoryview(piece)[position : end if end >= 0 else len(piece)])
+                if self._recogniser is None:
+                    self._recogniser = self._new_recogniser()
+                self._recogniser.update(
+                    memoryview(piece)[position : end if end >= 0 else len(piece)]
+                )
             if end < 0:
                 return
-            if self._hasher is not None and length >= LEAST_CHARS:
-                digest = self._hasher.digest()
-                self.runs.append(Run(self._run_start, self.size + end, digest))
-            self._hasher, self._run_start, position = None, -1, end
+            if self._recogniser is not None and length >= LEAST_CHARS:
+                digest, begins_as_kept = self._recogniser.digest(), self._recogniser.begins_as_kept
+                self.runs.append(Run(self._run_start, self.size + end, digest, begins_as_kept))
+            self._recogniser, self._run_start, position = None, -1, end
 
     def _find_start(self, piece: bytes, position: int) -> int:
         """Return where in `piece` the digits of a run begin, from `position` on; -1: nowhere.

@@ -12,7 +12,7 @@ from front import Front, chat, serving
 from sightline.core.chat import ImagePart
 from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
-from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
+from sightline.media.known_base64 import KnownBase64
 from sightline.server.intake import Terms
 from sightline.server.openai.convert import ChatCall
 from sightline.server.openai.routes import read_chat
@@ -20,7 +20,7 @@ from sightline.server.received import MAX_SEEN, SMALL_BYTES, Received
 from sightline.server.responses.convert import ResponsesCall
 from sightline.server.responses.routes import _understand as read_response
 
-FILE = bytes(range(256)) * (LEAST_CHARS // 256)
+FILE = bytes(range(256)) * 256  # over 64 KiB as base64, as much as any other field may hold
 DIGITS = base64.b64encode(FILE).decode()
 URL = f"data:image/png;base64,{DIGITS}"
 SALT = b"tenant"

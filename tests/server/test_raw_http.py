@@ -180,6 +180,23 @@ def test_pipelined_requests_are_answered_in_order(front: Front) -> None:
     assert answer.body.count(b"HTTP/1.1 200 OK") == 1
 
 
+@pytest.mark.parametrize("num_bytes", [1, 5000, 20_000])
+def test_long_bodies_in_one_packet_with_a_chunked_one_are_told_apart(
+    front: Front, num_bytes: int
+) -> None:
+    """A body of known length is taken in one go, up to its last byte and no further."""
+    body = json.dumps(chat("hello", user="x" * num_bytes)).encode()
+    last = raw_post(body)
+    sized = last.replace(b"Connection: close\r\n", b"")
+    pieces = (body[start : start + 100] for start in range(0, len(body), 100))
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+    chunked = POST + b"Transfer-Encoding: chunked\r\n\r\n" + chunks
+    answer = front.exchange(sized + chunked + last)
+    assert answer.status == 200
+    assert answer.body.count(b"HTTP/1.1 200 OK") == 2
+    assert answer.body.count(b'"content":"hello"') == 3
+
+
 def test_streams_keep_their_framing_for_old_clients_and_in_a_pipeline(front: Front) -> None:
     """Pieces of an answer take a shorter way than its head: only where it is in chunks."""
     text = "one two three four"

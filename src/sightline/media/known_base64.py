@@ -16,7 +16,7 @@ from sightline.core.limits import KIB, MIB
 from sightline.media.recogniser import BEGINNING_CHARS, KeptText, Recogniser
 
 # A shorter text is read as quickly as it is looked up.
-LEAST_CHARS = 64 * KIB
+LEAST_CHARS = 16 * KIB
 MAX_TEXTS = 1024
 MAX_KEPT_BYTES = 64 * MIB
 

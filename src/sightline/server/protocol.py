@@ -9,7 +9,7 @@ import asyncio
 import http
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -100,10 +100,7 @@ class GuardedProtocol(H11Protocol):
         elif self._backlog or (len(data) > MAX_SLICE_BYTES and self._is_chunked()):
             if not self._backlog:
                 self.loop.call_soon(self._feed_backlog)
-            self._backlog.extend(
-                data[start : start + MAX_SLICE_BYTES]
-                for start in range(0, len(data), MAX_SLICE_BYTES)
-            )
+            self._backlog.extend(_slices(data))
             self.transport.pause_reading()
         else:
             self._feed(data)
@@ -203,6 +200,9 @@ class GuardedProtocol(H11Protocol):
             self._backlog.clear()
         if not self._backlog:
             return
+        if num_missing := self.conn.num_missing:  # a body without chunks may come in one go
+            rest = b"".join(self._backlog)
+            self._backlog = deque((rest[:num_missing], *_slices(rest[num_missing:])))
         self._feed(self._backlog.popleft())
         if self._backlog:
             self.loop.call_soon(self._feed_backlog)
@@ -313,6 +313,10 @@ class GuardedProtocol(H11Protocol):
                 "error": error.code,
             }
         )
+
+
+def _slices(data: bytes) -> Iterator[bytes]:
+    return (data[start : start + MAX_SLICE_BYTES] for start in range(0, len(data), MAX_SLICE_BYTES))
 
 
 def _tune(transport: asyncio.Transport) -> None:

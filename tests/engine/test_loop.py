@@ -112,6 +112,21 @@ def test_a_request_that_comes_later_does_not_wait_for_a_long_answer(loaded: Load
         assert desk.steps["short"][-1] < desk.steps["long"][-1]
 
 
+@pytest.mark.parametrize("num_cores", [1, 2])
+def test_cores_that_a_step_would_all_take_are_left_alone_after_a_first_token(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, num_cores: int
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(build, "count_cpus", lambda: num_cores)
+    monkeypatch.setattr("sightline.engine.loop.time.sleep", pauses.append)
+    with bench(loaded) as engine:
+        for request_id in "ab":
+            engine.loop.submit(ask(request_id, 1, 2, 3, max_tokens=5))
+            engine.wait(request_id)
+    is_plain = not engine_bench.DEFAULTS["overlap_steps"]
+    assert pauses == [build.FIRST_TOKEN_PAUSE_S] * (2 if is_plain and num_cores == 1 else 0)
+
+
 def test_a_seed_gives_the_same_answer_alone_and_in_company(loaded: LoadedModel) -> None:
     with bench(loaded) as desk:
         desk.loop.submit(ask("alone", 9, 8, 7, temperature=1.0, seed=3))

@@ -77,7 +77,10 @@ class _Ahead:
 
 
 class EngineLoop:
-    """See the module. `log_steps` writes a line for every step."""
+    """See the module. `log_steps` writes a line for every step.
+
+    After a step with the first token of a request the plain loop rests for `first_token_pause_s`.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class EngineLoop:
         overlap: bool = False,
         log_steps: bool = False,
         grammars: Grammars | None = None,
+        first_token_pause_s: float = 0.0,
     ) -> None:
         self.info = info
         self.pulse = pulse
@@ -99,6 +103,8 @@ class EngineLoop:
         self._overlap = overlap
         self._log_steps = log_steps
         self._grammars = grammars
+        self._first_token_pause_s = first_token_pause_s
+        self._has_first_token = False
         self._compiling: set[str] = set()
         self._inbox: queue.SimpleQueue[_Submission | Abort | None] = queue.SimpleQueue()
         self._failed: list[RequestFailed] = []
@@ -142,8 +148,18 @@ class EngineLoop:
             if plan:
                 result = self._compute(plan, note)
                 deliver(self._output(self._settle(plan, result)))
+                self._let_first_token_out()
             else:
                 self._rest(deliver, note, changed=changed)
+
+    def _let_first_token_out(self) -> None:
+        """Leave the cores alone while a first token is on its way to the client.
+
+        Where the next step takes all of them, the front would get one only after some milliseconds.
+        """
+        if self._has_first_token and self._first_token_pause_s:
+            time.sleep(self._first_token_pause_s)
+        self._has_first_token = False
 
     def _run_overlapped(self, deliver: Deliver, note: Note, planner: ThreadPoolExecutor) -> None:
         plan, output, rested = Plan(), None, True
@@ -312,6 +328,7 @@ class EngineLoop:
                 self.meter.inter_token_s.add((now - last_token_at) / len(said))
             return delta
         assert sequence.admitted_at is not None
+        self._has_first_token = True
         self.meter.time_to_first_token_s.add(now - sequence.arrived_at)
         self.meter.num_prompt_tokens += len(sequence.prompt)
         return replace(

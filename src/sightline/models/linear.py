@@ -339,6 +339,7 @@ class ChoosesRows(Protocol):
     """A model whose rows may be wider than its weights, and which pads them if need be."""
 
     pads_rows: bool
+    encodes_as_team: bool
 
     @property
     def tower(self) -> nn.Module | None: ...
@@ -393,6 +394,10 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
         tower = set(_layers(model.tower))
         model.pads_rows = not all(
             layer.is_fast_for_any_rows for layer in _layers(model) if layer not in tower
+        )
+        # Its attention is our own only where it may round rows.
+        model.encodes_as_team = bool(tower) and all(
+            layer.is_streamed and layer.rounds_rows for layer in tower
         )
     if isinstance(model, HasDecoder):
         model.stream_decoder()

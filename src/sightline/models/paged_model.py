@@ -16,6 +16,7 @@ from sightline.models.clip_pixels import normalise_pixels
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts, StreamedDecoder
 from sightline.models.cpu.paged_attention import StreamedAttention, takes
+from sightline.models.cpu.team import as_team
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.gpu.picture_attention import PictureAttention, TowerShape
 from sightline.models.kv_pool import KVCache, KVPool, Segment
@@ -40,7 +41,8 @@ class PagedModel(nn.Module):
     layers get numbers of rows for which they are prepared.
     `attention` is how a GPU attends to paged keys; without one it is the CPU's way, which gives a
     row the same bits in any company. `picture_attention` is the only kernel that the tower may
-    use there. `streamed` runs all layers, where our own kernels are for them.
+    use there. `streamed` runs all layers, where our own kernels are for them; with
+    `encodes_as_team` they do nearly all of the tower's work.
     """
 
     row_dtype: torch.dtype | None = None
@@ -49,6 +51,7 @@ class PagedModel(nn.Module):
     picture_attention: PictureAttention | None = None
     pads_rows = True
     streamed: StreamedDecoder | None = None
+    encodes_as_team = False
 
     @property
     @abstractmethod
@@ -132,6 +135,8 @@ class PagedModel(nn.Module):
                 parameter.data = parameter.data.float()
 
     def encode_images(self, pixels: Tensor) -> Tensor:
+        if self.encodes_as_team:
+            return as_team(lambda: self.encode_pixel_values(normalise_pixels(pixels)))
         if self.picture_attention is None:
             return self.encode_pixel_values(normalise_pixels(pixels))
         with self.picture_attention.allowed():

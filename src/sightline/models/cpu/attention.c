@@ -80,13 +80,19 @@ static void store_row(const attention *a, int64_t row, float *turned)
     }
 }
 
+typedef struct {
+    const attention *a;
+    shares rows_taken;
+} storing;
+
 static void store_share(void *data)
 {
-    const attention *a = data;
+    storing *s = data;
+    const attention *a = s->a;
     int64_t first, last;
-    share_of(a->num_rows, &first, &last);
-    for (int64_t row = first; row < last; row++)
-        store_row(a, row, a->room + this_thread() * a->room_per_thread);
+    while (take_own(&s->rows_taken, a->num_rows, &first, &last))
+        for (int64_t row = first; row < last; row++)
+            store_row(a, row, a->room + this_thread() * a->room_per_thread);
 }
 
 INLINE floats load_slot(const void *slots, int is_bfloat16, int64_t at)
@@ -339,6 +345,7 @@ void attend(attention *a, int num_threads)
     if (a->num_rows == a->num_segments && wanted > 1)
         a->heads_at_once = least(ceil_of(per_group, wanted), QUERIES);
     a->rows_at_once = QUERIES / a->heads_at_once;
-    on_threads(a->num_rows > 16 ? num_threads : 1, store_share, a);
+    storing s = {a, {{0}}};
+    on_threads(a->num_rows > 16 ? num_threads : 1, store_share, &s);
     on_threads(num_threads, attend_share, a);
 }

@@ -15,6 +15,7 @@ typedef struct {
     float *out;
     int64_t num_rows, width; /* a multiple of LANES */
     float eps;
+    shares rows_taken;
 } norm;
 
 static void norm_row(const norm *n, int64_t row)
@@ -33,17 +34,17 @@ static void norm_row(const norm *n, int64_t row)
 
 static void norm_share(void *data)
 {
-    const norm *n = data;
+    norm *n = data;
     int64_t first, last;
-    share_of(n->num_rows, &first, &last);
-    for (int64_t row = first; row < last; row++) norm_row(n, row);
+    while (take_own(&n->rows_taken, n->num_rows, &first, &last))
+        for (int64_t row = first; row < last; row++) norm_row(n, row);
 }
 
 void norm_rows(
     const float *rows, int64_t num_rows, int64_t width, const float *weight, float eps, float *out,
     int num_threads)
 {
-    norm n = {rows, weight, out, num_rows, width, eps};
+    norm n = {rows, weight, out, num_rows, width, eps, {{0}}};
     on_threads(threads_for(num_rows * width, ONE_THREAD, num_threads), norm_share, &n);
 }
 
@@ -51,22 +52,23 @@ typedef struct {
     const float *rows; /* [num_rows][2 * width], width a multiple of LANES */
     float *out;        /* [num_rows][width] */
     int64_t num_rows, width;
+    shares taken;
 } gate;
 
 static void gate_share(void *data)
 {
-    const gate *g = data;
+    gate *g = data;
     int64_t first, last;
-    share_of(g->num_rows * g->width / LANES, &first, &last);
-    for (int64_t i = first * LANES; i < last * LANES; i += LANES) {
-        const float *at = g->rows + i / g->width * 2 * g->width + i % g->width;
-        store(g->out + i, silu(load(at)) * load(at + g->width));
-    }
+    while (take_own(&g->taken, g->num_rows * g->width / LANES, &first, &last))
+        for (int64_t i = first * LANES; i < last * LANES; i += LANES) {
+            const float *at = g->rows + i / g->width * 2 * g->width + i % g->width;
+            store(g->out + i, silu(load(at)) * load(at + g->width));
+        }
 }
 
 /* silu of the first half of each row times the second half. */
 void gate_rows(const float *rows, int64_t num_rows, int64_t width, float *out, int num_threads)
 {
-    gate g = {rows, out, num_rows, width};
+    gate g = {rows, out, num_rows, width, {{0}}};
     on_threads(threads_for(num_rows * width, ONE_THREAD, num_threads), gate_share, &g);
 }

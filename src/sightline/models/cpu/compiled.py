@@ -155,6 +155,7 @@ class Kernels:
                 c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
                 ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
             )  # fmt: skip
+        self.as_team = function("as_team", None, _num_threads, c_void_p, c_void_p)
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)
         self.attend = function("attend", None, c_void_p, _num_threads)
         self.decoder_room = function("decoder_room", c_int64, c_void_p, c_int64, _num_threads)

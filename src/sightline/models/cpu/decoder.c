@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "threads.h"
 #include "vectors.h"
 
 /* A matrix and what is known of it, see `Matrix` in compiled.py. */
@@ -154,6 +155,59 @@ static void copy_row(float *to, int64_t to_row, const float *from, int64_t from_
     memcpy(to + to_row * width, from + from_row * width, width * sizeof(float));
 }
 
+/* What `decode` is called with. */
+typedef struct {
+    const decoder *d;
+    int64_t first, last;
+    attention *a;
+    char *keys, *values;
+    int64_t layer_bytes;
+    float *rows;
+    const int64_t *wanted;
+    int64_t num_wanted;
+    float *room;
+    int num_threads;
+} pass;
+
+static void lead_pass(void *data)
+{
+    const pass *p = data;
+    const decoder *d = p->d;
+    attention *a = p->a;
+    const int64_t num_rows = a->num_rows, width = d->width, num_wanted = p->num_wanted;
+    const int num_threads = p->num_threads;
+    const sizes s = sizes_of(d, num_rows, num_threads);
+    float *rows = p->rows, *room = p->room;
+    float *narrow = room + s.products, *wide = narrow + s.narrow, *gated = wide + s.wide;
+    for (int64_t i = p->first; i < p->last; i++) {
+        const layer *l = d->layers + i;
+        norm_rows(rows, num_rows, width, l->attention_norm, d->eps, narrow, num_threads);
+        apply_all(l->heads, 3, narrow, num_rows, wide, room, num_threads);
+        a->query = wide;
+        a->key = a->query + a->num_heads * a->head_dim;
+        a->value = a->key + a->num_groups * a->head_dim;
+        a->query_stride = a->key_stride = a->value_stride = outputs_of(l->heads, 3);
+        a->keys = p->keys + i * p->layer_bytes;
+        a->values = p->values + i * p->layer_bytes;
+        a->out = narrow;
+        attend(a, num_threads);
+        if (!p->wanted || i + 1 < d->num_layers) {
+            finish_layer(
+                d, l, narrow, num_rows, rows, narrow, wide, gated, room, num_threads);
+            continue;
+        }
+        float *chosen = gated + s.gated;
+        for (int64_t n = 0; n < num_wanted; n++) {
+            const int64_t row = p->wanted[n];
+            copy_row(chosen, n, rows, row, width);
+            /* Rows move up only, in ascending order: none is overwritten before it is read. */
+            if (row != n) copy_row(narrow, n, narrow, row, l->mixed.num_inputs);
+        }
+        finish_layer(d, l, narrow, num_wanted, chosen, narrow, wide, gated, room, num_threads);
+        for (int64_t n = 0; n < num_wanted; n++) copy_row(rows, p->wanted[n], chosen, n, width);
+    }
+}
+
 /* Takes rows [num_rows][width] through the layers [first, last), in place.
  *
  * `a` is an attention of the same rows without its heads, its layer and its results; a layer of
@@ -164,33 +218,7 @@ void decode(
     int64_t layer_bytes, float *rows, const int64_t *wanted, int64_t num_wanted, float *room,
     int num_threads)
 {
-    const int64_t num_rows = a->num_rows, width = d->width;
-    const sizes s = sizes_of(d, num_rows, num_threads);
-    float *narrow = room + s.products, *wide = narrow + s.narrow, *gated = wide + s.wide;
-    for (int64_t i = first; i < last; i++) {
-        const layer *l = d->layers + i;
-        norm_rows(rows, num_rows, width, l->attention_norm, d->eps, narrow, num_threads);
-        apply_all(l->heads, 3, narrow, num_rows, wide, room, num_threads);
-        a->query = wide;
-        a->key = a->query + a->num_heads * a->head_dim;
-        a->value = a->key + a->num_groups * a->head_dim;
-        a->query_stride = a->key_stride = a->value_stride = outputs_of(l->heads, 3);
-        a->keys = (char *)keys + i * layer_bytes;
-        a->values = (char *)values + i * layer_bytes;
-        a->out = narrow;
-        attend(a, num_threads);
-        if (!wanted || i + 1 < d->num_layers) {
-            finish_layer(
-                d, l, narrow, num_rows, rows, narrow, wide, gated, room, num_threads);
-            continue;
-        }
-        float *chosen = gated + s.gated;
-        for (int64_t n = 0; n < num_wanted; n++) {
-            copy_row(chosen, n, rows, wanted[n], width);
-            /* Rows move up only, in ascending order: none is overwritten before it is read. */
-            if (wanted[n] != n) copy_row(narrow, n, narrow, wanted[n], l->mixed.num_inputs);
-        }
-        finish_layer(d, l, narrow, num_wanted, chosen, narrow, wide, gated, room, num_threads);
-        for (int64_t n = 0; n < num_wanted; n++) copy_row(rows, wanted[n], chosen, n, width);
-    }
+    pass p = {d, first, last, a, keys, values, layer_bytes, rows, wanted, num_wanted, room,
+              num_threads};
+    as_team(num_threads, lead_pass, &p);
 }

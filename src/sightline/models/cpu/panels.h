@@ -45,6 +45,7 @@ typedef struct {
     float *out;              /* [num_rows][out_stride] */
     float *room;             /* per thread: [PANELS_AT_ONCE][num_rows][PANEL] */
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
+    shares rows_taken, panels_taken;
     int64_t next; /* panel that no thread has taken yet */
     int ending;
 } product;
@@ -190,19 +191,22 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
 /* LANES steps of a row, as many elements; zeros behind the last input. */
 static floats load_steps(const product *p, int64_t row, int64_t step);
 
-/* Lays rows out as tiles read them: all steps of a row side by side, in pieces. */
+/* Lays a row out as tiles read it: all steps side by side, in pieces. */
+static void lay_out_row(const product *p, int64_t row)
+{
+    for (int64_t step = 0; step < steps_of(p->num_inputs); step += LANES) {
+        const int64_t piece = step / STEPS_AT_ONCE * p->num_rows + row;
+        const int64_t place = p->num_rows > 1 ? piece * APART_BY : step - step % STEPS_AT_ONCE;
+        store((float *)p->blocks + place + step % STEPS_AT_ONCE, load_steps(p, row, step));
+    }
+}
+
 static void lay_out_share(void *data)
 {
-    const product *p = data;
-    const int64_t num_steps = steps_of(p->num_inputs);
+    product *p = data;
     int64_t first, last;
-    share_of(p->num_rows, &first, &last);
-    for (int64_t row = first; row < last; row++)
-        for (int64_t step = 0; step < num_steps; step += LANES) {
-            const int64_t piece = step / STEPS_AT_ONCE * p->num_rows + row;
-            const int64_t place = p->num_rows > 1 ? piece * APART_BY : step - step % STEPS_AT_ONCE;
-            store((float *)p->blocks + place + step % STEPS_AT_ONCE, load_steps(p, row, step));
-        }
+    while (take_own(&p->rows_taken, p->num_rows, &first, &last))
+        for (int64_t row = first; row < last; row++) lay_out_row(p, row);
 }
 
 static void multiply_share(void *data)
@@ -211,8 +215,8 @@ static void multiply_share(void *data)
     int64_t first, last;
     float *room = p->room + this_thread() * PANELS_AT_ONCE * p->num_rows * PANEL;
     if (num_blocks(p) < MANY_BLOCKS) {
-        share_of(p->num_panels, &first, &last);
-        multiply_panels(p, first, last, room);
+        while (take_own(&p->panels_taken, p->num_panels, &first, &last))
+            multiply_panels(p, first, last, room);
         return;
     }
     while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last, room);

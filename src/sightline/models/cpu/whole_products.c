@@ -34,6 +34,7 @@ typedef struct {
     const float *added;     /* see products.c */
     float *out;
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
+    shares blocks_taken, panels_taken;
     int64_t next; /* panel that no thread has taken yet */
     int ending;
 } product;
@@ -160,10 +161,10 @@ static void multiply_panels(const product *p, int64_t first, int64_t last)
 
 static void lay_out_share(void *data)
 {
-    const product *p = data;
+    product *p = data;
     int64_t first, last;
-    share_of(num_blocks(p), &first, &last);
-    for (int64_t block = first; block < last; block++) lay_out(p, block);
+    while (take_own(&p->blocks_taken, num_blocks(p), &first, &last))
+        for (int64_t block = first; block < last; block++) lay_out(p, block);
 }
 
 static void multiply_share(void *data)
@@ -171,8 +172,8 @@ static void multiply_share(void *data)
     product *p = data;
     int64_t first, last;
     if (num_blocks(p) < MANY_BLOCKS) {
-        share_of(p->num_panels, &first, &last);
-        multiply_panels(p, first, last);
+        while (take_own(&p->panels_taken, p->num_panels, &first, &last))
+            multiply_panels(p, first, last);
         return;
     }
     while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last);

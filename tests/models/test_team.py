@@ -1,0 +1,109 @@
+"""Threads that stay together: nothing depends on who of them comes, and when."""
+
+import ctypes
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from cpu_kernels import needs_bfloat16_products
+from torch import Tensor
+from torch_threads import torch_threads
+
+from sightline.models.cpu import compiled, team
+from sightline.models.cpu.compiled import Kernels, kernels
+from sightline.models.cpu.streamed_weight import StreamedWeight
+from sightline.models.cpu.team import as_team
+from sightline.models.linear import pack_linears
+from sightline.models.loading import load_model
+
+GOLDEN = Path(__file__).parents[1] / "data" / "golden"
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled"),
+]
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def products(rows: int) -> Callable[[], Tensor]:
+    random = torch.Generator().manual_seed(rows)
+    weight = StreamedWeight(torch.randn(700, 300, generator=random).bfloat16())
+    x = torch.randn(rows, 300, generator=random)
+    return lambda: weight.apply(x, None)
+
+
+def alone(work: Callable[[], Tensor]) -> Tensor:
+    with torch_threads(1):
+        return work()
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30, 300])
+@pytest.mark.parametrize("threads", [2, 3, 16])
+def test_a_team_gives_what_one_thread_gives(rows: int, threads: int) -> None:
+    """Sixteen on few cores: some lose theirs in the middle of a piece."""
+    work = products(rows)
+    with torch_threads(threads):
+        found = as_team(lambda: [work() for _ in range(40)])
+    expected = alone(work)
+    assert all(torch.equal(each, expected) for each in found)
+
+
+@pytest.mark.parametrize("rows", [1, 30, 300])
+def test_who_never_comes_is_not_waited_for(
+    rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = compiled.kind_of_processor()
+    assert kind is not None
+    copy = shutil.copy(compiled.path_of(kind), tmp_path)
+    library = Kernels(Path(copy))
+    region = ctypes.CFUNCTYPE(None, *(ctypes.c_void_p,) * 2, *(ctypes.c_uint,) * 2)
+    number = ctypes.CFUNCTYPE(ctypes.c_int)
+    only_the_first = region(
+        lambda work, data, *_: ctypes.CFUNCTYPE(None, ctypes.c_void_p)(work)(data)
+    )
+    pretended = (only_the_first, number(lambda: 0), number(lambda: 4))
+    ctypes.CDLL(copy).use_threads(*pretended)
+    expected = alone(products(rows))
+    monkeypatch.setattr("sightline.models.cpu.streamed_weight.kernels", lambda: library)
+    monkeypatch.setattr(team, "kernels", lambda: library)
+    with torch_threads(4):
+        assert torch.equal(as_team(products(rows)), expected)
+
+
+def test_what_is_raised_in_a_team_comes_out_of_it() -> None:
+    def fail() -> None:
+        raise ValueError("not today")
+
+    with torch_threads(2):
+        with pytest.raises(ValueError, match="not today"):
+            as_team(fail)
+        assert torch.equal(as_team(products(3)), alone(products(3)))
+
+
+@needs_bfloat16_products
+@pytest.mark.parametrize("folder", ["glm4v-a", "qwenvl-a-one-image"])
+def test_pictures_are_encoded_by_a_team_where_nearly_all_work_is_our_own(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_model(GOLDEN / folder, dtype="bfloat16", device="cpu")
+    model, policy = loaded.model, loaded.description.image_policy
+    assert policy is not None
+    pack_linears(model)
+    width, height = policy.target_size(100, 100)
+    pixels = torch.randint(0, 255, (1, height, width, 3), dtype=torch.uint8)
+    num_teams = []
+    monkeypatch.setattr(
+        "sightline.models.paged_model.as_team", lambda work: num_teams.append(1) or as_team(work)
+    )
+    with torch_threads(3):
+        found = model.encode_images(pixels)
+    assert num_teams == [1]
+    with torch_threads(1):
+        torch.testing.assert_close(model.encode_images(pixels), found)

@@ -279,4 +279,9 @@ def schemas() -> dict[str, Any]:
         "S08 NUL": {"type": "string", "pattern": "["},
         "remote ref": {"$ref": "http://127.0.0.1/schema.json"},
         "file ref": {"$ref": "file:///etc/passwd"},
+        "ref to itself": {"$ref": "#"},
+        "refs in a ring": {
+            "properties": {"a": {"$ref": "#/properties/b"}, "b": {"$ref": "#/properties/a"}},
+            "required": ["a"],
+        },
     }

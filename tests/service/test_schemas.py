@@ -1,6 +1,7 @@
 """A schema that cannot be enforced, or costs too much, is refused before any work."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -95,7 +96,7 @@ def test_a_schema_at_the_limits_passes() -> None:
             "f: Keyword 'uniqueItems' at $.properties.a is not supported.",
         ),
         ({"type": "string", "format": "ghost"}, "f: Format 'ghost' is not supported."),
-        (False, None),
+        (False, "f: No value satisfies this schema."),
     ],
 )
 def test_a_schema_that_is_wrong_or_cannot_be_enforced_is_invalid(
@@ -104,6 +105,50 @@ def test_a_schema_that_is_wrong_or_cannot_be_enforced_is_invalid(
     code, message = refusal(schema)
     assert code == "invalid_schema"
     assert text is None or message == text
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        ({"$ref": "#"}, "$"),
+        ({"$anchor": "here", "$ref": "#here"}, "$"),
+        ({"$ref": "#/anyOf/0", "anyOf": [{"$ref": "#"}]}, "$"),
+        ({"$defs": {"a b": {"allOf": [{"$ref": "#/%24defs/a%20b"}]}}}, "$.$defs.a b"),
+        (
+            {"$defs": {"a/b": {"$ref": "#/$defs/c~d"}, "c~d": {"$ref": "#/$defs/a~1b"}}},
+            "$.$defs.a/b",
+        ),
+        ({"properties": {"a": {"$ref": "#/properties/a"}}, "required": ["a"]}, "$.properties.a"),
+        ({"$ref": "#/x/a", "x": {"a": {"items": {"$ref": "#/x/a/items"}}}}, "#/x/a.items"),
+        ({"$defs": {"a": {"$id": "http://a/", "$ref": "#"}}, "$ref": "#/$defs/a"}, "$.$defs.a"),
+        ({"anyOf": [{"type": "null"}, {"$ref": "#"}]}, "$"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)
+def test_a_reference_to_itself_is_refused_before_any_work(schema: Schema, place: str) -> None:
+    code, message = refusal(schema)
+    assert (code, message) == (
+        "invalid_schema",
+        f"f: Keyword '$ref' at {place} leads back to itself.",
+    )
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},
+        {"items": {"$ref": "#"}},
+        {
+            "$ref": "#/$defs/a",
+            "$defs": {"a": {"type": "object", "properties": {"a": {"$ref": "#/$defs/a"}}}},
+        },
+        {"$ref": "#/anyOf/0", "anyOf": [{"type": "null"}]},
+        {"$ref": "#/nowhere/0/1"},
+    ],
+    ids=json.dumps,
+)
+def test_a_schema_may_refer_to_itself_further_down_the_value(schema: Schema) -> None:
+    check_schema(schema, "f", Limits())
 
 
 def test_s07_a_product_of_alternatives_is_too_complex() -> None:

@@ -4,8 +4,11 @@ What a keyword means, and whether it can be enforced, is judged by the compiler 
 """
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
+from urllib.parse import unquote
 
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
@@ -47,6 +50,7 @@ def check_schema(schema: Mapping[str, Any] | bool, param: str, limits: Limits) -
             if num_properties > limits.max_schema_properties:
                 raise too_complex(param, f"more than {limits.max_schema_properties} properties.")
         _check_keywords(part, place, param)
+    _check_references(schema, param)
 
 
 def walk(schema: object, place: str = "$", depth: int = 1) -> Iterator[tuple[str, object, int]]:
@@ -112,3 +116,52 @@ def _check_keywords(part: Mapping[str, Any], place: str, param: str) -> None:
     for keyword in ("allOf", "anyOf", "oneOf", "enum", "required"):
         if keyword in part and not isinstance(part[keyword], list):
             raise invalid(param, f"Keyword '{keyword}' at {place} must be an array.")
+
+
+def _check_references(schema: Mapping[str, Any] | bool, param: str) -> None:
+    """Raise `RequestError` for a reference that leads back to itself without a step into the value.
+
+    Such a schema means nothing. The compiler takes it, and the answer ends in a dead end.
+    """
+    anchors = {
+        part["$anchor"]: part
+        for _, part, _ in walk(schema)
+        if isinstance(part, dict) and isinstance(part.get("$anchor"), str)
+    }
+    places: dict[int, str] = {}
+    same_value: dict[int, list[int]] = {}  # the schemas that judge the same value as another one
+    waiting: deque[tuple[str, object, object]] = deque([("$", schema, schema)])
+    while waiting:
+        place, part, root = waiting.pop()
+        if not isinstance(part, dict) or id(part) in places:
+            continue
+        root = part if "$id" in part else root
+        places[id(part)] = place
+        others = [other for keyword in _LISTS[:3] for other in part.get(keyword, ())]
+        if isinstance(reference := part.get("$ref"), str):
+            others.append(target := _target(reference, root, anchors))
+            waiting.appendleft((reference, target, root))
+        same_value[id(part)] = [id(other) for other in others]
+        waiting.extend((f"{place}.{shorten(step)}", inner, root) for step, inner in _inside(part))
+    try:
+        TopologicalSorter(same_value).prepare()
+    except CycleError as error:
+        place = min(places[one] for one in error.args[1])
+        raise invalid(param, f"Keyword '$ref' at {place} leads back to itself.") from None
+
+
+def _target(reference: str, root: object, anchors: Mapping[str, object]) -> object:
+    """Return what `reference`, which begins with `#`, leads to; None if that is not there."""
+    fragment = unquote(reference.removeprefix("#"))
+    if fragment and not fragment.startswith("/"):
+        return anchors.get(fragment)
+    target = root
+    for step in fragment.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(target, dict):
+            target = target.get(name)
+        elif isinstance(target, list) and name.isdecimal() and len(name) < 6:
+            target = dict(enumerate(target)).get(int(name))
+        else:
+            return None
+    return target

@@ -36,7 +36,7 @@ def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False
     if schema is None:
         closed: dict[str, Any] = {"type": "object"}
     elif isinstance(schema, bool):
-        closed = {} if schema else {"not": {}}
+        closed = {} if schema else {"enum": []}
     else:
         closed = dict(schema if _mentions(schema, "allOf") else _closed(schema))
     closed["x-guidance"] = {

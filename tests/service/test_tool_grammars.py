@@ -1,5 +1,6 @@
 """What a grammar lets a model write is what the parser of the same syntax reads."""
 
+import json
 from typing import Any
 
 import pytest
@@ -122,3 +123,40 @@ def test_blanks_between_tokens_of_json_are_bounded() -> None:
     assert accepts(grammar, "[\n" + " " * 32 + "]")
     assert not accepts(grammar, "[  ]")
     assert not accepts(grammar, "[\n" + " " * 33 + "]")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        ({"exclusiveMinimum": 0, "maximum": 0.5}, "0.5", "0"),
+        ({"exclusiveMinimum": 0.0, "exclusiveMaximum": 0.05}, "0.0499", "0"),
+        ({"exclusiveMinimum": 3, "maximum": 3.25}, "3.001", "3"),
+        ({"minimum": -0.5, "exclusiveMaximum": 0}, "-0.25", "-0"),
+        ({"minimum": -3.5, "exclusiveMaximum": -3}, "-3.001", "-3"),
+    ],
+    ids=str,
+)
+def test_a_bound_that_is_excluded_is_not_written(
+    bounds: dict[str, float], inside: str, outside: str
+) -> None:
+    grammar = lark.whole(lark.json_value({"type": "array", "items": {"type": "number", **bounds}}))
+    assert accepts(grammar, f"[{inside}]")
+    assert not accepts(grammar, f"[{outside}]")
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"exclusiveMinimum": 0, "maximum": 1},
+        {"exclusiveMinimum": 0.5, "maximum": 0.75},
+        {"exclusiveMinimum": 0, "maximum": -0.5},
+        {"exclusiveMinimum": True, "maximum": 0.5},
+        {"exclusiveMinimum": 0, "maximum": float("inf")},
+        {"exclusiveMinimum": 10**400, "maximum": 0.5},
+        {"const": {"exclusiveMinimum": 0, "maximum": 0.5}},
+    ],
+    ids=str,
+)
+def test_other_bounds_stay_as_they_are(bounds: dict[str, Any]) -> None:
+    written = json.loads(lark.json_value({"items": bounds}).removeprefix("%json "))
+    assert written["items"] == bounds

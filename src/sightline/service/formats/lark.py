@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from sightline.core.chat import Tool
 
@@ -23,6 +23,12 @@ _OPENINGS = frozenset(
         "minProperties",
     }
 )
+# Of a keyword's value these are data, whatever they look like.
+_DATA = frozenset({"enum", "const", "default", "examples"})
+_OTHER_BOUNDS = {
+    "exclusiveMinimum": ("maximum", "exclusiveMaximum"),
+    "exclusiveMaximum": ("minimum", "exclusiveMinimum"),
+}
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
@@ -38,7 +44,8 @@ def json_value(schema: Mapping[str, Any] | bool | None, *, lenient: bool = False
     elif isinstance(schema, bool):
         closed = {} if schema else {"enum": []}
     else:
-        closed = dict(schema if _mentions(schema, "allOf") else _closed(schema))
+        bounded = _bounded(schema)
+        closed = dict(bounded if _mentions(schema, "allOf") else _closed(bounded))
     closed["x-guidance"] = {
         "whitespace_pattern": WHITESPACE,
         "lenient": lenient,
@@ -53,10 +60,7 @@ def _closed(schema: Any) -> Any:
         return [_closed(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {
-        key: value if key in ("enum", "const", "default", "examples") else _closed(value)
-        for key, value in schema.items()
-    }
+    closed = {key: value if key in _DATA else _closed(value) for key, value in schema.items()}
     properties, required = schema.get("properties"), schema.get("required", [])
     if (
         isinstance(properties, dict)
@@ -67,6 +71,35 @@ def _closed(schema: Any) -> Any:
     ):
         closed["additionalProperties"] = False
     return closed
+
+
+def _bounded(schema: Any) -> Any:
+    """Return `schema` with bounds that keep excluded numbers out.
+
+    Between a whole number that is excluded and a bound less than one away, as in 0 < x <= 0.5,
+    llguidance takes the whole number, too: it is moved by a millionth of the way.
+    """
+    if isinstance(schema, list):
+        return [_bounded(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    bounded = {key: value if key in _DATA else _bounded(value) for key, value in schema.items()}
+    for keyword, others in _OTHER_BOUNDS.items():
+        excluded = schema.get(keyword)
+        if not _is_exact(excluded) or excluded != int(excluded):
+            continue
+        ways = [schema[other] - excluded for other in others if _is_exact(schema.get(other))]
+        outward = 1 if keyword == "exclusiveMinimum" else -1
+        short = [way for way in ways if 0 < way * outward < 1]
+        if short:
+            bounded[keyword] = excluded + min(short, key=abs) * 1e-6
+    return bounded
+
+
+def _is_exact(value: Any) -> TypeGuard[float]:
+    """Say whether `value` is a number that floats hold to the digit before the point."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -(2**53) < value < 2**53
 
 
 def _mentions(schema: Any, keyword: str) -> bool:

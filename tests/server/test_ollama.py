@@ -202,6 +202,7 @@ WRONG = {
     "format": ({"format": "xml"}, "format"),
     "format number": ({"format": 5}, "format"),
     "think": ({"think": 5}, "think"),
+    "think hard": ({"think": "hard"}, "think: 'hard' is not one of"),
     "stream": ({"stream": "yes"}, "stream"),
 }
 WRONG_GENERATE = {

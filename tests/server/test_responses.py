@@ -293,6 +293,12 @@ def test_a_model_that_does_not_think_says_so_of_the_field_that_was_sent(front: F
     assert answer.headers["x-sightline-warnings"] == "reasoning.effort=model-does-not-think"
 
 
+def test_an_unknown_effort_is_refused_at_the_field_that_was_sent(front: Front) -> None:
+    error = front.post(asks("x", reasoning={"effort": "ultra"}), path=PATH).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "reasoning.effort")
+    assert error["message"].startswith("reasoning.effort: 'ultra' is not one of none, minimal")
+
+
 def test_an_unknown_model_is_404(front: Front) -> None:
     assert front.post(asks("x") | {"model": "gpt"}, path=PATH).status_code == 404
 

@@ -208,6 +208,26 @@ def test_section_6_thinking_switch_is_an_info_on_a_model_without_thinking(
     assert answer.headers["x-sightline-warnings"] == f"{next(iter(switch))}=model-does-not-think"
 
 
+@pytest.mark.parametrize("effort", ["minimal", "low", "medium", "high", "xhigh", "max", "auto"])
+def test_section_6_thinking_switch_takes_every_effort_that_clients_know(
+    front: Front, effort: str
+) -> None:
+    answer = front.post(chat("q", reasoning_effort=effort), x_sightline_strict="1")
+    assert answer.headers["x-sightline-warnings"] == "reasoning_effort=model-does-not-think"
+
+
+@pytest.mark.parametrize("effort", ["ultra", "", "None", "x" * 1000])
+def test_section_6_thinking_switch_refuses_an_unknown_effort_by_name(
+    front: Front, effort: str
+) -> None:
+    answer = front.post(chat("q", reasoning_effort=effort))
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "reasoning_effort")
+    assert error["message"].startswith(f"reasoning_effort: '{effort[:60]}")
+    assert "none, minimal, low" in error["message"]
+
+
 @pytest.mark.parametrize(
     ("value", "content"), [("none", "<think>hm</think>yes"), ("auto", "yes"), ("deepseek", "yes")]
 )

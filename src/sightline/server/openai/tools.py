@@ -17,6 +17,7 @@ from sightline.server.openai.schema import ChatBody, check_type, missing_paramet
 _OTHER_TYPES = ("array", "string", "number", "integer", "boolean", "null")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto", "default")
 _THINKING_TYPES = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
 
 
@@ -65,7 +66,7 @@ def thinking_fields(body: ChatBody) -> dict[str, Any]:
                     "chat_template_kwargs", _thinking(kwargs[key], path)
                 )
     if body.reasoning_effort is not None:
-        switches["reasoning_effort"] = False if body.reasoning_effort == "none" else None
+        switches["reasoning_effort"] = _effort(body.reasoning_effort)
     return {
         "thinking": next((value for value in switches.values() if value is not None), None),
         "thinking_params": tuple(switches),
@@ -84,6 +85,14 @@ def _thinking(value: Any, path: str) -> bool | None:
             f"{path}.type", f"{quoted(kind)} is not one of {', '.join(_THINKING_TYPES)}."
         )
     raise wrong_type(path, "boolean or object", value)
+
+
+def _effort(value: str) -> bool | None:
+    if value not in EFFORTS:
+        raise invalid_value(
+            "reasoning_effort", f"{quoted(value)} is not one of {', '.join(EFFORTS)}."
+        )
+    return False if value == "none" else None
 
 
 def _tools(values: Any, path: str, limits: Limits, notices: list[Notice]) -> tuple[Tool, ...]:

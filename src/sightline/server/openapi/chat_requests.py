@@ -1,6 +1,7 @@
 """Schemas of what chat and text completions take."""
 
 from sightline.core.limits import Limits
+from sightline.server.openai.tools import EFFORTS
 from sightline.server.openapi.shapes import (
     ANY,
     BOOLEAN,
@@ -21,6 +22,7 @@ from sightline.server.openapi.shapes import (
 )
 
 SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
+EFFORT = enum(*EFFORTS)
 THINKING = one_of(BOOLEAN, thing("type", {"type": enum("enabled", "disabled", "auto", "adaptive")}))
 IGNORED = told(ANY, "Ignored, with a notice in x-sightline-warnings.")
 
@@ -143,7 +145,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         ),
         "functions": nullable(told(array(ref("Function"), maxItems=128), "The legacy form.")),
         "function_call": nullable(one_of(enum("none", "auto"), thing("name", {"name": STRING}))),
-        "reasoning_effort": nullable(STRING),
+        "reasoning_effort": nullable(EFFORT),
         "enable_thinking": nullable(BOOLEAN),
         "thinking": nullable(THINKING),
         "chat_template_kwargs": nullable(

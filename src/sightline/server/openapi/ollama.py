@@ -1,6 +1,7 @@
 """Schemas of Ollama's API."""
 
 from sightline.core.limits import Limits
+from sightline.server.openapi.chat_requests import EFFORT
 from sightline.server.openapi.shapes import (
     ANY,
     BOOLEAN,
@@ -45,7 +46,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         "stream": nullable(told(BOOLEAN, "True unless it is false.")),
         "format": nullable(one_of(enum("", "json"), OBJECT)),
         "options": nullable(options),
-        "think": nullable(one_of(BOOLEAN, STRING)),
+        "think": nullable(one_of(BOOLEAN, EFFORT)),
         "keep_alive": told(ANY, "Ignored."),
     }
     call = thing(

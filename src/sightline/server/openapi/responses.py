@@ -1,6 +1,6 @@
 """Schemas of OpenAI's Responses API."""
 
-from sightline.server.openapi.chat_requests import IGNORED
+from sightline.server.openapi.chat_requests import EFFORT, IGNORED
 from sightline.server.openapi.shapes import (
     BOOLEAN,
     COUNT,
@@ -126,7 +126,7 @@ def schemas() -> dict[str, Schema]:
                 ),
                 "parallel_tool_calls": nullable(BOOLEAN),
                 "text": nullable(thing("", {"format": nullable(form)})),
-                "reasoning": nullable(thing("", {"effort": nullable(STRING), "summary": IGNORED})),
+                "reasoning": nullable(thing("", {"effort": nullable(EFFORT), "summary": IGNORED})),
                 "include": nullable(array(STRING)),
                 "truncation": nullable(enum("auto", "disabled")),
                 "metadata": nullable(OBJECT),

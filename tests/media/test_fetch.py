@@ -44,7 +44,7 @@ def fetch(
             )
             allowance = Allowance(limits)
             wanted = [fetcher.fetch(parse_url(url, limits), allowance) for url in urls]
-            return await asyncio.gather(*wanted)
+            return [download.data for download in await asyncio.gather(*wanted)]
 
     return asyncio.run(run())
 

@@ -199,6 +199,40 @@ def test_fetched_images_share_one_deadline_and_equal_urls_one_fetch(album, loadi
     assert {image.digest for image in images} == {images[0].digest}
 
 
+@pytest.mark.parametrize("ahead", [False, True], ids=["one size", "any size"])
+@pytest.mark.parametrize(
+    ("headers", "differs"),
+    [
+        ([], False),
+        (["Content-Type: image/png"], False),
+        (["content-type:  IMAGE/PNG ; charset=x"], False),
+        (["Content-Type:"], False),
+        (["Content-Type: image/jpeg"], True),
+        (["Content-Type: text/html"], True),
+        (["Content-Type: application/octet-stream"], True),
+    ],
+    ids=str,
+)
+def test_a_server_that_calls_its_picture_another_type_is_noticed(
+    album, loading, ahead, headers, differs
+):
+    internet = Internet()
+    internet.pages["/cat.png"] = answer(files.PNG, headers=headers)
+
+    async def run():
+        async with internet.up():
+            fetcher = Fetcher(PATIENT, resolve=internet.resolve, dial=internet.dial)
+            loader = loading(fetcher=fetcher)
+            wanted = parts("http://pictures.test/cat.png", data_url(files.PNG))
+            if not ahead:
+                return await loader.load(wanted, POLICY)
+            async with loader.fetch(wanted) as fetched:
+                return await loader.load(wanted, POLICY, fetched=fetched)
+
+    images = album.runner.run(run())
+    assert [image.is_declared_otherwise for image in images] == [differs, False]
+
+
 def test_what_a_login_page_says_is_not_followed(album, loading):
     internet = Internet()
     page = b"<!doctype html><meta http-equiv=refresh content='0;url=http://127.0.0.1/'>"

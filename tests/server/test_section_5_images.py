@@ -108,6 +108,14 @@ def test_section_5_type_comes_from_the_bytes_and_another_declared_one_is_told(
     assert told == (f"{AT}.image_url=declared-type-differs" if DECLARED[head] else None)
 
 
+def test_section_5_type_that_a_server_declares_otherwise_is_told(front: Front) -> None:
+    part = {"type": "image_url", "image_url": {"url": "https://pictures.test/misnamed.png"}}
+    answer = front.post(said(shown(part)), x_sightline_strict="1")
+    assert answer.status_code == 200, answer.text
+    told = answer.headers["x-sightline-warnings"]
+    assert told == f"{AT}.image_url=declared-type-differs"
+
+
 def test_section_5_limits_first_frame_only_is_a_warning(front: Front) -> None:
     part = {"type": "image_url", "image_url": {"url": f"{PICTURE}moving"}}
     asked = said(shown(part))

@@ -84,6 +84,7 @@ class Pictures:
                     original_width=640,
                     original_height=480,
                     has_more_frames="moving" in part.source,
+                    is_declared_otherwise="misnamed" in part.source,
                 )
             )
         return images

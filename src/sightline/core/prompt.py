@@ -10,6 +10,7 @@ class Image:
     `pixels` are `height * width * 3` bytes of RGB, row by row. `digest` covers the pixels, their
     size and the preprocessing settings; it is the picture's identity in every cache.
     `has_more_frames`: the file moves, and these are the pixels of its first frame.
+    `is_declared_otherwise`: the server that sent the file called it another type.
     """
 
     pixels: bytes = field(repr=False)
@@ -19,6 +20,7 @@ class Image:
     original_width: int
     original_height: int
     has_more_frames: bool = False
+    is_declared_otherwise: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

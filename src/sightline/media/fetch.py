@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import truststore
 
@@ -63,6 +63,14 @@ class AllowedHost:
             ) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a URL leads to, and what its server calls it; empty if it says nothing."""
+
+    data: bytes = field(repr=False)
+    media_type: str
+
+
 class Allowance:
     """How much one request may still fetch, and until when (in the event loop's time)."""
 
@@ -109,7 +117,7 @@ class Fetcher:
         self._tls = tls
         self._places = asyncio.Semaphore(limits.max_fetches)
 
-    async def fetch(self, url: WebUrl, allowance: Allowance) -> bytes:
+    async def fetch(self, url: WebUrl, allowance: Allowance) -> Download:
         """Return what `url` leads to.
 
         Raises `RequestError`: `image_url_blocked`, `failed_to_download_image`,
@@ -121,12 +129,12 @@ class Fetcher:
         except TimeoutError:
             raise refusals.download_timed_out(self._limits) from None
 
-    async def _follow(self, url: WebUrl, allowance: Allowance) -> bytes:
+    async def _follow(self, url: WebUrl, allowance: Allowance) -> Download:
         for _ in range(self._limits.max_redirects + 1):
             async with self._connection(url) as (reader, writer):
                 answer = await get(url, reader, writer, self._limits)
                 if answer.status not in _REDIRECTS:
-                    return await self._read(answer, allowance)
+                    return Download(await self._read(answer, allowance), answer.media_type)
                 url = self._redirect(url, answer)
         raise refusals.download_failed(f"more than {self._limits.max_redirects} redirects")
 

@@ -36,6 +36,12 @@ class Answer:
         return None if text is None else int(text)
 
     @property
+    def media_type(self) -> str:
+        """What the server calls the body, without parameters; empty if it says nothing."""
+        text = self.headers.get(b"content-type", b"").decode("latin-1")
+        return text.partition(";")[0].strip()
+
+    @property
     def is_encoded(self) -> bool:
         return self.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity"
 

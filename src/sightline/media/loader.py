@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -28,7 +28,14 @@ from sightline.media.known_base64 import LEAST_CHARS, KnownBase64
 from sightline.media.local_file import MediaRoot
 from sightline.media.pixel_cache import PixelCache
 from sightline.media.signatures import require_image
-from sightline.media.source import Base64Source, FileSource, Source, UrlSource, parse_source
+from sightline.media.source import (
+    Base64Source,
+    FileSource,
+    Source,
+    UrlSource,
+    is_type_of,
+    parse_source,
+)
 
 NUM_THREADS = 2
 
@@ -139,6 +146,8 @@ class MediaLoader:
         sources = {name: self._parse(part) for name, part in missing.items()}
         with self._held_bytes.lease() as held:
             request = _Request(cache_salt, Allowance(self.limits, held), fetched)
+            if fetched is not None:
+                request.media_types.update(fetched.media_types)
             images |= await all_of(
                 {
                     name: self._load_part(part, sources[name], policy, request)
@@ -167,6 +176,7 @@ class MediaLoader:
             yield Fetched(
                 data={name: data for name, (data, _) in read.items()},
                 sizes=tuple(read[name_of(part)][1] for part in parts),
+                media_types=request.media_types,
             )
 
     def _require_few(self, parts: Sequence[ImagePart]) -> None:
@@ -205,7 +215,11 @@ class MediaLoader:
             data, key = await self._compute(
                 num_bytes, self._identified, source, part, read, policy, request.cache_salt
             )
-            return await self._image(data, key, policy, request)
+            image = await self._image(data, key, policy, request)
+            declared = request.media_types.get(name_of(part))
+            if declared and not is_type_of(declared, require_image(data)):
+                image = replace(image, is_declared_otherwise=True)
+            return image
         except RequestError as error:
             raise _blame(error, part) from None
 
@@ -234,7 +248,9 @@ class MediaLoader:
         match source:
             case UrlSource(url):
                 began = time.monotonic()
-                data = await self._fetcher.fetch(url, request.allowance)
+                download = await self._fetcher.fetch(url, request.allowance)
+                data = download.data
+                request.media_types[name_of(part)] = download.media_type
                 if self._meter is not None:
                     self._meter.fetched(time.monotonic() - began, len(data))
             case Base64Source() if part.inline is not None:
@@ -325,21 +341,29 @@ class MediaLoader:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """Encoded pictures by name, and what their headers say: (width, height) of every part."""
+    """Encoded pictures by name, and what their headers say: (width, height) of every part.
+
+    `media_types` are what servers call the pictures that came from them, by name.
+    """
 
     data: Mapping[Name, bytes] = field(repr=False)
     sizes: tuple[tuple[int, int], ...]
+    media_types: Mapping[Name, str]
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What the images of one request share. `locks` and `images` are by cache key."""
+    """What the images of one request share. `locks` and `images` are by cache key.
+
+    `media_types` are what servers call the pictures that came from them, by name.
+    """
 
     cache_salt: bytes
     allowance: Allowance
     fetched: "Fetched | None"
     locks: dict[bytes, asyncio.Lock] = field(default_factory=dict)
     images: dict[bytes, Image] = field(default_factory=dict)
+    media_types: dict[Name, str] = field(default_factory=dict)
 
 
 def _blame(error: RequestError, part: ImagePart) -> RequestError:

@@ -94,7 +94,12 @@ def is_declared_otherwise(text: str) -> bool:
         return False
     start = text.find(",", 0, MAX_DATA_HEADER_CHARS) + 1
     found = _format_of(text[start : start + _PEEK_CHARS])
-    return found is not None and _FORMATS.get(declared[1].lower()) != found
+    return found is not None and not is_type_of(declared[1], found)
+
+
+def is_type_of(media_type: str, image_format: ImageFormat) -> bool:
+    """Whether `media_type` is one of the names of `image_format`."""
+    return _FORMATS.get(media_type.lower()) == image_format
 
 
 def _is_bare_image(text: str) -> bool:

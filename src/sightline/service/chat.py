@@ -36,7 +36,7 @@ from sightline.service.image_supply import (
     FetchedImages,
     ImageLoader,
     ImageSupply,
-    frame_notices,
+    image_notices,
     images_of,
     reports_of,
     tokens_per_image,
@@ -280,9 +280,9 @@ class ChatService:
         await media.aclose()
         log.lap("media_s")
         log.images(images, times)
-        moving = frame_notices(layout, images)
+        of_images = image_notices(layout, images)
         if request.strict:
-            refuse_warnings(moving)
+            refuse_warnings(of_images)
 
         prompt = layout.fill(images, cache_salt=request.cache_salt)
         generation = plan_generation(
@@ -301,7 +301,7 @@ class ChatService:
             model=model.id,
             counts=counts,
             images=reports_of(prompt, layout, times),
-            notices=(*notices, *moving),
+            notices=(*notices, *of_images),
             first=first,
             deltas=deltas,
             deadline=deadline,

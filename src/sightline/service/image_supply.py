@@ -106,13 +106,18 @@ def tokens_per_image(
     ]
 
 
-def frame_notices(layout: Layout, images: Sequence[Image]) -> tuple[Notice, ...]:
-    """Return a notice for each image that moves: only its first frame is shown to the model."""
-    return tuple(
-        Notice(field=slots.part.param, reason="first-frame-only")
-        for slots, image in zip(layout.images, images, strict=True)
-        if image.has_more_frames
-    )
+def image_notices(layout: Layout, images: Sequence[Image]) -> tuple[Notice, ...]:
+    """Return what is told of images: that one moves, of which only the first frame is shown to the
+    model, or is of another type than its server said.
+    """
+    notices = []
+    for slots, image in zip(layout.images, images, strict=True):
+        param = slots.part.param
+        if image.has_more_frames:
+            notices.append(Notice(field=param, reason="first-frame-only"))
+        if image.is_declared_otherwise:
+            notices.append(Notice(field=param, reason="declared-type-differs", severity="info"))
+    return tuple(notices)
 
 
 def reports_of(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:

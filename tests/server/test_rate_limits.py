@@ -208,6 +208,39 @@ def test_a_key_sees_only_the_names_that_it_may_use(tmp_path):
         assert seen("other") == [[], 0, 0, 403, 403]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", {"model": "sightline-fake"}),
+        ("/api/generate", {"model": "sightline-fake:latest", "keep_alive": 0}),
+    ],
+)
+def test_a_key_may_not_load_a_model_that_it_may_not_use(tmp_path, path, body):
+    text, key = new_key("narrow", models=["other"])
+    write_keys(tmp_path / "keys.json", [key])
+    ring = KeyRing(file=tmp_path / "keys.json")
+    with serving(Front(server_options={"key_ring": ring})) as front:
+        answer = front.post(body, path=path, authorization=f"Bearer {text}")
+        assert answer.status_code == 403
+        assert answer.json() == {"error": "This key may not use model 'sightline-fake'."}
+
+
+@pytest.mark.parametrize(
+    ("models", "told"), [(["glm-4v"], " Available: glm-4v."), (["other"], "")], ids=str
+)
+def test_a_key_is_told_only_names_that_it_may_use_and_needs_none(tmp_path, models, told):
+    text, key = new_key("narrow", models=models)
+    write_keys(tmp_path / "keys.json", [key])
+    ring = KeyRing(file=tmp_path / "keys.json")
+    front = Front(server_options={"key_ring": ring}, chat_options=ChatOptions(aliases=("glm-4v",)))
+    with serving(front):
+        headers = {"authorization": f"Bearer {text}"}
+        refused = front.post(chat("x", model="gpt"), **headers)
+        assert refused.json()["error"]["message"] == f"The model 'gpt' does not exist.{told}"
+        counted = front.post({"prompt": "x"}, path="/tokenize", **headers)
+        assert counted.status_code == (200 if told else 403)
+
+
 def test_a_key_with_many_requests_waiting_does_not_hold_up_another() -> None:
     keys = ("sl-many", "sl-other")
     limits = Limits(max_running=1, max_waiting=20)

@@ -38,12 +38,16 @@ class ServedModel:
         return replace(self, id=allowed[0], aliases=tuple(allowed[1:])) if allowed else None
 
     def require_name(self, name: str) -> None:
-        """Raise `RequestError` (`model_not_found`) unless the model answers to `name`."""
+        """Raise `RequestError` (`model_not_found`) unless the model answers to `name`.
+
+        Its text tells names that the caller may use.
+        """
         if name in self.names:
             return
-        available = ", ".join(shorten(n) for n in self.names[:MAX_NAMES_SHOWN])
+        allowed = [shorten(n) for n in self.names if may_use(n)][:MAX_NAMES_SHOWN]
+        available = f" Available: {', '.join(allowed)}." if allowed else ""
         raise RequestError(
-            f"The model '{shorten(name)}' does not exist. Available: {available}.",
+            f"The model '{shorten(name)}' does not exist.{available}",
             code="model_not_found",
             param="model",
         )

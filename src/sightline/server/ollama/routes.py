@@ -96,6 +96,7 @@ def ollama_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
         writer = OllamaWriter(model=asked.model, kind=kind)
         if asked.call is None:
             chat.model.require_name(asked.model)
+            current_caller.get().require_model(asked.model)
             return _json(writer.loaded())
         context.log["chat_id"] = asked.call.request.request_id
         context.log["stream"] = asked.stream

@@ -96,8 +96,9 @@ def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
 
 def _require_model(chat: Chat, name: str | None) -> None:
     """Raise `RequestError` unless there is such a model and the caller may use it."""
-    name = chat.model.id if name is None else name
-    chat.model.require_name(name)
+    model = chat.model
+    name = (model.for_caller() or model).id if name is None else name
+    model.require_name(name)
     current_caller.get().require_model(name)
 
 

@@ -157,6 +157,14 @@ def test_what_cannot_be_is_refused_at_its_path(front: Front, prompt, fields, cod
     assert error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [([[]], "prompt[0]: is empty."), (["a", [1, 99999]], "prompt[1]: token id 99999 is not")],
+)
+def test_a_refusal_names_its_prompt_as_it_was_sent(front: Front, prompt, message: str) -> None:
+    assert refusal(front, prompt)["message"].startswith(message)
+
+
 def test_the_prompt_is_required_and_the_model_must_exist(front: Front) -> None:
     error = front.post({"model": "sightline-fake"}, path=PATH).json()["error"]
     assert (error["code"], error["param"]) == ("missing_required_parameter", "prompt")
@@ -169,6 +177,12 @@ def test_what_belongs_to_conversations_is_ignored_with_a_notice(front: Front) ->
     assert answer.status_code == 200
     assert answer.headers["x-sightline-warnings"] == "tools=unknown-field, user=not-used"
     assert front.post(body, path=PATH, x_sightline_strict="1").status_code == 400
+
+
+def test_a_report_that_completions_do_not_have_is_not_asked_for_in_silence(front: Front) -> None:
+    answer = front.post(completion("x", sightline={"report": True}), path=PATH)
+    assert answer.status_code == 200
+    assert answer.headers["x-sightline-warnings"] == "sightline=unknown-field"
 
 
 def test_likelihoods_are_told_in_parallel_lists_with_offsets_that_go_on() -> None:

@@ -67,6 +67,7 @@ class Renames:
             if error.param is None or (path := self.of(error.param)) == error.param:
                 raise
             message = error.message.replace(error.param, path)
-            place, colon, rest = message.partition(":")  # of what the path leads into
-            message = self.of(place) + colon + rest
+            place, colon, rest = message.partition(":")
+            if place != path:  # it is what the path leads into, or no path
+                message = self.of(place) + colon + rest
             raise RequestError(message, code=error.code, param=path) from None

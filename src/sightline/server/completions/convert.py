@@ -52,6 +52,7 @@ _NOT_HERE = frozenset(
         "chat_template",
         "chat_template_kwargs",
         "mm_processor_kwargs",
+        "sightline",
         "top_logprobs",
     }
 )

@@ -119,6 +119,15 @@ def test_hermes_what_is_no_call_is_text(text: str) -> None:
     assert read(hermes_answer(USE), text) == [Said(text)]
 
 
+@pytest.mark.parametrize("cut", [lambda text: [text], list], ids=["whole", "by character"])
+def test_hermes_blanks_behind_a_tag_without_a_call_belong_to_the_next_call(
+    cut: Callable[[str], list[str]],
+) -> None:
+    pieces = cut(f"<tool_call>\r\n {HERMES_CALL}")
+    events = [Said("<tool_call>"), Called("count", ARGUMENTS)]
+    assert read(hermes_answer(USE), *pieces) == events
+
+
 def test_a_broken_call_falls_back_to_text() -> None:
     assert read(glm4(USE), 'count\n{"n": }') == [Said('count\n{"n": }')]
 

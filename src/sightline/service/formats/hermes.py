@@ -196,6 +196,7 @@ class _Call:
     """What stands behind one start tag. `raw` is everything since the blanks before the tag."""
 
     def __init__(self, before: str) -> None:
+        self._before = before
         self.raw = before
         self.body = ""
         self.is_complete = False
@@ -206,10 +207,14 @@ class _Call:
         self._num_told: int | None = None
 
     def extend(self, text: str) -> str:
-        """Take in `text` up to the end of the object; return the rest of it."""
+        """Take in `text` up to the end of the object; return the rest of it.
+
+        Where no object begins, the blanks that came before are given back, too.
+        """
         if not self.body and (stripped := text.lstrip()) and not stripped.startswith("{"):
             self.is_broken = True
-            return text
+            blanks, self.raw = self.raw.removeprefix(self._before), self._before
+            return blanks + text
         end = self._object.feed(text)
         self.is_complete = end is not None
         taken = text[:end]

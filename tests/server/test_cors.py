@@ -27,6 +27,15 @@ def test_a_named_origin_may_ask_and_read(open_front: Front) -> None:
     assert answer.headers["vary"] == "origin"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["retry-after-ms", "x-should-retry", "x-ratelimit-limit-images", "x-ratelimit-reset-images"],
+)
+def test_a_named_origin_may_read_what_its_sdk_obeys(open_front: Front, name: str) -> None:
+    answer = open_front.get("/health/live", headers={"origin": SITE})
+    assert name in answer.headers["access-control-expose-headers"].split(", ")
+
+
 def test_a_refusal_can_be_read_too(open_front: Front) -> None:
     answer = open_front.post({}, origin=SITE, authorization=f"Bearer {KEY}")
     assert answer.status_code == 400

@@ -129,7 +129,8 @@ def test_local_names_are_let_in_with_any_port(front: Front, host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.com", "https://evil.com", "null", "http://", "http://[", "x"]
+    "origin",
+    ["http://evil.com", "https://evil.com", "null", "http://", "http://[", "x", "file", "a://"],
 )
 def test_a_page_of_another_site_is_refused(front: Front, origin: str) -> None:
     answer = front.post(chat("x"), origin=origin)
@@ -138,7 +139,14 @@ def test_a_page_of_another_site_is_refused(front: Front, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://localhost:3000", "http://127.0.0.1:8888", "app://obsidian.md", "tauri://x"]
+    "origin",
+    [
+        "http://localhost:3000",
+        "http://127.0.0.1:8888",
+        "app://obsidian.md",
+        "tauri://x",
+        "file://",  # Electron says so of the pages of an app; browsers say null of a file's
+    ],
 )
 def test_local_pages_and_desktop_apps_are_let_in(front: Front, origin: str) -> None:
     assert front.post(chat("x"), origin=origin).status_code == 200

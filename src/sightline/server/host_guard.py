@@ -86,6 +86,8 @@ class HostGuard:
             scheme, _, rest = origin.partition("://")
             if rest and scheme.lower() not in ("http", "https"):
                 continue
+            if origin.lower() == "file://":  # Electron's; of a file's page browsers say null
+                continue
             try:
                 name = urlsplit(origin).hostname
             except ValueError:

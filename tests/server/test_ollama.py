@@ -193,6 +193,19 @@ WRONG = {
         },
         "messages[0].tool_calls[0].function.arguments",
     ),
+    "result without a call": (
+        {"messages": [{"role": "tool", "content": "5"}]},
+        "messages[0].tool_name: no call comes before it that has no result yet.",
+    ),
+    "result of another call": (
+        {
+            "messages": [
+                {"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]},
+                {"role": "tool", "content": "5", "tool_name": "g"},
+            ]
+        },
+        "messages[1].tool_name: no call of 'g' comes before it that has no result yet.",
+    ),
     "options": ({"options": []}, "options"),
     "temperature": ({"options": {"temperature": 3}}, "options.temperature"),
     "temperature text": ({"options": {"temperature": "hot"}}, "options.temperature"),

@@ -168,7 +168,7 @@ class _Chat:
                 for index, call in enumerate(body.tool_calls)
             ]
         if body.role == "tool":
-            message["tool_call_id"] = self._answered(body.tool_name)
+            message["tool_call_id"] = self._answered(body.tool_name, path)
         self.messages.append(message)
 
     def parts(
@@ -259,10 +259,16 @@ class _Chat:
             "function": {"name": name, "arguments": written},
         }
 
-    def _answered(self, name: str | None) -> str:
-        """Return the id of the call that a result answers: the first open one of that name."""
+    def _answered(self, name: str | None, path: str) -> str:
+        """Return the id of the call that a result answers: the first open one of that name.
+
+        Raises `RequestError` if there is none.
+        """
         for call in self._open_calls:
             if name in (None, call[1]):
                 self._open_calls.remove(call)
                 return call[0]
-        return f"call_of_{name or 'nobody'}"
+        named = "" if name is None else f" of '{shorten(name)}'"
+        raise invalid_value(
+            f"{path}.tool_name", f"no call{named} comes before it that has no result yet."
+        )

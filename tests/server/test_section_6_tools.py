@@ -4,6 +4,7 @@ How calls are written and read in each syntax is in `tests/service/test_tool_cal
 are enforced in `tests/service/test_tool_grammars.py`.
 """
 
+import json
 from typing import Any
 
 import pytest
@@ -130,6 +131,38 @@ def test_section_6_response_format(front: Front, wanted: object, part: str | Non
     tell(front, "\n{}", response_format=wanted)
     assert (grammar(front) is None) == (part is None)
     assert (part or "") in (grammar(front) or "")
+
+
+@pytest.mark.parametrize("key", ["foo", "title"])
+def test_section_6_a_wrapper_stays_one_beside_keys_that_it_does_not_know(
+    front: Front, key: str
+) -> None:
+    front.enqueue(Reply(["\nnull"]))
+    asked = chat("q", response_format=wrapped({"type": "null"}, **{key: "x"}))
+    answer = front.post(asked)
+    assert '"type": "null"' in (grammar(front) or "")
+    told = answer.headers["x-sightline-warnings"]
+    assert told == f"response_format.json_schema.{key}=unknown-field"
+    assert front.post(asked, x_sightline_strict="1").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"city": "string"}, {"json_schema": {"name": "x", "schema": {"type": "null"}}}, {"x": {}}],
+    ids=json.dumps,
+)
+def test_section_6_a_bare_schema_without_a_word_of_json_schema_is_no_schema(
+    front: Front, value: dict[str, Any]
+) -> None:
+    wanted = {"type": "json_schema", "json_schema": value}
+    error = front.post(chat("q", response_format=wanted)).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_schema", "response_format.json_schema")
+    assert "no keyword of JSON Schema" in error["message"]
+
+
+def test_section_6_response_format_tells_what_it_does_not_know(front: Front) -> None:
+    answer = front.post(chat("q", response_format={"type": "text", "foo": 1, "bar": None}))
+    assert answer.headers["x-sightline-warnings"] == "response_format.foo=unknown-field"
 
 
 @pytest.mark.parametrize("strict", [True, False, None])

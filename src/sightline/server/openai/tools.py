@@ -5,7 +5,7 @@ is then told in the legacy form, too.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from sightline.core.chat import Notice, ResponseFormat, Tool, ToolChoice
@@ -17,6 +17,12 @@ from sightline.server.openai.schema import ChatBody, check_type, missing_paramet
 _OTHER_TYPES = ("array", "string", "number", "integer", "boolean", "null")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WRAPPER_KEYS = frozenset({"name", "description", "strict", "schema"})
+# A bare schema has one of these; without any, every value would satisfy it.
+_SCHEMA_WORD = re.compile(
+    r"\$(schema|ref|defs)|definitions|type|enum|const|(any|one|all)Of|not|if|pattern|format"
+    r"|properties|(pattern|additional)Properties|propertyNames|required|items|prefixItems|contains"
+    r"|uniqueItems|m(in|ax)(imum|Length|Items|Properties)|exclusiveM(in|ax)imum|multipleOf"
+)
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "auto", "default")
 _THINKING_TYPES = {"enabled": True, "disabled": False, "auto": None, "adaptive": None}
 
@@ -41,7 +47,7 @@ def tool_fields(body: ChatBody, limits: Limits, notices: list[Notice]) -> dict[s
         "tool_choice": choice,
         "parallel_tool_calls": body.parallel_tool_calls is not False and not is_legacy(body),
         "stream_tool_arguments": bool(body.sightline and body.sightline.stream_tool_arguments),
-        "response_format": _response_format(body.response_format),
+        "response_format": _response_format(body.response_format, notices),
     }
 
 
@@ -250,7 +256,7 @@ def _named(path: str, name: str, tools: tuple[Tool, ...]) -> ToolChoice:
     return ToolChoice(mode="required", name=name)
 
 
-def _response_format(value: Any) -> ResponseFormat | None:
+def _response_format(value: Any, notices: list[Notice]) -> ResponseFormat | None:
     path = "response_format"
     if value is None:
         return None
@@ -258,6 +264,7 @@ def _response_format(value: Any) -> ResponseFormat | None:
         raise wrong_type(path, "object", value)
     if "type" not in value:
         raise missing_parameter(f"{path}.type")
+    _note_others(value, ("type", "schema", "json_schema"), path, notices)
     match value["type"]:
         case "text":
             return None
@@ -267,21 +274,31 @@ def _response_format(value: Any) -> ResponseFormat | None:
                 raise wrong_type(f"{path}.schema", "object", schema)
             return ResponseFormat(schema=schema, param=f"{path}.schema")
         case "json_schema":
-            return _json_schema(value.get("json_schema"), f"{path}.json_schema")
+            return _json_schema(value.get("json_schema"), f"{path}.json_schema", notices)
         case other:
             raise invalid_value(
                 f"{path}.type", f"{quoted(other)} is not one of text, json_object, json_schema."
             )
 
 
-def _json_schema(value: Any, path: str) -> ResponseFormat:
-    """Read a schema with its wrapper, or bare, as Dify passes on what its user pasted."""
+def _json_schema(value: Any, path: str, notices: list[Notice]) -> ResponseFormat:
+    """Read a schema with its wrapper, or bare, as Dify passes on what its user pasted.
+
+    Only a wrapper has a `schema`.
+    """
     if value is None:
         raise missing_parameter(path)
     if not isinstance(value, dict):
         raise wrong_type(path, "object", value)
-    if not value.keys() <= _WRAPPER_KEYS:
+    if "schema" not in value and not value.keys() <= _WRAPPER_KEYS:
+        if not any(map(_SCHEMA_WORD.fullmatch, value)):
+            raise RequestError(
+                f"{path}: neither a schema nor its wrapper; no keyword of JSON Schema is in it.",
+                code="invalid_schema",
+                param=path,
+            )
         return ResponseFormat(schema=value, param=path)
+    _note_others(value, _WRAPPER_KEYS, path, notices)
     check_type(value, "name", str, path)
     check_type(value, "description", str, path)
     check_type(value, "strict", bool, path)
@@ -291,3 +308,14 @@ def _json_schema(value: Any, path: str) -> ResponseFormat:
     if not isinstance(schema, dict | bool):
         raise wrong_type(f"{path}.schema", "object", schema)
     return ResponseFormat(schema=schema, param=f"{path}.schema")
+
+
+def _note_others(
+    value: Mapping[str, Any], known: Collection[str], path: str, notices: list[Notice]
+) -> None:
+    """Note what is in `value` besides `known` and is not null."""
+    notices.extend(
+        Notice(field=f"{path}.{shorten(name)}", reason="unknown-field")
+        for name, other in value.items()
+        if name not in known and other is not None
+    )

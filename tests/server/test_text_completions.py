@@ -114,6 +114,27 @@ def test_several_prompts_stream_side_by_side(front: Front) -> None:
     assert texts[finished[0]] == "second"
 
 
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [("x " * 4000, "context_length_exceeded"), ([5, 99999], "invalid_value")],
+    ids=["too long", "unknown id"],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_prompt_is_judged_before_the_first_word_of_any(
+    front: Front, last: str | list[int], code: str, stream: bool
+) -> None:
+    answer = front.post(completion([*"abcdefghi", last], stream=stream), path=PATH)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["param"]) == (400, code, "prompt[9]")
+
+
+def test_a_stream_tells_of_every_prompt_whose_answer_is_cut_short(front: Front) -> None:
+    body = completion(["a", "b c d"], stream=True, max_tokens=4095)
+    warnings = front.post(body, path=PATH).headers["x-sightline-warnings"]
+    assert warnings.count("max_tokens=lowered-to-") == 2
+    assert front.post(body, path=PATH, x_sightline_strict="1").status_code == 400
+
+
 def test_a_failure_of_one_prompt_fails_the_completion_and_frees_the_others(front: Front) -> None:
     gate = front.new_gate()
     front.enqueue(Reply(["a", gate]), Reply([], error=InternalError()))

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightline.core.chat import ChatDelta, ChatRequest, Usage
+from sightline.core.chat import ChatDelta, ChatRequest, Notice, Usage
 from sightline.core.errors import InternalError
 from sightline.server import ascii_json
 from sightline.server.completions.convert import (
@@ -20,7 +20,7 @@ from sightline.server.completions.convert import (
 )
 from sightline.server.completions.schema import CompletionBody
 from sightline.server.context import RequestContext, context_of
-from sightline.server.contract import Asked, Chat
+from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, read_call
 from sightline.server.lifecycle import Lifecycle
@@ -30,7 +30,9 @@ from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import side_by_side, whole_answer
+from sightline.service.budget import budget_answer, require_room
 from sightline.service.request_log import Facts
+from sightline.service.strict_mode import refuse_warnings
 
 
 def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
@@ -81,7 +83,7 @@ def _facts(number: int, context: RequestContext) -> Facts:
 
 
 async def _stream(
-    asked: Sequence[Asked],
+    asked: Sequence[Renamed],
     call: CompletionCall,
     writer: CompletionWriter,
     context: RequestContext,
@@ -91,6 +93,10 @@ async def _stream(
     usages: list[Usage] = []
     logprobs: dict[int, LegacyLogprobs] = {}
     with lifecycle.running_answer():
+        if len(asked) > 1:  # the first words of one must not come before the refusal of another
+            works = [_judged(*pair) for pair in zip(asked, call.requests, strict=True)]
+            for notices in await side_by_side(works):
+                context.notices.extend(notices)
         async with aclosing(_merged(asked, call.requests, context)) as deltas:
             async for prompt, delta in deltas:
                 index = prompt * call.requests[prompt].n + delta.index
@@ -109,8 +115,26 @@ async def _stream(
         yield block(writer.usage(usages))
 
 
+async def _judged(asked: Renamed, request: ChatRequest) -> Sequence[Notice]:
+    """Return what is noticed of a prompt. Raises `RequestError` as working on it would."""
+    with asked.renames.applied():
+        measure = await asked.chat.measure(request)
+        window = measure.model.info.max_model_len
+        require_room(measure.counts, window=window)
+        budget = budget_answer(
+            request.max_tokens,
+            measure.counts,
+            window=window,
+            default=window,
+            param=request.max_tokens_param,
+        )
+        if request.strict:
+            refuse_warnings(budget.notices)
+    return budget.notices
+
+
 async def _merged(
-    asked: Sequence[Asked], requests: Sequence[ChatRequest], context: RequestContext
+    asked: Sequence[Renamed], requests: Sequence[ChatRequest], context: RequestContext
 ) -> AsyncGenerator[tuple[int, ChatDelta], None]:
     """Yield the deltas of all requests as they come, each with its request's number."""
     # Each answer is read by a task of its own; one place in the queue keeps them at the client's
@@ -121,7 +145,8 @@ async def _merged(
         facts = _facts(number, context)
         answer = await asked[number].start(request, streaming=True, facts=facts)
         async with aclosing(answer):
-            context.notices.extend(answer.notices)
+            if len(requests) == 1:
+                context.notices.extend(answer.notices)
             async for delta in answer:
                 await queue.put((number, delta))
 

@@ -237,6 +237,27 @@ def test_the_row_is_at_most_64_kib(front: Front, row: str) -> None:
     told(front, chat("q", **{row: {"m": room} if row == "metadata" else room + "u"}))
 
 
+def test_the_row_messages_a_result_may_name_its_tool(front: Front) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    answer = told(
+        front,
+        said(
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "name": "f", "content": "5"},
+        ),
+        x_sightline_strict="1",
+    )
+    assert "x-sightline-warnings" not in answer.headers
+
+
+def test_a_mark_for_the_cache_in_a_part_changes_no_answer(front: Front) -> None:
+    part = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
+    answer = told(front, said({"role": "user", "content": [part]}), x_sightline_strict="1")
+    told_of = answer.headers["x-sightline-warnings"]
+    assert told_of == "messages[0].content[0].cache_control=not-used"
+
+
 @pytest.mark.parametrize("row", ["uuid", "content_hash"])
 def test_the_row_of_a_callers_id_for_a_picture_is_never_a_key(front: Front, row: str) -> None:
     digests = set()

@@ -42,7 +42,8 @@ _ROLES: dict[str, Role] = {
 _MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
 _MAY_SHOW = frozenset({"user", "tool", "function"})
 DETAILS = ("auto", "low", "high", "original")
-_INFO_PART_KEYS = frozenset({"uuid", "content_hash"})
+# What changes no answer: pictures are known by their pixels, prefixes are cached by themselves.
+_INFO_PART_KEYS = frozenset({"uuid", "content_hash", "cache_control"})
 
 
 def to_messages(
@@ -83,8 +84,8 @@ def _message(body: MessageBody, path: str, limits: Limits, notices: list[Notice]
             f"{path}.role", f"'{shorten(body.role)}' is not one of {', '.join(_ROLES)}."
         )
     for name, value in body.unknown.items():
-        # A function's answer names it; calls and answers are matched by their order.
-        if value is None or value == [] or (name == "name" and body.role == "function"):
+        # A result may name its tool or function; which call it answers is known without.
+        if value is None or value == [] or (name == "name" and role == "tool"):
             continue
         notices.append(Notice(field=f"{path}.{shorten(name)}", reason="not-used"))
     calls = _tool_calls(body.tool_calls, f"{path}.tool_calls", limits)

@@ -91,6 +91,25 @@ def test_a_folder_may_have_any_spelling_of_the_name(tmp_path, monkeypatch):
     assert resolve_model("qwen2-vl-7b:int8", [tmp_path / "models"]) == folder
 
 
+def test_a_folder_may_have_its_number_format_behind_it(tmp_path, monkeypatch):
+    folder = make_model(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert resolve_model(f"{folder}:int8", []) == folder
+    assert resolve_model("./mine/:INT4", []) == Path("mine")
+    very = make_model(tmp_path / "mine:int8")
+    assert resolve_model(f"{folder}:int8", []) == very
+
+
+def test_a_slash_behind_a_name_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert facts_of("THUDM/glm-4v-9b/", []).name == "glm-4v-9b"
+    assert facts_of("glm-4v-9b/:int8", []).name == "glm-4v-9b"
+    folder = make_model(tmp_path / "models" / "mine")
+    assert resolve_model("mine/", [tmp_path / "models"]) == folder
+    with pytest.raises(StartupError, match="can be had: glm-4v-9b, "):
+        resolve_model("THUDM/glm-4v/", [])
+
+
 def test_a_model_that_was_pulled_tells_its_licence_and_origin(tmp_path):
     folder = make_model(tmp_path / "glm")
     assert check_folder(folder).licence is None

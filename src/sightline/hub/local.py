@@ -100,13 +100,13 @@ def existing_path(name: str) -> Path | None:
 def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     """Return the folder that `name` means: a path, or the name of a model in `folders`.
 
-    A folder at that very path wins. One that was pulled from another repository than `name` means
-    is another model. Raises StartupError if there is neither.
+    A folder at that very path wins, then one without `:int8` or `:int4`. One that was pulled from
+    another repository than `name` means is another model. Raises StartupError if there is none.
     """
-    path = existing_path(name)
+    whole, (name, _) = name, split_quantisation(name)
+    path = existing_path(whole) or existing_path(name)
     if path is not None:
         return path
-    name, _ = split_quantisation(name)
     known = known_model(name)
     wanted = {
         spelled.lower() for spelled in (name, own_name(name), *(known.names if known else ()))

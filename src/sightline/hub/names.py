@@ -67,11 +67,11 @@ KNOWN_MODELS = (
 
 
 def split_quantisation(name: str) -> tuple[str, Quantisation | None]:
-    """Take `:int8` or `:int4` off the end of a name."""
+    """Take `:int8` or `:int4` off the end of a name, and the slash that shells complete."""
     for quantisation in get_args(Quantisation):
         if name.lower().endswith(f":{quantisation}"):
-            return name[: -len(quantisation) - 1], quantisation
-    return name, None
+            return _without_slash(name[: -len(quantisation) - 1]), quantisation
+    return _without_slash(name), None
 
 
 def known_model(name: str) -> KnownModel | None:
@@ -114,6 +114,10 @@ def own_name(repository: str) -> str:
     """Return the short name of a repository; where a known model has that name, with its owner."""
     owner, _, name = repository.rpartition("/")
     return name if not owner or known_model(name) is None else f"{owner}--{name}"
+
+
+def _without_slash(name: str) -> str:
+    return name.rstrip("/") or name
 
 
 def _without_page(name: str) -> str:

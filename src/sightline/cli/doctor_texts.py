@@ -28,6 +28,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "doctor.check.python": ("Python", "Python"),
     "doctor.check.torch": ("PyTorch", "PyTorch"),
     "doctor.check.driver": ("GPU", "GPU"),
+    "doctor.check.device": ("device", "设备"),
     "doctor.check.bfloat16": ("bfloat16", "bfloat16"),
     "doctor.check.kernels": ("CPU kernels", "计算内核"),
     "doctor.check.memory": ("memory", "内存"),
@@ -131,6 +132,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126",
         "新显卡需要新版本（pip install --upgrade torch），旧显卡需要旧版本：pip install "
         "--force-reinstall torch --index-url https://download.pytorch.org/whl/cu126",
+    ),
+    "doctor.device.absent": (
+        "there is no device {name}; PyTorch sees {here}",
+        "没有设备 {name}；PyTorch 看到的 GPU：{here}",
+    ),
+    "doctor.device.absent.fix": (
+        "--device auto takes what is there, --device cpu the processor",
+        "--device auto 自动选择，--device cpu 使用处理器",
     ),
     "doctor.bfloat16.gpu": ("the GPU computes in it", "GPU 支持"),
     "doctor.bfloat16.gpu_without": (
@@ -254,6 +263,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "doctor.proxies.none": ("none", "无"),
     "doctor.proxies.ok": ("{name}: {host} takes connections", "{name}：{host} 可以连接"),
+    "doctor.proxies.malformed": (
+        "{name} is no address of a proxy, like http://host:3128",
+        "{name} 不是 http://主机:3128 这样的代理地址",
+    ),
+    "doctor.proxies.malformed.fix": (
+        "set it anew, or `unset {name}`",
+        "重新设置，或执行 `unset {name}`",
+    ),
     "doctor.proxies.dead": ("{name}: {host} takes no connections", "{name}：{host} 无法连接"),
     "doctor.proxies.dead.fix": (
         "start the proxy, or `unset {name}`",
@@ -287,8 +304,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{host} 的端口 {port} 不可用：被其他用户的程序占用，或该地址不属于本机",
     ),
     "doctor.port.taken_unknown.fix": (
-        "sightline serve --port {other} (sudo ss -ltnp shows who has it)",
-        "sightline serve --port {other}（sudo ss -ltnp 可查看占用者）",
+        "sightline serve --port {other} (sudo ss -ltnp shows who has it), or --host 127.0.0.1",
+        "sightline serve --port {other}（sudo ss -ltnp 可查看占用者），或 --host 127.0.0.1",
     ),
     "doctor.files.ok": ("up to {limit}", "上限 {limit}"),
     "doctor.files.unlimited": ("any number", "不限"),

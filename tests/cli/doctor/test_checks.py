@@ -197,6 +197,7 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
             None,
         ),
         (checks.check_port("127.0.0.1", 80, PortOwner()), "broken", "another user", "--port 81"),
+        (checks.check_port("9.9.9.9", 80, PortOwner()), "broken", "not of", "--host 127.0.0.1"),
         (checks.check_port("127.0.0.1", 65535, PortOwner()), "broken", "65535", "--port 65534"),
         # limits
         (checks.check_files(None), "ok", "any number", None),
@@ -267,6 +268,28 @@ def test_gpu_memory_that_others_hold_is_a_warning_with_their_names() -> None:
     assert "GPU 1 (RTX 3090): only 3.0 of 24.0 GB" in second.message
 
 
+@pytest.mark.parametrize(
+    ("name", "cards", "says"),
+    [
+        ("cuda", 0, "no device cuda; PyTorch sees none"),
+        ("cuda:1", 1, "no device cuda:1; PyTorch sees cuda:0"),
+        ("cuda:x", 2, "no device cuda:x; PyTorch sees cuda:0, cuda:1"),
+        ("gpu", 1, "no device gpu;"),
+    ],
+)
+def test_a_device_that_is_not_there_is_said_without_the_self_test(
+    name: str, cards: int, says: str
+) -> None:
+    [finding] = checks.check_device(name, torch_for("12.6", *[card()] * cards))
+    assert (finding.level, says in finding.message) == ("broken", True)
+    assert "--device cpu" in (finding.fix or "")
+
+
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:1"])
+def test_a_device_that_is_there_is_no_finding(name: str) -> None:
+    assert checks.check_device(name, torch_for("12.6", card(), card())) == []
+
+
 def test_a_proxy_that_would_swallow_questions_to_this_machine_is_found() -> None:
     proxies = {"HTTP_PROXY": "http://user:secret@proxy.example:3128"}
     works, local = checks.check_proxies(proxies, [])
@@ -280,6 +303,15 @@ def test_a_proxy_that_is_down_is_a_warning() -> None:
     [dead] = checks.check_proxies({"https_proxy": "socks5://10.0.0.1:1080"}, ["https_proxy"])
     assert (dead.level, dead.fix) == ("warning", "start the proxy, or `unset https_proxy`")
     assert [f.code for f in checks.check_proxies({}, [])] == ["proxies.none"]
+
+
+@pytest.mark.parametrize("url", ["garbage::://x", "http://", "http://p:wrong", ":3128"])
+def test_what_is_no_address_of_a_proxy_is_said(url: str) -> None:
+    finding, *_ = checks.check_proxies({"HTTPS_PROXY": url}, ["HTTPS_PROXY"])
+    assert (finding.level, finding.message) == (
+        "warning",
+        "HTTPS_PROXY is no address of a proxy, like http://host:3128",
+    )
 
 
 def test_no_secret_of_a_proxy_is_told() -> None:

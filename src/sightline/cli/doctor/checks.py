@@ -13,6 +13,7 @@ from sightline.cli.doctor.machine import (
     Torch,
 )
 from sightline.cli.doctor.ports import PortOwner
+from sightline.core.errors import shorten
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_TORCH = (2, 6)
@@ -73,6 +74,15 @@ def check_driver(torch: Torch, driver: Driver | None) -> Finding:
     if unfit:
         return Finding("driver", "broken", "driver.architecture", shown | {"name": unfit[0]})
     return Finding("driver", "ok", "driver.ok", shown)
+
+
+def check_device(name: str, torch: Torch) -> list[Finding]:
+    """Find nothing where the device `name` is there, as far as torch sees."""
+    here = [f"cuda:{index}" for index in range(len(torch.gpus))]
+    if name in ("auto", "cpu", *here) or (name == "cuda" and here):
+        return []
+    shown = {"name": shorten(name), "here": ", ".join(here) or "none"}
+    return [Finding("device", "broken", "device.absent", shown)]
 
 
 def check_bfloat16(torch: Torch) -> Finding:
@@ -158,8 +168,11 @@ def check_proxies(proxies: Mapping[str, str], dead: Sequence[str]) -> list[Findi
         return [Finding("proxies", "ok", "proxies.none")]
     findings = []
     for name, value in servers.items():
-        shown = {"name": name, "host": proxy_host(value)}
-        if name in dead:
+        host = proxy_host(value)
+        shown = {"name": name, "host": host}
+        if host is None:
+            findings.append(Finding("proxies", "warning", "proxies.malformed", {"name": name}))
+        elif name in dead:
             findings.append(Finding("proxies", "warning", "proxies.dead", shown))
         else:
             findings.append(Finding("proxies", "ok", "proxies.ok", shown))
@@ -212,13 +225,17 @@ def check_self_test(test: SelfTest) -> Finding:
     return Finding("self_test", "ok", "self_test.ok", shown)
 
 
-def proxy_host(url: str) -> str:
-    """Return a proxy's address without the name and password that may stand in it."""
+def proxy_host(url: str) -> str | None:
+    """Return a proxy's address without the name and password that may stand in it.
+
+    None for what is no address.
+    """
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+        port = f":{parts.port}" if parts.port else ""
+        return parts.hostname and parts.hostname + port
     except ValueError:
-        return "?"
+        return None
 
 
 def _ok(is_fit: bool) -> str:

@@ -34,6 +34,7 @@ def examine(settings: Settings, *, self_test: bool) -> Iterator[Finding]:
         yield checks.check_torch(torch)
         yield checks.check_driver(torch, driver)
         if torch.error is None:
+            yield from checks.check_device(settings.model.device, torch)
             yield checks.check_bfloat16(torch)
             yield checks.check_kernels(torch)
         yield from checks.check_gpu_memory(torch, driver)

@@ -25,6 +25,22 @@ def test_a_24_gb_machine_is_told_why_not_bf16_and_what_to_do(sightline):
     assert any(line.startswith("What fits: int8") and "sightline serve" in line for line in lines)
 
 
+def test_a_context_beyond_the_models_is_cut_and_said(sightline):
+    words = ("fit", "glm-4v-9b", "--memory", "80GB", "--context")
+    assert "made for at most 8,192 tokens; 100,000 are wanted" in sightline(*words, "100000").out
+    assert "made for at most" not in sightline(*words, "8192").out
+    assert fit(sightline, *words[1:], "100000")["context"] == 8192
+
+
+def test_a_context_beyond_the_models_is_refused_before_a_download(sightline):
+    outcome = sightline("serve", "glm-4v-9b", "--force", "--max-model-len", "8193", "--port", "0")
+    assert outcome.status == 2
+    assert outcome.err.endswith(
+        "sightline: glm-4v-9b was made for at most 8,192 tokens; 8,193 are wanted "
+        "(--max-model-len).\n"
+    )
+
+
 def test_what_is_advised_fits(sightline):
     report = fit(sightline, "glm-4v-9b", "--memory", "24GiB", "--device", "cuda")
     assert report["verdict"] == "does not fit"
@@ -131,6 +147,8 @@ def test_it_speaks_chinese(sightline):
         (("glm-4v-9b", "--device", "cuda:77"), "There is no device cuda:77"),
         (("nothing-9b",), "There is no model folder nothing-9b"),
         (("glm-4v-9b", "--context", "0"), "--context"),
+        (("glm-4v-9b", "--device", "nonsense"), "nonsense is no device; use auto, cpu, cuda"),
+        (("glm-4v-9b", "--device", "cuda:x", "--memory", "9GB"), "cuda:x is no device"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(arguments, told, sightline):

@@ -379,6 +379,14 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "本机无法得知可用内存（NVIDIA GPU 的可用显存由 nvidia-smi 给出）；"
         "请用 --memory 16GB 这样的写法规划。",
     ),
+    "fit.no_device": (
+        "{device} is no device; use auto, cpu, cuda, or cuda:N.",
+        "{device} 不是设备；请用 auto、cpu、cuda 或 cuda:N。",
+    ),
+    "fit.context_beyond": (
+        "{model} was made for at most {longest} tokens; {context} are wanted.",
+        "{model} 最多支持 {longest} 个 token，而要求的是 {context} 个。",
+    ),
     "fit.vision": ("vision", "视觉"),
     "fit.title": ("{model} in {format} on {device}", "{model}，{format}，设备 {device}"),
     "fit.weights": ("Weights", "权重"),
@@ -482,6 +490,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "",
         "{model}（{format}）需要 {needed}，而 {device} 可用 {available}（空闲 {free}）。{best}。"
         "`sightline fit {model}` 显示计算过程，--force 强制加载。",
+    ),
+    "error.context_beyond": (
+        "",
+        "{model} 最多支持 {longest} 个 token，而 --max-model-len 要求 {context} 个。",
     ),
     "error.no_such_gpu": ("", "nvidia-smi 没有找到设备 {device}；本机的 GPU：{here}。"),
     "models.help": (

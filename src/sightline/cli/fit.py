@@ -93,6 +93,8 @@ def register(app: typer.Typer) -> None:
         stored = named.facts.stored
         if stored is not None and wish.quantization and wish.quantization != stored:
             fail(catalogue.text("fit.stored", model=named.spelled, stored=stored))
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.model.device) is None:
+            fail(catalogue.text("fit.no_device", device=shorten(settings.model.device)))
         device = (
             find_device(settings.model.device)
             if memory is None
@@ -189,6 +191,10 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         )
     )
     yield from columns(rows, "<><")
+    longest = named.facts.blueprint.max_positions
+    if fit.wish.context is not None and fit.wish.context > longest:
+        asked = {"context": f"{fit.wish.context:,}", "longest": f"{longest:,}"}
+        yield catalogue.text("fit.context_beyond", model=named.name, **asked)
     is_of_any_size = fit.policy is not None and fit.policy.tokens_per_image is None
     if is_of_any_size and fit.wish.image_size is None:
         yield catalogue.text("fit.largest", **pixels)

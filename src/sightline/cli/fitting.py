@@ -21,7 +21,7 @@ def require_fit(settings: Settings) -> "Fit | None":
 
     Returns the estimate; None where nothing is known yet: a fake engine, a repository that nobody
     looked into, a machine that does not tell its memory. Raises StartupError `does_not_fit`, unless
-    `force` is set.
+    `force` is set, and `context_beyond` for a longer context than the model's.
     """
     from sightline.plan import named_facts
 
@@ -31,6 +31,7 @@ def require_fit(settings: Settings) -> "Fit | None":
         named = named_facts(settings.model.model, settings)
     except StartupError:
         return None  # whoever loads it says what is wrong, with more knowledge
+    _require_context(named, settings.model.max_model_len)
     device = find_device(settings.model.device)
     if device is None:
         return None
@@ -64,6 +65,18 @@ def require_fit(settings: Settings) -> "Fit | None":
         code="does_not_fit",
         values=values,
     )
+
+
+def _require_context(named: "NamedFacts", wanted: int | None) -> None:
+    longest = named.facts.blueprint.max_positions
+    if wanted is not None and wanted > longest:
+        values = {"model": named.name, "longest": f"{longest:,}", "context": f"{wanted:,}"}
+        raise StartupError(
+            "{model} was made for at most {longest} tokens; {context} are wanted "
+            "(--max-model-len).".format(**values),
+            code="context_beyond",
+            values=values,
+        )
 
 
 def as_estimated(settings: Settings, estimate: "Fit | None") -> Settings:

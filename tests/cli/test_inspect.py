@@ -8,9 +8,11 @@ import pytest
 
 from sightline.cli import inspect
 from sightline.cli.columns import columns, size, width
+from sightline.demo import MODEL_DIR
 from sightline.hub.facts import facts_of
 from sightline.hub.known import known_folder
 from sightline.hub.names import KNOWN_MODELS, find_model
+from sightline.models.quantization import choose_quantization
 
 
 def test_glm_4v_9b_is_told_before_it_is_downloaded(sightline):
@@ -55,6 +57,24 @@ def test_a_folder_with_a_config_alone_is_enough(sightline, tmp_path):
     assert mine["folder"] == str(folder)
     report = inspect.report(facts_of("qwen2-vl-2b", ()))
     assert mine["structure"] == report["structure"]
+
+
+def test_of_a_quantised_model_every_size_is_what_is_stored(sightline, tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    config = json.loads((MODEL_DIR / "config.json").read_text())
+    config["quantization_config"] = choose_quantization("int4", None).to_config()
+    (folder / "config.json").write_text(json.dumps(config))
+    lines = sightline("inspect", str(folder)).out.splitlines()
+    assert lines[1] == "5,996,736 parameters, 5.95 MB in int4, vision int8"
+    rows = {line.split()[0]: line.split("  ")[-1].strip() for line in lines if line}
+    assert rows["ChatGLMForConditionalGeneration"] == "5.95 MB"
+    # 512 x 192 bytes and 512 scales of 4, and 512 biases of 2.
+    assert rows["(fc1):"] == size(512 * 192 + 512 * 4 + 512 * 2)
+    assert rows["(word_embeddings):"] == size(1280 * 256 * 2)
+    # 4 bits each, and 16 + 16 bits for every 32 of them.
+    assert rows["(dense_h_to_4h):"] == size(256 * 512 + 512 * 4)
+    assert rows["(0-3):"] == size(4 * 370_688)
 
 
 def test_the_bundled_model_is_what_is_inspected_without_a_name(sightline):

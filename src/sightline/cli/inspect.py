@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -59,7 +60,7 @@ def lines(named: "NamedFacts") -> Iterator[str]:
         "inspect.total",
         number=f"{facts.num_parameters:,}",
         size=size(whole.weight_bytes),
-        dtype=facts.dtype,
+        dtype=facts.dtype if facts.stored is None else facts.stored,
     )
     yield ""
     yield from tree_lines(facts.outline, whole)
@@ -91,30 +92,45 @@ def tree_lines(outline: "Outline", whole: "Footprint") -> list[str]:
     """Draw the modules as a printed torch module shows them, layers of a kind folded."""
     heads = ("structure", "shape", "parameters", "size")
     rows = [tuple(catalogue.text(f"inspect.column.{name}") for name in heads)]
-    rows += _tree_rows(outline, "", "", whole)
+    rows += _tree_rows(outline, "", "", "", whole)
     return columns(rows, "<<>>")
 
 
 def _tree_rows(
-    outline: "Outline", name: str, indent: str, whole: "Footprint"
+    outline: "Outline", name: str, path: str, indent: str, whole: "Footprint"
 ) -> Iterator[tuple[str, str, str, str]]:
-    from sightline.models.facts import ITEM_BYTES
-
-    item = ITEM_BYTES[whole.dtype]
+    """Yield a row for a module, and those of what is in it. `path` stands before its tensors."""
     label = outline.kind
     if outline.count > 1:
         label = f"(0-{outline.count - 1}): {outline.count} x {outline.kind}"
     elif name:
         label = f"({name}): {outline.kind}"
-    number = outline.num_parameters
     shapes = "" if outline.children else " + ".join(map(_shape, outline.tensors.values()))
-    yield indent + label, shapes, f"{number:,}", size(number * item)
+    number = outline.num_parameters
+    yield indent + label, shapes, f"{number:,}", size(_bytes(outline, path, whole))
+    path += "*." if outline.count > 1 else ""
     tensors, modules = _contents(outline)
     for tensor, shape in tensors.items() if modules else ():
-        number = math.prod(shape)
-        yield f"{indent}  ({tensor}): Parameter", _shape(shape), f"{number:,}", size(number * item)
+        label, number = f"{indent}  ({tensor}): Parameter", math.prod(shape)
+        taken = _bytes(replace(outline, tensors={tensor: shape}, children={}, count=1), path, whole)
+        yield label, _shape(shape), f"{number:,}", size(taken)
     for child_name, child in modules.items():
-        yield from _tree_rows(child, child_name, indent + "  ", whole)
+        inside = path + (f"{child_name}." if child_name else "")
+        yield from _tree_rows(child, child_name, inside, indent + "  ", whole)
+
+
+def _bytes(outline: "Outline", path: str, whole: "Footprint") -> int:
+    """Return what a module takes, in the format in which its weights are stored."""
+    from sightline.models.facts import ITEM_BYTES
+    from sightline.models.outline import weights
+    from sightline.models.quantization import weight_bytes
+
+    item = ITEM_BYTES[whole.dtype]
+    return sum(
+        weight.count
+        * weight_bytes(path + weight.name, weight.shape, whole.quantization, itemsize=item)
+        for weight in weights(outline)
+    )
 
 
 def _contents(outline: "Outline") -> tuple[dict[str, "Shape"], dict[str, "Outline"]]:

@@ -107,6 +107,15 @@ def stored_in_int4(tmp_path):
     return folder
 
 
+def test_a_format_that_is_typed_overrules_the_settings_file(sightline):
+    (sightline.folder / "sightline.toml").write_text('[model]\nquantization = "int4"\n')
+    words = ("fit", "glm-4v-9b", "--memory", "80GB")
+    assert sightline(*words).out.startswith("glm-4v-9b in int4, vision int8 on ")
+    assert sightline(*words, "--int8").out.startswith("glm-4v-9b in int8, vision bfloat16 on ")
+    twice = sightline("fit", "glm-4v-9b:int8", "--memory", "80GB")
+    assert (twice.status, "glm-4v-9b:int8 asks for int8" in twice.err) == (2, True)
+
+
 def test_a_folder_is_named_as_a_shell_takes_it(sightline, stored_in_int4):
     outcome = sightline("fit", str(stored_in_int4), "--memory", "8GB")
     assert outcome.status == 0

@@ -27,6 +27,7 @@ from sightline.settings import Settings, parse_size
 if TYPE_CHECKING:
     from sightline.engine.fit import Fit, Judgement
     from sightline.hub.facts import NamedFacts
+    from sightline.hub.names import Quantisation
     from sightline.models.device_memory import DeviceMemory
 
 SETTINGS = (
@@ -72,17 +73,20 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))
         ] = False,
     ) -> None:
-        from sightline.plan import named_facts, quantization_behind
+        from sightline.plan import chosen_quantization, named_facts, quantization_behind
 
         if int8 and int4:
             fail(catalogue.text("fit.both"))
-        chosen, behind = "int8" if int8 else "int4" if int4 else None, quantization_behind(name)
+        chosen: Quantisation | None = "int8" if int8 else "int4" if int4 else None
+        behind = quantization_behind(name)
         if chosen is not None and behind is not None and chosen != behind:
             told = {"model": shorten(name), "behind": behind, "chosen": chosen}
             fail(catalogue.text("fit.twice", **told))
-        scheme = "" if chosen is None else f":{chosen}"
+        if chosen is not None:
+            settings = replace(settings, model=replace(settings.model, quantization=chosen))
+        chosen_quantization(replace(settings, model=replace(settings.model, model=name)))
         wish = replace(
-            wish_of(settings, name + scheme),
+            wish_of(settings, name),
             concurrency=concurrency,
             images=images,
             image_size=None if image_size is None else _pixels(image_size),

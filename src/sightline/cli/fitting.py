@@ -97,11 +97,10 @@ def judge_named(named: "NamedFacts", device: "DeviceMemory", wish: "Wish") -> "J
 def wish_of(settings: Settings, name: str) -> "Wish":
     """Return what the settings ask for; `name` may end in `:int8` or `:int4`."""
     from sightline.engine.fit import Wish
-    from sightline.hub.names import split_quantisation
     from sightline.models.quantization import choose_quantization
+    from sightline.plan import quantization_behind
 
-    model = settings.model
-    _, scheme = split_quantisation(name)
+    model, scheme = settings.model, quantization_behind(name)
     return Wish(
         dtype=None if model.dtype == "auto" else model.dtype,
         quantization=choose_quantization(model.quantization or scheme, model.quantization_vision),

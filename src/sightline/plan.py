@@ -151,8 +151,6 @@ def quantize(settings: Settings, target: Path, on_progress: OnProgress) -> Local
     source = bundled or check_folder(resolve_model(settings.model.model, model_folders(settings)))
     language, vision = chosen_quantization(settings)
     chosen = choose_quantization(language or ("int8" if vision is None else None), vision)
-    if not chosen:
-        raise StartupError("Nothing to do: both parts are left as they are.", code="quantize_none")
     # By name: it imports torch.
     writer = importlib.import_module("sightline.models.quantize_folder")
     target = spelled_path(str(target))

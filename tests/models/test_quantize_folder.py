@@ -166,6 +166,16 @@ def test_a_folder_that_is_there_is_left_alone(model_folder: Path, tmp_path: Path
     assert list((tmp_path / "small").iterdir()) == []
 
 
+@pytest.mark.parametrize("choice", [Quantization(), Quantization(vision="int8")], ids=str)
+def test_what_would_leave_every_weight_as_it_is_is_refused(
+    model_folder: Path, change_config: Callable[..., None], tmp_path: Path, choice: Quantization
+) -> None:
+    change_config(vision_config=None)
+    with pytest.raises(StartupError, match="Nothing to do: every weight is left as it is"):
+        quantize_folder(model_folder, tmp_path / "small", choice)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_full_disk_is_told_before_anything_is_written(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

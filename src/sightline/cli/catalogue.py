@@ -538,7 +538,7 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "error.quantize_there": ("", "{target} 已存在，请换一个新文件夹。"),
     "error.quantize_no_room": ("", "量化后的权重需要 {size} GB，磁盘只剩 {free} GB。"),
     "error.quantize_disk": ("", "写入 {target} 失败：{reason}。"),
-    "error.quantize_none": ("", "无事可做：两部分都保持原样。"),
+    "error.quantize_none": ("", "无事可做：所有权重都保持原样。"),
     "error.quantization_twice": (
         "",
         "{name} 要求 {behind}，而 --quantization 要求 {chosen}，请去掉其中一个。",

@@ -48,7 +48,7 @@ def quantize_folder(
     """Write the model in `folder`, quantised, into the new folder `target`; return its bytes.
 
     `progress` is told the bytes that were written. Raises StartupError: `folder` is no model or is
-    quantised already, `target` is there, or the disk is too small.
+    quantised already, nothing of it would be, `target` is there, or the disk is too small.
     """
     facts = read_facts(folder)
     if facts.stored is not None:
@@ -59,6 +59,8 @@ def quantize_folder(
         )
     shapes = tensor_shapes(facts.outline)
     schemes = quantization.schemes(shapes)
+    if not schemes:
+        raise StartupError("Nothing to do: every weight is left as it is.", code="quantize_none")
     partial = target.parent / f".partial-{target.name}"
     with ExitStack() as stack:
         files = open_weights(folder, stack)

@@ -116,6 +116,16 @@ def test_a_format_that_is_typed_overrules_the_settings_file(sightline):
     assert (twice.status, "glm-4v-9b:int8 asks for int8" in twice.err) == (2, True)
 
 
+def test_fewer_keys_and_values_are_advised_where_those_wanted_do_not_fit(sightline):
+    words = ("fit", "qwen2-vl-2b", "--memory", "24GB", "--context", "2048", "--kv-cache-memory")
+    told = sightline(*words, "20GB").out
+    assert "It does not fit: 3.27 GB are missing." in told
+    command = fit(sightline, *words[1:], "20GB")["best"]["command"]
+    assert f"What fits: less for keys and values, {command}" in told
+    size = command.rpartition("--kv-cache-memory ")[2]
+    assert fit(sightline, *words[1:], size)["verdict"] == "fits"
+
+
 def test_a_folder_is_named_as_a_shell_takes_it(sightline, stored_in_int4):
     outcome = sightline("fit", str(stored_in_int4), "--memory", "8GB")
     assert outcome.status == 0

@@ -143,6 +143,23 @@ def test_keys_and_values_that_were_asked_for_have_to_fit_whole() -> None:
     assert judge(million, gpu(40), Wish(kv_cache_memory=9000 * GIB)).verdict == "does not fit"
 
 
+def test_where_they_do_not_fit_whole_fewer_are_advised() -> None:
+    wish = Wish(kv_cache_memory=20 * GB, context=2048)
+    judgement = advise(KNOWN["qwen2-vl-2b"], cpu(24 * GB), wish)
+    assert judgement.fit.verdict == "does not fit"
+    assert judgement.fit.missing == judgement.fit.fixed_bytes + 20 * GB - judgement.fit.available
+    best = judgement.best
+    assert best is not None
+    assert (best.choice, best.fit.verdict, best.fit.context) == ("smaller cache", "fits", 2048)
+    assert best.fit.kv_planned == best.fit.wish.kv_cache_memory
+    assert best.fit.kv_room - MIB < best.fit.kv_planned <= best.fit.kv_room
+
+
+def test_the_context_that_fits_is_within_the_keys_and_values_that_were_asked_for() -> None:
+    fit = judge(KNOWN["glm-4-9b-chat-1m"], gpu(40), Wish(kv_cache_memory=4 * GIB))
+    assert fit.context_that_fits == 4 * GIB // fit.footprint.kv_token_bytes
+
+
 def test_a_context_that_was_asked_for_is_not_cut() -> None:
     assert judge(KNOWN["glm-4-9b-chat-1m"], gpu(40), Wish(context=1_000_000)).verdict == (
         "does not fit"

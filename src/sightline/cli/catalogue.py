@@ -455,6 +455,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "没有已知的模型放得下，请释放内存或换更大的机器。",
     ),
     "fit.best.this way": ("What fits: {command}", "可以这样运行：{command}"),
+    "fit.best.smaller cache": (
+        "What fits: less for keys and values, {command}",
+        "可行的办法：减少键值缓存，{command}",
+    ),
     "fit.best.shorter context": (
         "What fits: a shorter context, {command}",
         "可行的办法：缩短上下文，{command}",

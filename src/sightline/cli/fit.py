@@ -227,11 +227,10 @@ def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         )
         yield catalogue.text("fit.run", command=command(named.spelled, fit))
     else:
-        missing = size(fit.needed - fit.available)
         if fit.verdict == "shorter context":
             yield catalogue.text("fit.shorter", context=f"{fit.context_that_fits:,}")
         else:
-            yield catalogue.text("fit.no", missing=missing)
+            yield catalogue.text("fit.no", missing=size(fit.missing))
         yield from _why_not(fit)
         yield advice(named.spelled, judgement.best)
     device = fit.device

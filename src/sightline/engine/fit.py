@@ -31,7 +31,9 @@ from sightline.models.outline import weights
 from sightline.models.quantization import Quantization, choose_quantization
 
 Verdict = Literal["fits", "shorter context", "does not fit"]
-Choice = Literal["this way", "shorter context", "fewer at once", "other format", "other model"]
+Choice = Literal[
+    "this way", "smaller cache", "shorter context", "fewer at once", "other format", "other model"
+]
 
 # Measured: the engine's process with torch, and the front with its decode workers, before any
 # weight. On a GPU torch's context and libraries are assumed to take as much on the device.
@@ -127,6 +129,12 @@ class Fit:
         return max(self.fixed_bytes + self.kv_bytes, self.program_bytes + self.loading_bytes)
 
     @property
+    def missing(self) -> int:
+        """What there is too little of, where it does not fit."""
+        asked = self.fixed_bytes + (self.wish.kv_cache_memory or 0)
+        return max(self.needed, asked) - self.available
+
+    @property
     def kv_room(self) -> int:
         """What keys and values could have at most."""
         if self.program_bytes + self.loading_bytes > self.available:
@@ -155,7 +163,8 @@ class Fit:
     @property
     def context_that_fits(self) -> int:
         token = self.footprint.kv_token_bytes * self.concurrency
-        longest = min(self.kv_room // token, self.footprint.facts.blueprint.max_positions)
+        room = min(self.kv_room, self.wish.kv_cache_memory or self.kv_room)
+        longest = min(room // token, self.footprint.facts.blueprint.max_positions)
         return longest if longest >= self.least_context else 0
 
     @property
@@ -278,8 +287,9 @@ def advise(
 ) -> Judgement:
     """Judge what is asked, and if it does not fit find the best that does.
 
-    What is given up first: the length of the context, then how many run at once, then the number
-    format, then the model itself, for the largest of `others` that fits.
+    What is given up first: keys and values beyond the room, then the length of the context, then
+    how many run at once, then the number format, then the model itself, for the largest of `others`
+    that fits.
     """
     asked = judge(facts, device, wish)
     ways = tuple(_ways(facts, device, wish))
@@ -295,7 +305,15 @@ def advise(
 
 
 def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternative | None:
-    """The same weights with a shorter context, or, if that does not help, fewer at once."""
+    """The same weights with a shorter context, or, if that does not help, fewer at once.
+
+    Of keys and values that were asked for, and have no room whole, as many as have.
+    """
+    if (asked.wish.kv_cache_memory or 0) > asked.kv_room:
+        wish = replace(asked.wish, kv_cache_memory=asked.kv_room // MIB * MIB)
+        fit = judge(facts, device, wish)
+        has_room = fit.verdict != "does not fit" and fit.context_that_fits
+        return Alternative(fit=fit, choice="smaller cache") if has_room else None
     if asked.context_that_fits:
         wish = replace(asked.wish, context=_rounded(asked.context_that_fits))
         return Alternative(fit=judge(facts, device, wish), choice="shorter context")

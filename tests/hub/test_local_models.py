@@ -142,6 +142,17 @@ def test_a_name_that_no_file_can_have_is_no_model(name, tmp_path):
         check_folder(Path("g" * 300))
 
 
+def test_a_folder_that_nobody_may_look_into_is_not_called_empty(tmp_path, monkeypatch):
+    folder = make_model(tmp_path / "glm")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "resolve", refuse)
+    with pytest.raises(StartupError, match=r"^config\.json cannot be read; check who may see "):
+        check_folder(folder)
+
+
 def test_a_link_that_leads_to_itself_holds_no_models(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     assert find_models([tmp_path / "loop", tmp_path]) == []

@@ -299,13 +299,28 @@ TEXTS: dict[str, tuple[str, str]] = {
         "sightline serve --port {other}，或结束该程序：kill {pid}",
     ),
     "doctor.port.taken_unknown": (
-        "{port} on {host} cannot be had: another user's program has it, or the address is not "
-        "of this machine",
-        "{host} 的端口 {port} 不可用：被其他用户的程序占用，或该地址不属于本机",
+        "{port} on {host} is taken by another user's program",
+        "{host} 的端口 {port} 已被其他用户的程序占用",
     ),
     "doctor.port.taken_unknown.fix": (
-        "sightline serve --port {other} (sudo ss -ltnp shows who has it), or --host 127.0.0.1",
-        "sightline serve --port {other}（sudo ss -ltnp 可查看占用者），或 --host 127.0.0.1",
+        "sightline serve --port {other} (sudo ss -ltnp shows who has it)",
+        "sightline serve --port {other}（sudo ss -ltnp 可查看占用者）",
+    ),
+    "doctor.port.forbidden": (
+        "{port} may not be opened by this user",
+        "当前用户不能使用端口 {port}",
+    ),
+    "doctor.port.forbidden.fix": (
+        "choose a port from 1024 on: sightline serve --port 8888",
+        "请选择 1024 及以上的端口：sightline serve --port 8888",
+    ),
+    "doctor.port.elsewhere": (
+        "{host} is not an address of this machine",
+        "{host} 不是本机的地址",
+    ),
+    "doctor.port.elsewhere.fix": (
+        "sightline serve --host 127.0.0.1 --port {port}",
+        "sightline serve --host 127.0.0.1 --port {port}",
     ),
     "doctor.files.ok": ("up to {limit}", "上限 {limit}"),
     "doctor.files.unlimited": ("any number", "不限"),

@@ -40,6 +40,9 @@ def checked_file(folder: Path, name: str) -> Path:
     try:
         target = path.resolve(strict=True)
         root = folder.resolve(strict=True)
+    except PermissionError:
+        where = shorten(str(folder), 160)
+        raise StartupError(f"{shorten(name)} cannot be read; check who may see {where}.") from None
     except (OSError, RuntimeError):
         raise StartupError(f"{shorten(name)} is missing in {shorten(str(folder), 160)}.") from None
     inside = target.is_relative_to(root)

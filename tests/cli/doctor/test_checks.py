@@ -197,7 +197,18 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
             None,
         ),
         (checks.check_port("127.0.0.1", 80, PortOwner()), "broken", "another user", "--port 81"),
-        (checks.check_port("9.9.9.9", 80, PortOwner()), "broken", "not of", "--host 127.0.0.1"),
+        (
+            checks.check_port("127.0.0.1", 80, PortOwner(hindrance="forbidden")),
+            "broken",
+            "80 may not be opened by this user",
+            "--port 8888",
+        ),
+        (
+            checks.check_port("9.9.9.9", 80, PortOwner(hindrance="elsewhere")),
+            "broken",
+            "9.9.9.9 is not an address of this machine",
+            "--host 127.0.0.1 --port 80",
+        ),
         (checks.check_port("127.0.0.1", 65535, PortOwner()), "broken", "65535", "--port 65534"),
         # limits
         (checks.check_files(None), "ok", "any number", None),

@@ -1,5 +1,6 @@
 """`sightline doctor` on this machine, and on one where something is wrong."""
 
+import errno
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ from stand_in_hub import stand_in_hub
 
 from sightline.cli.doctor import machine, self_test
 from sightline.cli.doctor.machine import CpuKernels
-from sightline.cli.doctor.ports import owner_of
+from sightline.cli.doctor.ports import PortOwner, owner_of
 from sightline.cli.doctor.torch_process import TorchProcess
 from sightline.engine import probe
 from sightline.settings import resolve
@@ -89,7 +90,16 @@ def test_a_free_port_is_free():
         port = listener.getsockname()[1]
         assert machine.ask_port("127.0.0.1", port) is not None
     assert machine.ask_port("127.0.0.1", port) is None
-    assert machine.ask_port("192.0.2.1", 8888) is not None
+
+
+def test_what_else_is_in_the_way_of_a_port_is_known(monkeypatch):
+    assert machine.ask_port("192.0.2.1", 8888) == PortOwner(hindrance="elsewhere")
+
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("socket.create_server", refuse)
+    assert machine.ask_port("127.0.0.1", 80) == PortOwner(hindrance="forbidden")
 
 
 def test_hubs_are_knocked_at_and_offline_they_are_not():

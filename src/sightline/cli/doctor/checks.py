@@ -188,6 +188,9 @@ def check_port(host: str, port: int, owner: PortOwner | None) -> Finding:
     shown = {"host": host, "port": port, "other": port + 1 if port < 65535 else port - 1}
     if owner is None:
         return Finding("port", "ok", "port.ok", shown)
+    if owner.hindrance is not None:
+        code = "port.forbidden" if owner.hindrance == "forbidden" else "port.elsewhere"
+        return Finding("port", "broken", code, shown)
     shown |= {"owner": owner.command or "?", "pid": owner.pid or 0}
     if owner.is_sightline:
         return Finding("port", "ok", "port.ours", shown)

@@ -1,5 +1,6 @@
 """The facts that the checks judge, and how this machine is asked for them."""
 
+import errno
 import os
 import shutil
 import socket
@@ -181,15 +182,18 @@ def _takes_connections(url: str) -> bool:
 
 
 def ask_port(host: str, port: int) -> PortOwner | None:
-    """Return who listens there, None when the port is free."""
+    """Return who listens there, or what else is in the way; None when the port is free."""
     if port == 0:
         return None
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.create_server(address, family=family):
             return None
-    except OSError:
-        return owner_of(port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            return owner_of(port)
+        is_forbidden = error.errno in (errno.EACCES, errno.EPERM)
+        return PortOwner(hindrance="forbidden" if is_forbidden else "elsewhere")
 
 
 def file_limit() -> int | None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 LISTENING = "0A"
 PROC = Path("/proc")
@@ -11,8 +12,12 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortOwner:
-    """`pid` and `command` are None for programs of other users."""
+    """`pid` and `command` are None for programs of other users.
 
+    `hindrance`: nobody listens; the port is not for this user, or the address not of this machine.
+    """
+
+    hindrance: Literal["forbidden", "elsewhere"] | None = None
     pid: int | None = None
     command: str | None = None
 

@@ -116,6 +116,24 @@ def test_a_format_that_is_typed_overrules_the_settings_file(sightline):
     assert (twice.status, "glm-4v-9b:int8 asks for int8" in twice.err) == (2, True)
 
 
+@pytest.mark.parametrize(
+    ("words", "kv"),
+    [
+        (("glm-4v-9b", "--memory", "80GB", "--concurrency", "8"), 8 * 8192 * 40960),
+        (("glm-4-9b-chat", "--int4", "--memory", "16GB"), 131_072 * 40960),
+    ],
+)
+def test_what_fits_is_what_the_command_runs(sightline, words, kv):
+    """By itself a server on a CPU would take less for keys and values."""
+    told = sightline("fit", *words).out
+    (command,) = (line for line in told.splitlines() if line.startswith("Run it: "))
+    assert command.endswith(f"--kv-cache-memory {kv}")
+    assert f"{kv // 40960:,} tokens" in told.split("The server takes ")[1]
+    assert fit(sightline, *words)["kv_planned"] == kv
+    alone = sightline("fit", "glm-4v-9b", "--memory", "80GB").out
+    assert "Run it: sightline serve glm-4v-9b\n" in alone
+
+
 def test_fewer_keys_and_values_are_advised_where_those_wanted_do_not_fit(sightline):
     words = ("fit", "qwen2-vl-2b", "--memory", "24GB", "--context", "2048", "--kv-cache-memory")
     told = sightline(*words, "20GB").out

@@ -217,7 +217,7 @@ def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
     fit = judgement.fit
     token = fit.footprint.kv_token_bytes
     if fit.verdict == "fits":
-        planned = min(fit.kv_planned, fit.kv_room)
+        planned = min(fit.kv_told or fit.kv_planned, fit.kv_room)
         yield catalogue.text("fit.yes", spare=size(fit.available - fit.needed))
         yield catalogue.text(
             "fit.planned",
@@ -318,7 +318,7 @@ def _numbers(fit: "Fit") -> dict[str, Any]:
         else dict(zip(("width", "height"), fit.picture, strict=True))
         | {"tokens": fit.picture_tokens},
         "kv_per_image": fit.picture_tokens * fit.footprint.kv_token_bytes,
-        "kv_planned": min(fit.kv_planned, fit.kv_room),
+        "kv_planned": min(fit.kv_told or fit.kv_planned, fit.kv_room),
         "step": fit.step_bytes,
         "encode": fit.encode_bytes,
         "image_cache": fit.cache_bytes,

@@ -185,8 +185,8 @@ def command(name: str, fit: "Fit") -> str:
         words += ["--dtype", fit.wish.dtype]
     if fit.wish.context is not None:
         words += ["--max-model-len", str(fit.context)]
-    if fit.wish.kv_cache_memory is not None:
-        words += ["--kv-cache-memory", str(fit.wish.kv_cache_memory)]
     if fit.wish.concurrency is not None:
         words += ["--max-num-seqs", str(fit.concurrency)]
+    if fit.kv_told is not None:
+        words += ["--kv-cache-memory", str(fit.kv_told)]
     return " ".join(words)

@@ -161,6 +161,13 @@ class Fit:
         )
 
     @property
+    def kv_told(self) -> int | None:
+        """What the server must be told to take, None where it takes enough by itself."""
+        if self.wish.kv_cache_memory is not None or self.verdict != "fits":
+            return self.wish.kv_cache_memory
+        return self.kv_bytes if self.kv_planned < self.kv_bytes else None
+
+    @property
     def context_that_fits(self) -> int:
         token = self.footprint.kv_token_bytes * self.concurrency
         room = min(self.kv_room, self.wish.kv_cache_memory or self.kv_room)

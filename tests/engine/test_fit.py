@@ -1,5 +1,7 @@
 """Will it fit: the arithmetic against devices that are only imagined, no torch."""
 
+from dataclasses import replace
+
 import pytest
 
 from sightline.core.limits import MIB
@@ -158,6 +160,14 @@ def test_where_they_do_not_fit_whole_fewer_are_advised() -> None:
 def test_the_context_that_fits_is_within_the_keys_and_values_that_were_asked_for() -> None:
     fit = judge(KNOWN["glm-4-9b-chat-1m"], gpu(40), Wish(kv_cache_memory=4 * GIB))
     assert fit.context_that_fits == 4 * GIB // fit.footprint.kv_token_bytes
+
+
+def test_a_gpu_without_bfloat16_is_told_float16_as_it_will_load() -> None:
+    volta = replace(gpu(24), has_bfloat16=False)
+    for wish, dtype in ((Wish(), "float16"), (Wish(dtype="bfloat16"), "bfloat16")):
+        judgement = advise(KNOWN["qwen2-vl-7b"], volta, wish)
+        assert {way.footprint.dtype for way in (judgement.fit, *judgement.ways)} == {dtype}
+    assert judge(KNOWN["qwen2-vl-7b"], gpu(24), Wish()).footprint.dtype == "bfloat16"
 
 
 def test_a_context_that_was_asked_for_is_not_cut() -> None:

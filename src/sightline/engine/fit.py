@@ -192,9 +192,10 @@ def judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     then the result's wish names the checkpoint's own format.
     """
     fit = _judge(facts, device, wish)
-    if fit.verdict == "fits" or wish.dtype is not None or fit.footprint.dtype == facts.dtype:
+    own = _own_dtype(facts, device)
+    if fit.verdict == "fits" or wish.dtype is not None or fit.footprint.dtype == own:
         return fit
-    return _judge(facts, device, replace(wish, dtype=facts.dtype))
+    return _judge(facts, device, replace(wish, dtype=own))
 
 
 def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
@@ -348,7 +349,7 @@ def _ways(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Iterable[Fit]:
     for language, vision in FORMATS:
         chosen = replace(wish, quantization=choose_quantization(language, vision))
         if language == "none":
-            chosen = replace(chosen, dtype=wish.dtype or facts.dtype)
+            chosen = replace(chosen, dtype=wish.dtype or _own_dtype(facts, device))
         way = judge(facts, device, chosen)
         if way.footprint.weight_bytes not in seen:  # without a tower two ways are one
             seen.add(way.footprint.weight_bytes)
@@ -383,7 +384,13 @@ def _auto_dtype(facts: ModelFacts, quantization: Quantization, device: DeviceMem
         num_parameters=plain,
         free_bytes=device.free,
     )
-    return "float32" if is_float32 else facts.dtype
+    return "float32" if is_float32 else _own_dtype(facts, device)
+
+
+def _own_dtype(facts: ModelFacts, device: DeviceMemory) -> Dtype:
+    """Return the checkpoint's format, or float16 where a GPU does not compute in its bfloat16."""
+    is_foreign = device.is_gpu and not device.has_bfloat16 and facts.dtype == "bfloat16"
+    return "float16" if is_foreign else facts.dtype
 
 
 def _rounded(context: int) -> int:

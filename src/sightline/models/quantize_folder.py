@@ -101,12 +101,13 @@ def _make_room(target: Path, partial: Path, size: int) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     free = shutil.disk_usage(partial).free
-    if free < size + SPARE_BYTES:
+    needed = size + SPARE_BYTES
+    if free < needed:
         raise StartupError(
-            f"The quantised weights take {size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free at "
-            f"{target.parent}.",
+            f"The quantised weights need {needed / 1e9:.1f} GB of disk, {free / 1e9:.1f} GB are "
+            f"free at {target.parent}.",
             code="quantize_no_room",
-            values={"size": f"{size / 1e9:.1f}", "free": f"{free / 1e9:.1f}"},
+            values={"size": f"{needed / 1e9:.1f}", "free": f"{free / 1e9:.1f}"},
         )
 
 

@@ -61,6 +61,26 @@ def test_the_known_models_have_their_published_numbers_of_parameters(name: str) 
     assert find_family(config).blueprint(config).outline.num_parameters == NUM_PARAMETERS[name]
 
 
+@pytest.mark.parametrize("name", NUM_PARAMETERS)
+def test_a_model_is_called_what_its_config_calls_it(name: str) -> None:
+    config = CONFIGS[name]
+    assert [find_family(config).blueprint(config).outline.kind] == config["architectures"]
+
+
+def test_the_modules_of_qwen2_5_vl_are_called_what_transformers_calls_them() -> None:
+    config = CONFIGS["qwen2.5-vl-7b"]
+    tower = find_family(config).blueprint(config).outline.children["visual"]
+    block = tower.children["blocks"].children[""]
+    assert tower.kind == "Qwen2_5_VisionTransformerPretrainedModel"
+    assert (block.kind, block.children["attn"].kind, block.children["mlp"].kind) == (
+        "Qwen2_5_VLVisionBlock",
+        "Qwen2_5_VLVisionAttention",
+        "Qwen2_5_VLMLP",
+    )
+    assert tower.children["patch_embed"].kind == "Qwen2_5_VisionPatchEmbed"
+    assert tower.children["merger"].kind == "Qwen2_5_VLPatchMerger"
+
+
 def test_the_parts_of_glm_4v_9b_add_up() -> None:
     config = CONFIGS["glm-4v-9b"]
     parts: dict[Part, int] = dict.fromkeys(PARTS, 0)

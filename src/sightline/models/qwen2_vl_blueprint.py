@@ -200,7 +200,7 @@ class Qwen2VLConfig:
 
     @property
     def outline(self) -> Outline:
-        prefix = "Qwen2_5" if self.vision.has_windows else "Qwen2"
+        prefix = "Qwen2_5_" if self.vision.has_windows else "Qwen2"
         parts = {
             "visual": _tower(self.vision, prefix),
             "model": group(
@@ -241,7 +241,11 @@ def _tower(vision: Qwen2VisionConfig, prefix: str) -> Outline:
         f"{prefix}VLVisionBlock",
         norm1=norm,
         norm2=norm,
-        attn=group("VisionAttention", qkv=linear(width, 3 * width), proj=linear(width, width)),
+        attn=group(
+            f"{prefix}VLVisionAttention" if vision.has_windows else "VisionAttention",
+            qkv=linear(width, 3 * width),
+            proj=linear(width, width),
+        ),
         mlp=_gated_mlp(f"{prefix}VLMLP", width, vision.mlp_width, bias=True)
         if vision.has_windows
         else group(
@@ -253,12 +257,15 @@ def _tower(vision: Qwen2VisionConfig, prefix: str) -> Outline:
     return group(
         f"{prefix}VisionTransformerPretrainedModel",
         patch_embed=group(
-            "PatchEmbed", proj=convolution(3, width, NUM_FRAMES, side, side, bias=False)
+            f"{prefix}VisionPatchEmbed" if vision.has_windows else "PatchEmbed",
+            proj=convolution(3, width, NUM_FRAMES, side, side, bias=False),
         ),
         blocks=stack(vision.num_layers, block),
-        merger=group("PatchMerger", ln_q=norm, mlp=Outline(kind="Sequential", children=layers)).of(
-            "connector"
-        ),
+        merger=group(
+            f"{prefix}VLPatchMerger" if vision.has_windows else "PatchMerger",
+            ln_q=norm,
+            mlp=Outline(kind="Sequential", children=layers),
+        ).of("connector"),
     ).of("vision")
 
 

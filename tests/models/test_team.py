@@ -77,6 +77,13 @@ def test_who_never_comes_is_not_waited_for(
         assert torch.equal(as_team(products(rows)), expected)
 
 
+def test_a_team_within_a_team_is_the_same_team() -> None:
+    work = products(300)
+    with torch_threads(3):
+        found = as_team(lambda: as_team(lambda: [work(), as_team(work)]) + [work()])
+    assert all(torch.equal(each, alone(work)) for each in found)
+
+
 def test_what_is_raised_in_a_team_comes_out_of_it() -> None:
     def fail() -> None:
         raise ValueError("not today")

@@ -137,10 +137,10 @@ static void be_in_team(void *data)
 void as_team(int num_threads, void (*lead)(void *), void *data)
 {
     team t = {.lead = lead, .led = data};
-    if (num_threads > 1)
+    if (num_threads > 1 && !led)
         parallel(be_in_team, &t, num_threads, 0);
     else
-        lead(data);
+        lead(data); /* alone, or in the team that is there */
 }
 
 void on_threads(int num_threads, void (*work)(void *), void *data)

@@ -80,7 +80,7 @@ def test_who_never_comes_is_not_waited_for(
 def test_a_team_within_a_team_is_the_same_team() -> None:
     work = products(300)
     with torch_threads(3):
-        found = as_team(lambda: as_team(lambda: [work(), as_team(work)]) + [work()])
+        found = as_team(lambda: [*as_team(lambda: [work(), as_team(work)]), work()])
     assert all(torch.equal(each, alone(work)) for each in found)
 
 

@@ -54,7 +54,19 @@ def test_names_may_hold_any_characters_but_marks():
 
 
 def test_what_is_no_box_is_left_alone():
-    for text in ("", "<box>(1,2)</box>", "<box>(1,2),(3,4)", "<box>x</box>", "(1,2),(3,4)"):
+    for text in (
+        "",
+        "<box>(1,2)</box>",
+        "<box>(1,2),(3,4)",
+        "<box>x</box>",
+        "(1,2),(3,4)",
+        "<box>(1,2),(3,4),(5,6</box>",
+        "<box>(1,2),(3,4),(5,6),(7,8)</box>",
+        "<quad>(1,2),(3,4)</quad>",
+        "<box>(1,2),(3,4)</quad>",
+        "<box>(1,2),,(3,4)</box>",
+        "<box>(10000,2),(3,4)</box>",
+    ):
         assert places_in(text, [picture(10, 10)]) == []
     assert places_in("<box>(1,2),(3,4)</box>", []) == []
     assert places_in("<box>" * 20_000, [picture(10, 10)]) == []

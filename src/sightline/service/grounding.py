@@ -13,14 +13,23 @@ from dataclasses import dataclass
 from sightline.core.chat import ImageReport
 
 UNITS = 1000
+_CORNERS = {"box": 2, "quad": 4}
+_GAP = r"\s{0,9}"  # bounded, or a long row of blanks would be gone through again and again
+_NUMBER = r"\d{1,4}"
+_POINT = re.compile(rf"({_NUMBER}){_GAP},{_GAP}({_NUMBER})")
+
+
+def _between_marks(kind: str) -> str:
+    point = rf"{_GAP}\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\){_GAP}"
+    points = ",?".join([point] * _CORNERS[kind])
+    return rf"(?:<{kind}>|<\|{kind}_start\|>)(?P<{kind}>{points})(?:</{kind}>|<\|{kind}_end\|>)"
+
+
 _PLACE = re.compile(
     r"(?:(?:<ref>|<\|object_ref_start\|>)(?P<label>(?:[^<]|<(?!/?(?:ref|box|quad)>|\|)){0,500})"
     r"(?:(?:</ref>|<\|object_ref_end\|>)\s*)+)?"
-    r"(?:<box>|<\|box_start\|>|<quad>|<\|quad_start\|>)"
-    r"(?P<points>[\d\s(),]{1,200})"
-    r"(?:</box>|<\|box_end\|>|</quad>|<\|quad_end\|>)"
+    rf"(?:{_between_marks('box')}|{_between_marks('quad')})"
 )
-_POINT = re.compile(r"\(\s*(\d{1,4})\s*,\s*(\d{1,4})\s*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +55,9 @@ def places_in(text: str, images: Sequence[ImageReport]) -> list[Place]:
         elif text[end : found.start()].strip():
             label = ""  # words stand between: it is another thing
         end = found.end()
-        points = tuple(
-            (_pixel(x, width), _pixel(y, height)) for x, y in _POINT.findall(found["points"])
-        )
-        if len(points) in (2, 4):
-            places.append(Place(last, label, points))
+        corners = _POINT.findall(found["box"] or found["quad"])
+        points = tuple((_pixel(x, width), _pixel(y, height)) for x, y in corners)
+        places.append(Place(last, label, points))
     return places
 
 

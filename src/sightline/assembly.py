@@ -276,16 +276,40 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
     )
 
 
+@contextmanager
+def engine_ahead(settings: Settings) -> "Iterator[subprocess.Popen[bytes] | None]":
+    """Start the engine's process before it is known what it has to do, if it has one of its own.
+
+    It loads torch meanwhile. It does not outlive the block.
+    """
+    waiting = None
+    if settings.model.engine == "process":
+        from sightline.backends.launch import launch_ahead
+
+        with contextlib.suppress(OSError):  # it is tried again, and then said
+            waiting = launch_ahead(settings.model.threads)
+    try:
+        yield waiting
+    finally:
+        if waiting is not None:
+            waiting.kill()
+            waiting.wait()
+
+
 def serve(
     plan: Plan,
     *,
     on_progress: OnProgress,
     on_ready: OnReady,
     on_stopping: Callable[[], None],
+    waiting: subprocess.Popen[bytes] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, then drain. Raises StartupError if the model cannot start."""
+    """Serve until SIGINT or SIGTERM, then drain. Raises StartupError if the model cannot start.
+
+    `waiting` is a process of `engine_ahead`.
+    """
     _log_to_stderr()
-    house = House(plan, on_progress=on_progress)
+    house = House(plan, on_progress=on_progress, waiting=waiting)
     # A signal must not raise anything while the event loop is being made; uvicorn takes over then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: house.stop())

@@ -5,7 +5,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,9 @@ import msgspec
 import zmq
 import zmq.asyncio
 
+from sightline.backends.launch import launch, tell
 from sightline.core.engine_options import EngineOptions
 from sightline.core.wire import COMMANDS, REPORTS, Command, Report, decode_hook
-
-# -P: a file called torch.py in the working directory must not be imported.
-HOST = (sys.executable, "-P", "-u", "-m", "sightline.engine.host")
 
 _KINDS = {message: kind for kind, message in COMMANDS.items()}
 _ENCODER = msgspec.msgpack.Encoder()
@@ -27,7 +24,6 @@ _DECODERS = {
     for kind, message in REPORTS.items()
 }
 _DUMP_S = 0.5
-_STDERR = 2
 
 
 class UnreadableReport(Exception):
@@ -50,7 +46,8 @@ class EngineProcess:
     ) -> None:
         """Start the process; `folder` is private to this user, `number` new for each process.
 
-        `waiting` is one of `engine.probe` that becomes the engine in the place of a new one.
+        `waiting` is one of `launch_ahead` or `engine.probe` that becomes the engine in the place of
+        a new one.
         """
         loop = asyncio.get_running_loop()
         commands, reports = folder / f"commands-{number}", folder / f"reports-{number}"
@@ -66,7 +63,7 @@ class EngineProcess:
             f"--parent={os.getpid()}",
             f"--options={msgspec.json.encode(options).decode()}",
         ]
-        self._process = _start(arguments) if waiting is None else _tell(waiting, arguments)
+        self._process = launch(arguments) if waiting is None else tell(waiting, arguments)
         self.exited: asyncio.Future[int] = loop.create_future()
         threading.Thread(target=self._wait, args=(loop,), name="engine-exit", daemon=True).start()
         self._sender = asyncio.create_task(self._send_all())
@@ -127,22 +124,6 @@ class EngineProcess:
         status = self._process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
             loop.call_soon_threadsafe(self.exited.set_result, status)
-
-
-def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*HOST, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=_STDERR,  # what libraries print belongs to the log
-        start_new_session=True,  # Ctrl-C is for the front, which drains first
-    )
-
-
-def _tell(waiting: subprocess.Popen[bytes], arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    assert waiting.stdin is not None
-    waiting.stdin.write(msgspec.json.encode(arguments) + b"\n")
-    waiting.stdin.flush()
-    return waiting
 
 
 def _bind(context: zmq.asyncio.Context, kind: int, file: Path) -> zmq.asyncio.Socket:

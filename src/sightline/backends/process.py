@@ -52,7 +52,7 @@ class ProcessEngine:
 
     `on_loading` is told (bytes done, bytes in total) while weights load. `hang_timeout_s` is the
     least silence that counts as a hang; `restart_wait_s` is how long a request waits for the next
-    engine. The first process may be `waiting` already, see `engine.probe`. Every method runs on the
+    engine. The first process may be `waiting` already, see `launch`. Every method runs on the
     event loop.
     """
 

@@ -14,6 +14,8 @@ from sightline.cli.terminal import ProgressBar, ends_cleanly, note
 from sightline.settings import Settings, rows
 
 if TYPE_CHECKING:
+    import subprocess
+
     from sightline.core.engine import EngineInfo
     from sightline.engine.fit import Fit
     from sightline.plan import Plan
@@ -60,8 +62,21 @@ def run(settings: Settings) -> None:
         with plans.listen(settings):
             pass
         fetch_missing(missing, settings)
-    estimate = require_fit(settings)
-    settings = as_estimated(settings, estimate)
+    with assembly.engine_ahead(settings) as waiting:
+        estimate = require_fit(settings)
+        _serve(as_estimated(settings, estimate), estimate, began, waiting)
+    note(catalogue.text("serve.stopped"))
+
+
+def _serve(
+    settings: Settings,
+    estimate: "Fit | None",
+    began: float,
+    waiting: "subprocess.Popen[bytes] | None",
+) -> None:
+    from sightline import assembly
+    from sightline import plan as plans
+
     with plans.listen(settings) as listener:
         plan = plans.plan(settings, listener)
         if plan.new_api_key is not None:
@@ -85,10 +100,10 @@ def run(settings: Settings) -> None:
                 on_progress=bar.update,
                 on_ready=show_ready,
                 on_stopping=show_stopping,
+                waiting=waiting,
             )
         finally:
             bar.clear()
-    note(catalogue.text("serve.stopped"))
 
 
 def banner(plan: "Plan", info: "EngineInfo", names: tuple[str, ...], seconds: float) -> list[str]:

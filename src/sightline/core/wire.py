@@ -12,6 +12,9 @@ from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
 from sightline.core.image_policy import ImagePolicy, image_policy_of
 from sightline.core.sampling import SamplingParams
 
+# The first argument of an engine's process that gets its others later, as a line of JSON.
+AHEAD = "--ahead"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireSpan:

@@ -1,5 +1,8 @@
 """The engine process: `python -m sightline.engine.host --commands ENDPOINT --reports ENDPOINT ...`.
 
+With `--ahead THREADS` it loads torch first, and gets its arguments as a line of JSON when they are
+known.
+
 The main thread owns the device: it loads the model and runs the loop. One thread takes commands,
 one reports the pulse. The process lives as long as the front: it ends when its standard input
 does, and on Linux the kernel kills it with its parent. Signals that end a program are left to the
@@ -17,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -27,6 +31,7 @@ import zmq
 from sightline.core.engine_options import EngineOptions
 from sightline.core.errors import StartupError
 from sightline.core.wire import (
+    AHEAD,
     COMMANDS,
     REPORTS,
     Abort,
@@ -54,6 +59,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    if argv is None:
+        argv = sys.argv[1:]
+    if argv[:1] == [AHEAD]:
+        argv = _load_ahead(int(argv[1]) or None)
+        if not argv:
+            return 0
     parser = argparse.ArgumentParser(prog="python -m sightline.engine.host")
     parser.add_argument("--commands", required=True)
     parser.add_argument("--reports", required=True)
@@ -76,6 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     finally:
         reports.close()
         context.term()
+
+
+def _load_ahead(num_threads: int | None) -> list[str]:
+    """Load torch, wait for a line with the arguments and return them; none if it does not come."""
+    prepare_threads(num_threads)
+    number_gpus_by_slot()
+    with suppress(Exception):  # who loads the model says what is wrong with it
+        import torch  # noqa: F401
+    line = sys.stdin.readline()
+    arguments: list[str] = msgspec.json.decode(line) if line else []
+    return arguments
 
 
 def _serve(

@@ -11,16 +11,16 @@ PATIENCE_S = 60
 
 
 def test_a_waiting_process_ends_with_who_started_it() -> None:
-    waiting = launch.launch_ahead(1)
-    assert waiting.stdin is not None
-    waiting.stdin.close()
-    assert waiting.wait(PATIENCE_S) == 0
+    with launch.launch_ahead(1) as waiting:
+        assert waiting.stdin is not None
+        waiting.stdin.close()
+        assert waiting.wait(PATIENCE_S) == 0
 
 
 def test_a_waiting_process_takes_its_arguments() -> None:
     """It says what is missing of them, as one does that is started with them."""
-    waiting = launch.tell(launch.launch_ahead(1), ["--commands=ipc://nowhere"])
-    assert waiting.wait(PATIENCE_S) == 2
+    with launch.tell(launch.launch_ahead(1), ["--commands=ipc://nowhere"]) as waiting:
+        assert waiting.wait(PATIENCE_S) == 2
 
 
 def test_in_the_place_of_one_that_is_gone_another_is_started(

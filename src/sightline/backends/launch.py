@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sightline.core.wire import AHEAD
 
@@ -37,6 +38,8 @@ def tell(waiting: subprocess.Popen[bytes], arguments: Sequence[str]) -> subproce
         waiting.stdin.write(json.dumps(arguments).encode() + b"\n")
         waiting.stdin.flush()
     except BrokenPipeError:
+        with suppress(BrokenPipeError):  # it would still write
+            waiting.stdin.close()
         waiting.wait()
         return launch(arguments)
     return waiting

@@ -140,7 +140,8 @@ def test_a_repository_that_was_pulled_is_run_and_removed_by_either_name(sightlin
         assert "own-model" in sightline("models").out
         assert "Removed" in sightline("rm", "own-model").out
         assert sightline("pull", "somebody/own-model", **mirrors).status == 0
-    assert "Removed" in sightline("rm", "somebody/own-model").out
+    assert "Removed" in sightline("models", "rm", "somebody/own-model").out
+    assert sightline("models", "rm", "somebody/own-model").status == 2
     outcome = sightline("rm", "own-model")
     assert outcome.status == 2
     assert "There is no model own-model." in outcome.err

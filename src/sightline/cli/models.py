@@ -5,8 +5,12 @@ import typer
 
 from sightline.cli import catalogue
 from sightline.cli.options import takes_settings
+from sightline.cli.pull import remove_model
 from sightline.cli.terminal import ends_cleanly, printable
 from sightline.settings import Settings
+
+# `models rm MODEL` is what `rm MODEL` is: people look for it here.
+_RM = Path("rm")
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +25,9 @@ def register(app: typer.Typer) -> None:
         ] = None,
         every: Annotated[bool, typer.Option("--all", help=catalogue.text("models.all"))] = False,
     ) -> None:
+        if folders and folders[0] == _RM and len(folders) == 2 and not _RM.is_dir():
+            remove_model(str(folders[1]))
+            return
         if every:
             from sightline.hub.facts import all_known
             from sightline.hub.names import KNOWN_MODELS

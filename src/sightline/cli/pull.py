@@ -72,12 +72,17 @@ def register(app: typer.Typer) -> None:
     def rm(
         model: Annotated[str, typer.Argument(metavar="MODEL", help=catalogue.text("rm.model"))],
     ) -> None:
-        from sightline.cli.downloading import models_dir, size
-        from sightline.hub.pull import name_of_download, remove
+        remove_model(model)
 
-        name = name_of_download(model, models_dir())
-        removed = remove(name, models_dir())
-        if not removed:
-            fail(catalogue.text("rm.nothing", model=name, folder=models_dir()))
-        for folder, weight in removed:
-            print(catalogue.text("rm.done", folder=folder, size=size(weight)))
+
+def remove_model(model: str) -> None:
+    """Remove a download and say what is gone. Ends the program where there is nothing."""
+    from sightline.cli.downloading import models_dir, size
+    from sightline.hub.pull import name_of_download, remove
+
+    name = name_of_download(model, models_dir())
+    removed = remove(name, models_dir())
+    if not removed:
+        fail(catalogue.text("rm.nothing", model=name, folder=models_dir()))
+    for folder, weight in removed:
+        print(catalogue.text("rm.done", folder=folder, size=size(weight)))

@@ -238,7 +238,7 @@ def assert_refused(front: Front, body: object, path: str) -> None:
     assert refusal["type"] == "error"
     assert refusal["error"]["type"] == "invalid_request_error"
     assert path in refusal["error"]["message"]
-    assert refusal["request_id"] == answer.headers["x-request-id"]
+    assert refusal["request_id"] == answer.headers["x-request-id"] == answer.headers["request-id"]
 
 
 def test_two_pictures_of_one_message_are_too_many_at_the_second(front: Front) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sightline.core.errors import RequestError
 from sightline.server.context import context_of, header_values
+from sightline.server.error_forms import ANTHROPIC_PATH
 from sightline.server.keys import KeyHolder, KeyRing
 from sightline.service.caller import current_caller
 
@@ -24,7 +25,6 @@ OPEN_PATHS = frozenset(
 
 _BEARER = re.compile(rb"(?i:bearer) ([\x21-\x7e]+)")
 _TOKEN = re.compile(rb"[\x21-\x7e]+")
-_ANTHROPIC_PATH = re.compile(r"(?:/v1)?/messages(?:/.*)?")
 
 
 def unauthorized() -> RequestError:
@@ -90,7 +90,7 @@ class KeyGuard:
 def _credential(scope: Scope) -> bytes | None:
     """Return the one key that the request carries, or None."""
     values = header_values(scope, b"authorization")
-    if not values and _ANTHROPIC_PATH.fullmatch(scope["path"]):
+    if not values and ANTHROPIC_PATH.fullmatch(scope["path"]):
         values = header_values(scope, b"x-api-key")
         match = _TOKEN.fullmatch(values[0]) if len(values) == 1 else None
         return match[0] if match else None

@@ -12,7 +12,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.server.context import context_of, header_values
 
 EXPOSED = (
-    b"x-request-id, x-sightline-warnings, x-should-retry, retry-after, retry-after-ms, "
+    b"x-request-id, request-id, x-sightline-warnings, x-should-retry, retry-after, retry-after-ms, "
     b"openai-processing-ms, "
     b"x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests, "
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "

@@ -15,6 +15,7 @@ from sightline.core.errors import InternalError, SightlineError, shorten
 from sightline.core.held_bytes import HeldBytes
 from sightline.server.access_log import log_access
 from sightline.server.context import RequestContext, context_of, header_values, open_context
+from sightline.server.error_forms import ANTHROPIC_PATH
 from sightline.server.error_map import error_response
 from sightline.server.hangup import ClientGone
 from sightline.server.recent import RecentRequests
@@ -81,7 +82,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *_headers(context)]
+                message["headers"] = [*message.get("headers", ()), *_headers(context, scope)]
             await send(message)
 
         try:
@@ -120,11 +121,14 @@ def _as_sightline_error(error: Exception, context: RequestContext) -> SightlineE
     return error
 
 
-def _headers(context: RequestContext) -> list[tuple[bytes, bytes]]:
+def _headers(context: RequestContext, scope: Scope) -> list[tuple[bytes, bytes]]:
+    request_id = context.request_id.encode("ascii")
     headers = [
-        (b"x-request-id", context.request_id.encode("ascii")),
+        (b"x-request-id", request_id),
         (b"openai-processing-ms", str(context.elapsed_ms()).encode("ascii")),
     ]
+    if ANTHROPIC_PATH.fullmatch(scope["path"]):
+        headers.append((b"request-id", request_id))  # where its SDK looks for it
     if context.notices:
         value = warnings_header(context.notices).encode("ascii")
         headers.append((b"x-sightline-warnings", value))

@@ -32,10 +32,10 @@ def without_gradients() -> Iterator[None]:
         yield
 
 
-def products(rows: int) -> Callable[[], Tensor]:
+def products(rows: int, inputs: int = 300) -> Callable[[], Tensor]:
     random = torch.Generator().manual_seed(rows)
-    weight = StreamedWeight(torch.randn(700, 300, generator=random).bfloat16())
-    x = torch.randn(rows, 300, generator=random)
+    weight = StreamedWeight(torch.randn(700, inputs, generator=random).bfloat16())
+    x = torch.randn(rows, inputs, generator=random)
     return lambda: weight.apply(x, None)
 
 
@@ -82,6 +82,36 @@ def test_a_team_within_a_team_is_the_same_team() -> None:
     with torch_threads(3):
         found = as_team(lambda: [*as_team(lambda: [work(), as_team(work)]), work()])
     assert all(torch.equal(each, alone(work)) for each in found)
+
+
+class Fenced:
+    """Memory behind which lies some that nobody may write to."""
+
+    def __init__(self) -> None:
+        self.behind: list[Tensor] = []
+
+    def address(self, count: int) -> int:
+        numbers = torch.full((2 * count,), 7.0)
+        self.behind.append(numbers[count:])
+        return numbers.data_ptr()
+
+
+def test_who_there_is_no_room_for_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With OMP_NUM_THREADS=4,2 torch has four threads, and says two in a team of them."""
+    fenced = Fenced()
+    monkeypatch.setattr("sightline.models.cpu.streamed_weight._scratch", fenced)
+    # Wide enough for sums to be left in the room and taken up again.
+    work = products(40, inputs=2100)
+
+    def work_of_two() -> list[Tensor]:
+        with torch_threads(2):
+            return [work() for _ in range(40)]
+
+    with torch_threads(4):
+        found = as_team(work_of_two)
+    assert all((each == 7).all() for each in fenced.behind)
+    expected = alone(work)
+    assert all(torch.equal(each, expected) for each in found)
 
 
 def test_what_is_raised_in_a_team_comes_out_of_it() -> None:

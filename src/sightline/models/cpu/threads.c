@@ -32,6 +32,7 @@ typedef struct {
     void *led;
     void (*work)(void *);
     void *data;
+    int num_threads; /* that the task is for: it has room for no more */
     uint32_t state, is_over;
     uint32_t num_tasks; /* that were given out, and one more at the end */
     uint32_t num_asleep;
@@ -68,8 +69,9 @@ static void announce(team *t)
 }
 
 /* Works on a task with whoever comes, and waits for those who came. */
-static void give_out(team *t, void (*work)(void *), void *data)
+static void give_out(team *t, int num_threads, void (*work)(void *), void *data)
 {
+    t->num_threads = num_threads;
     t->work = work;
     t->data = data;
     __atomic_store_n(&t->state, OPEN, __ATOMIC_SEQ_CST);
@@ -115,7 +117,7 @@ static void help(team *t)
         num_seen = await_task(t, num_seen);
         if (look_at(&t->is_over)) return;
         if (!join_task(t)) continue;
-        t->work(t->data);
+        if (thread_num() < t->num_threads) t->work(t->data);
         if (__atomic_sub_fetch(&t->state, 1, __ATOMIC_SEQ_CST) == AWAITED) wake(&t->state, 1);
     }
 }
@@ -150,7 +152,7 @@ void on_threads(int num_threads, void (*work)(void *), void *data)
         work(data);
         is_alone = 0;
     } else if (led) {
-        give_out(led, work, data);
+        give_out(led, num_threads, work, data);
     } else {
         parallel(work, data, num_threads, 0);
     }

@@ -5,9 +5,9 @@
 
 #include <stdint.h>
 
-/* Runs `work(data)` on so many threads, the calling one included, and returns when all is done.
- * With one nobody else is woken. Work must be taken, see below: in a team a thread may come late,
- * or never. */
+/* Runs `work(data)` on the calling thread and others whose numbers are below `num_threads`, and
+ * returns when all is done. With one nobody else is woken. Work must be taken, see below: there may
+ * be fewer threads, and in a team one may come late, or never. */
 void on_threads(int num_threads, void (*work)(void *), void *data);
 int this_thread(void);
 

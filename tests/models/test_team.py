@@ -1,7 +1,9 @@
 """Threads that stay together: nothing depends on who of them comes, and when."""
 
 import ctypes
+import gc
 import shutil
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -122,6 +124,24 @@ def test_what_is_raised_in_a_team_comes_out_of_it() -> None:
         with pytest.raises(ValueError, match="not today"):
             as_team(fail)
         assert torch.equal(as_team(products(3)), alone(products(3)))
+
+
+def test_what_a_team_held_that_failed_is_given_back_at_once() -> None:
+    held = []
+
+    def fail() -> None:
+        rows = torch.zeros(3)
+        held.append(weakref.ref(rows))
+        raise MemoryError
+
+    gc.disable()
+    try:
+        with torch_threads(2), pytest.raises(MemoryError) as raised:
+            as_team(fail)
+        del raised
+        assert held[0]() is None
+    finally:
+        gc.enable()
 
 
 @needs_bfloat16_products

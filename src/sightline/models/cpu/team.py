@@ -33,5 +33,5 @@ def as_team(work: Callable[[], T]) -> T:
 
     library.as_team(num_threads, _LEAD(lead), None)
     if failures:
-        raise failures[0]
+        raise failures.pop()  # held here, it would keep what its frames hold
     return results[0]

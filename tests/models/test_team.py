@@ -4,7 +4,7 @@ import ctypes
 import gc
 import shutil
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,12 +26,6 @@ pytestmark = [
     pytest.mark.engine,
     pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def without_gradients() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
 
 
 def products(rows: int, inputs: int = 300) -> Callable[[], Tensor]:
@@ -159,8 +153,8 @@ def test_pictures_are_encoded_by_a_team_where_nearly_all_work_is_our_own(
     monkeypatch.setattr(
         "sightline.models.paged_model.as_team", lambda work: num_teams.append(1) or as_team(work)
     )
-    with torch_threads(3):
+    with torch_threads(3), torch.inference_mode():
         found = model.encode_images(pixels)
     assert num_teams == [1]
-    with torch_threads(1):
+    with torch_threads(1), torch.inference_mode():
         torch.testing.assert_close(model.encode_images(pixels), found)

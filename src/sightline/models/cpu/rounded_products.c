@@ -44,23 +44,36 @@ int64_t rounded_room(int64_t num_rows, int64_t num_inputs, int num_threads)
     return room_of_blocks(num_rows, num_inputs) + room_of_sums(num_rows, num_threads);
 }
 
+/* Numbers from `from` on, two in each lane, of which `left` exist; zeros in the place of the others. */
+INLINE floats load_pairs(const uint16_t *from, int64_t left)
+{
+    const __mmask32 there = left >= 2 * LANES ? ~0u : (1u << left) - 1;
+    return (floats)_mm512_maskz_loadu_epi16(there, from);
+}
+
 /* Puts bfloat16 weights [num_outputs][num_inputs] into panels; see `lay_out_weights`. */
 void lay_out_rounded_weights(
     const uint16_t *weights, int64_t num_outputs, int64_t num_inputs, int gated, uint16_t *panels)
 {
     const int64_t half = gated ? num_outputs / 2 : num_outputs;
     const int64_t width = gated ? LANES : PANEL;
-    const int64_t apart = gated ? half : LANES;
-    const int64_t panel_size = steps_of(num_inputs) * STEP_WEIGHTS;
-    for (int64_t first = 0; first < half; first += width, panels += panel_size)
-        for (int64_t j = 0; j < PANEL; j++) {
-            const int64_t output = first + j % LANES + j / LANES * apart;
-            const int exists = first + j % LANES < half && (gated || output < half);
-            const uint16_t *from = weights + output * num_inputs;
-            for (int64_t k = 0; k < 2 * steps_of(num_inputs); k++)
-                panels[k / 2 * STEP_WEIGHTS + 2 * j + k % 2] =
-                    exists && k < num_inputs ? from[k] : 0;
-        }
+    const int64_t num_steps = steps_of(num_inputs);
+    const int64_t aparts[] = {0, gated ? half : LANES}, ends[] = {half, gated ? 2 * half : half};
+    for (int64_t first = 0; first < half; first += width, panels += num_steps * STEP_WEIGHTS)
+        for (int64_t step = 0; step < num_steps; step += LANES)
+            for (int upper = 0; upper < 2; upper++) {
+                floats square[LANES] = {0};
+                const int64_t left = num_inputs - 2 * step, output = first + aparts[upper];
+                for (int64_t j = 0; j < LANES && first + j < half && output + j < ends[upper]; j++) {
+                    const uint16_t *from = weights + (output + j) * num_inputs + 2 * step;
+                    __builtin_prefetch(from + width * num_inputs, 0, IN_L2);
+                    square[j] = load_pairs(from, left);
+                }
+                transpose(square);
+                uint16_t *to = panels + step * STEP_WEIGHTS + upper * PANEL;
+                for (int64_t k = 0; k < LANES && step + k < num_steps; k++)
+                    store((float *)(to + k * STEP_WEIGHTS), square[k]);
+            }
 }
 
 /* As `multiply` in products.c, for panels of `lay_out_rounded_weights`. */

@@ -76,7 +76,7 @@ class Steps:
 
 
 def measure(folder: Path, live: int, context: int, threads: int) -> dict[str, float]:
-    loaded = load_model(folder, device="cpu", as_stored=True)
+    loaded = load_model(folder, device="cpu", packed=True)
     one_block = loaded.model.allocate_pool(1, BLOCK).size_bytes
     num_blocks = live * -(-(context + ROOM) // BLOCK) + live
     options = EngineOptions(

@@ -71,7 +71,7 @@ def asked(request_id: str, length: int, max_tokens: int) -> Generate:
 def measure(folder: Path, prompt: int, others: int, threads: int) -> dict[str, float]:
     num_steps = STEPS_BEFORE + 2 * (prompt // (CPU_TOKENS - others) + 2) + others
     room = 32 + num_steps
-    loaded = load_model(folder, device="cpu", as_stored=True)
+    loaded = load_model(folder, device="cpu", packed=True)
     one_block = loaded.model.allocate_pool(1, BLOCK).size_bytes
     num_blocks = -(-(prompt + 8) // BLOCK) + others * -(-room // BLOCK) + others + 8
     options = EngineOptions(

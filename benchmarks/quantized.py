@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import Linear, pack_linears
+from sightline.models.linear import Linear
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 from sightline.models.quantization import Scheme, choose_quantization
 from sightline.models.quantized import quantize
 

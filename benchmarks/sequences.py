@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 
 BLOCK = 16
 STEPS = 8

@@ -13,9 +13,9 @@ from sightline.engine.memory import measure_step, weight_bytes
 from sightline.models.device_memory import cpu_keeps_halves
 from sightline.models.facts import read_facts
 from sightline.models.footprint import Footprint, pictures_at_once
-from sightline.models.linear import pack_linears
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.packed_weight import can_pack_half
+from sightline.models.packing import pack_linears
 
 pytestmark = pytest.mark.engine
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from torch_threads import torch_threads
 
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.glm_4v_9b import Glm4v, Glm4vConfig
-from sightline.models.linear import Linear, TiedLinear, pack_linears, round_up_rows
+from sightline.models.linear import Linear, TiedLinear, round_up_rows
 from sightline.models.loading import load_model
 from sightline.models.packed_weight import (
     HalfWeight,
@@ -29,6 +29,7 @@ from sightline.models.packed_weight import (
     is_faster_in_float32,
     pack_weight,
 )
+from sightline.models.packing import pack_linears
 from sightline.models.quantization import choose_quantization
 from sightline.models.quantized_kernels import DequantizingKernel
 
@@ -320,7 +321,7 @@ def test_what_sees_many_rows_is_left_to_the_kernel_that_is_faster_for_them() -> 
     assert {kinds[layer] for layer in model.tower.modules() if layer in kinds} == {OneDnnWeight}
 
 
-def test_weights_that_stay_as_they_are_stored_are_packed_to_the_same(
+def test_weights_that_are_packed_while_they_are_read_are_packed_to_the_same(
     tmp_path: Path,
 ) -> None:
     """bfloat16 files and fp32 rows, as on most machines."""
@@ -329,12 +330,11 @@ def test_weights_that_stay_as_they_are_stored_are_packed_to_the_same(
     tensors = {name: t.bfloat16() for name, t in load_file(folder / "model.safetensors").items()}
     save_file(tensors, folder / "model.safetensors")
     models = []
-    for as_stored in (False, True):
-        model = load_model(folder, dtype="float32", device="cpu", as_stored=as_stored).model
+    for packed in (False, True):
+        model = load_model(folder, dtype="float32", device="cpu", packed=packed).model
         assert isinstance(model, Glm4v)
-        layer = model.transformer.output_layer
-        stored = torch.bfloat16 if as_stored else torch.float32
-        assert layer.weight.dtype == model.token_table.weight.dtype == stored
+        stored = torch.bfloat16 if packed else torch.float32
+        assert model.token_table.weight.dtype == stored
         assert model.dtype == model.embed(torch.tensor([1])).dtype == torch.float32
         pack_linears(model, torch.float32)
         models.append(model)

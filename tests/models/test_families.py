@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.hub_files import read_config
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import Linear, PatchLinear, pack_linears
+from sightline.models.linear import Linear, PatchLinear
 from sightline.models.loading import load_model
 from sightline.models.packed_weight import can_stream
+from sightline.models.packing import pack_linears
 from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import choose_quantization, is_matrix
 from sightline.models.quantized import quantize

@@ -205,7 +205,7 @@ def test_others_can_read_the_file(quantised: Path) -> None:
 PEAK = """
 import sys
 from pathlib import Path
-from sightline.models.linear import pack_linears
+from sightline.models.packing import pack_linears
 from sightline.models.loading import load_model
 from sightline.models.packed_weight import can_pack
 from sightline.models.quantization import choose_quantization

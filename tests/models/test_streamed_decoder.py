@@ -18,8 +18,9 @@ from sightline.models.cpu.compiled import kernels
 from sightline.models.cpu.decoder import StreamedDecoder
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.kv_pool import Segment
-from sightline.models.linear import Linear, pack_linears
+from sightline.models.linear import Linear
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 from sightline.models.quantization import choose_quantization
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"

@@ -17,8 +17,8 @@ from sightline.models.cpu import compiled, team
 from sightline.models.cpu.compiled import Kernels, kernels
 from sightline.models.cpu.streamed_weight import StreamedWeight
 from sightline.models.cpu.team import as_team
-from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 

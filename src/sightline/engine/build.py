@@ -26,8 +26,8 @@ from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.state import kernel_state
 from sightline.models.footprint import within_context
-from sightline.models.linear import has_streamed, pack_linears
 from sightline.models.loading import LoadedModel, load_model
+from sightline.models.packing import has_streamed, pack_linears
 from sightline.models.quantization import wanted_quantization
 from sightline.models.tokenizer_files import load_tokenizer, tokenizer_file
 
@@ -60,7 +60,7 @@ def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
         device=options.device,
         quantization=wanted_quantization(options.quantization, options.quantization_vision),
         progress=progress,
-        as_stored=True,
+        packed=True,
     )
     grammars = Grammars(
         tokenizer,

@@ -1,7 +1,7 @@
 """Linear layers that give a row the same bits alone and in any company, and stream weights fast.
 
 On a CPU the library behind `F.linear` picks its kernel by the number of rows, and kernels add up
-in different orders: a row's last bits depend on how many others stand beside it. `pack_linears`
+in different orders: a row's last bits depend on how many others stand beside it. `packing`
 hands every weight to a kernel that keeps one order (see `packed_weight`), instead of the original.
 Where there is none, fp32 is computed in tiles of a fixed number of rows. `F.linear` stays as the
 twin that training, GPUs and other processors use.
@@ -10,24 +10,18 @@ Shapes: I inputs, O outputs.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sightline.models.activations import gelu, quick_gelu, silu
-from sightline.models.cpu.between import can_norm, rms_norm
 from sightline.models.cpu.compiled import Matrix
 from sightline.models.cpu.streamed_weight import LARGEST_HALF, Streamed
-from sightline.models.host_memory import return_freed
 from sightline.models.packed_weight import (
     GatedWeight,
     PackedWeight,
-    can_round,
-    is_faster_in_float32,
     pack_gated,
     pack_weight,
 )
@@ -38,8 +32,6 @@ from sightline.models.quantized_kernels import (
     StreamedKernel,
     choose_kernel,
 )
-
-M = TypeVar("M", bound=nn.Module)
 
 TILE = 16
 _STEPS = ((4, 2), (8, 4), (64, 8), (256, 16))  # (up to so many rows, in steps of)
@@ -267,6 +259,10 @@ class GatedLinear(Linear):
     def is_fast_for_any_rows(self) -> bool:
         return self._gated is not None
 
+    @property
+    def is_streamed(self) -> bool:
+        return isinstance(self._gated or self._packed, Streamed)
+
     def streamed(self) -> Matrix | None:
         return _told(self._gated, None)
 
@@ -326,84 +322,6 @@ def saturated(x: Tensor) -> Tensor:
     return x.clamp_(-LARGEST_HALF, LARGEST_HALF) if x.dtype == torch.float16 else x
 
 
-@runtime_checkable
-class HasTower(Protocol):
-    """A model with a part that sees pictures: hundreds of rows at once, or none."""
-
-    @property
-    def tower(self) -> nn.Module | None: ...
-
-
-@runtime_checkable
-class ChoosesRows(Protocol):
-    """A model whose rows may be wider than its weights, and which pads them if need be."""
-
-    pads_rows: bool
-    encodes_as_team: bool
-
-    @property
-    def tower(self) -> nn.Module | None: ...
-
-    @property
-    def dtype(self) -> torch.dtype: ...
-
-    @property
-    def device(self) -> torch.device: ...
-
-    def widen_rows(self) -> None:
-        """Compute in float32 from now on."""
-        ...
-
-
-@runtime_checkable
-class HasDecoder(Protocol):
-    """A model with layers that may be streamed together."""
-
-    def stream_decoder(self) -> None:
-        """Let one kernel run all layers, where each is packed for it."""
-        ...
-
-
-def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
-    """Make every `Linear` of a model on the CPU independent of company, and fast if possible.
-
-    `dtype` is that of the rows; None: of each layer's own weight. On other devices, and in number
-    formats that the packed kernel does not know, only quantised matrices get their kernels. The
-    model is for inference only afterwards, and its weights cannot be read back. A second call
-    changes nothing.
-    """
-    if _widens_rows(model, dtype):
-        assert isinstance(model, ChoosesRows)
-        model.widen_rows()
-        dtype = torch.float32
-        for layer in _layers(model):
-            layer.rounds_rows = can_round()
-    else:
-        for layer in _layers(model.tower if isinstance(model, HasTower) else None):
-            layer.has_many_rows = True
-    num_threads = torch.get_num_threads()
-    # Packing is the longest part of a start, and each kernel packs on one core.
-    with ThreadPoolExecutor(num_threads, "packing", torch.set_num_threads, (1,)) as pool:
-        for _ in pool.map(partial(_settle, dtype=dtype), _layers(model)):
-            pass
-    torch.set_num_threads(num_threads)
-    for norm in _modules(model, Norm):
-        if can_norm(norm.weight):
-            norm.kernel = rms_norm
-    if isinstance(model, ChoosesRows) and model.device.type == "cpu":
-        tower = set(_layers(model.tower))
-        model.pads_rows = not all(
-            layer.is_fast_for_any_rows for layer in _layers(model) if layer not in tower
-        )
-        # Its attention is our own only where it may round rows.
-        model.encodes_as_team = bool(tower) and all(
-            layer.is_streamed and layer.rounds_rows for layer in tower
-        )
-    if isinstance(model, HasDecoder):
-        model.stream_decoder()
-    return_freed()
-
-
 def _told(weight: PackedWeight | GatedWeight | None, bias: Tensor | None) -> Matrix | None:
     matrix = weight.matrix() if isinstance(weight, Streamed) else None
     if matrix is None or bias is None:
@@ -412,45 +330,6 @@ def _told(weight: PackedWeight | GatedWeight | None, bias: Tensor | None) -> Mat
         return None
     matrix.bias = bias.data_ptr()
     return matrix
-
-
-def has_streamed(model: object) -> bool:
-    """Whether our own kernels have any matrix of a model whose linear layers are packed."""
-    return any(layer.is_streamed for layer in _layers(model))
-
-
-def _widens_rows(model: object, dtype: torch.dtype | None) -> bool:
-    """Say whether weights stay as narrow as they are, but rows are better kept in float32."""
-    return (
-        isinstance(model, ChoosesRows)
-        and model.device.type == "cpu"
-        and (dtype or model.dtype) == torch.bfloat16
-        and (can_round() or is_faster_in_float32(torch.bfloat16))
-    )
-
-
-def _layers(module: object) -> list[Linear]:
-    return _modules(module, Linear)
-
-
-def _modules(module: object, kind: type[M]) -> list[M]:
-    modules = module.modules() if isinstance(module, nn.Module) else ()
-    return [each for each in modules if isinstance(each, kind)]
-
-
-@torch.inference_mode()
-def _settle(layer: Linear, dtype: torch.dtype | None) -> None:
-    if layer.quantized is not None:
-        layer.choose_kernel()
-        return_freed()  # or the matrices before and behind it would both be held
-    if layer.weight is None or layer.weight.device.type != "cpu":
-        return
-    wanted = dtype or layer.weight.dtype
-    if layer.pack(wanted):
-        return
-    layer.convert(wanted)
-    if wanted == torch.float32:
-        layer.tile()
 
 
 def pad_rows(rows: Tensor) -> Tensor:

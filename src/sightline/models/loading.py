@@ -1,11 +1,13 @@
 """From a hub folder to a model ready to run.
 
 The model is built without memory for its weights, the headers of all weight files are compared
-with it, and only when everything fits is data read, tensor by tensor, into its final place. A
-folder that is refused has cost nothing, and a model is never half loaded.
+with it, and only when everything fits is data read, tensor by tensor, into its final place: on a
+CPU into the layouts of its kernels, on all cores. A folder that is refused has cost nothing, and a
+model is never half loaded.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +21,14 @@ from torch.overrides import TorchFunctionMode
 from sightline.core.errors import StartupError, shorten
 from sightline.models.activations import settle_vector_functions
 from sightline.models.contract import ModelDescription, VisionLanguageModel
+from sightline.models.cpu.huge_pages import empty_in_huge_pages
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
 from sightline.models.host_memory import return_freed
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import read_config, read_json
 from sightline.models.linear import Linear
+from sightline.models.packing import on_each_core, settle, tell_rows
 from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import (
     NO_QUANTIZATION,
@@ -35,6 +39,7 @@ from sightline.models.quantization import (
 )
 from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.registry import build_model, find_family
+from sightline.models.safetensors_file import TensorEntry
 from sightline.models.weight_match import DTYPES, WeightFile, match, open_weights
 
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
@@ -65,16 +70,16 @@ def load_model(
     device: str = "auto",
     quantization: Quantization | None = None,
     progress: Progress | None = None,
-    as_stored: bool = False,
+    packed: bool = False,
 ) -> LoadedModel:
     """Load the model in `folder`.
 
     `dtype` is auto (what config.json names, else what the weights are, but see
     `device.dtype_for_device`), bfloat16, float16 or float32; for `device` see
     `device.find_device`. `quantization` is made while the weights are read; None takes them as
-    they are stored. With `as_stored` the table of tokens and the weights of linear layers stay on a
-    CPU in the files' format, where the other holds it, the latter until `pack_linears` puts them
-    into their last one: it halves what a start moves. Raises StartupError naming file and tensor,
+    they are stored. With `packed`, on a CPU, linear layers get their kernels as their weights come,
+    and the table of tokens stays in the files' format where the other holds it, which takes half
+    the time and memory; `pack_linears` does the rest. Raises StartupError naming file and tensor,
     what was expected and what was found.
     """
     settle_vector_functions()
@@ -102,7 +107,7 @@ def load_model(
         if dtype == "auto":
             num_plain = sum(math.prod(shapes[name]) for name in shapes if name not in schemes)
             weight_dtype = dtype_for_device(weight_dtype, target, num_plain)
-        _fill(module, places, schemes, weight_dtype, target, progress, as_stored=as_stored)
+        _fill(module, places, schemes, weight_dtype, target, progress, packed=packed)
     module.eval()
     return LoadedModel(
         model=model,
@@ -144,6 +149,24 @@ class _WithoutInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _Room(threading.local):
+    """Each thread's memory for one tensor after another: fresh pages cost more than reading."""
+
+    def __init__(self) -> None:
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+
+    def take(self, entry: TensorEntry) -> Tensor:
+        """Return memory for a tensor; what was there before is gone."""
+        if self._bytes.nbytes < entry.size_bytes:
+            self.leave()
+            self._bytes = empty_in_huge_pages(entry.size_bytes, torch.uint8)
+        return self._bytes[: entry.size_bytes].view(entry.dtype).view(entry.shape)
+
+    def leave(self) -> None:
+        """Let whoever uses it keep it."""
+        self._bytes = torch.empty(0, dtype=torch.uint8)
+
+
 def _fill(
     model: nn.Module,
     places: Mapping[str, WeightFile],
@@ -152,51 +175,72 @@ def _fill(
     device: torch.device,
     progress: Progress | None,
     *,
-    as_stored: bool,
+    packed: bool,
 ) -> None:
     """Give every parameter its values, one tensor at a time, quantised where `schemes` says so."""
     table = model.token_table if isinstance(model, PagedModel) else None
-    may_stay = as_stored and device.type == "cpu"
-    if may_stay and isinstance(model, PagedModel):
+    packed = packed and device.type == "cpu"
+    row_dtype = tell_rows(model, dtype) if packed else dtype
+    if packed and isinstance(model, PagedModel):
         model.row_dtype = dtype
     total = sum(file.entries[name].size_bytes for name, file in places.items())
     done = 0
+    turn = threading.Lock()
+    room = _Room()
 
     def advance(count: int) -> None:
         nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
+        with turn:
+            done += count
+            if progress is not None:
+                progress(done, total)
 
-    def read(name: str) -> Tensor:
+    def read(name: str, *, into_room: bool = False) -> Tensor:
         entry = places[name].entries[name]
-        buffer = torch.empty(entry.shape, dtype=entry.dtype)
+        buffer = room.take(entry) if into_room else torch.empty(entry.shape, dtype=entry.dtype)
         places[name].read_into(buffer, name, advance)
         return buffer
 
-    for name in places:
+    def place(name: str) -> None:
         owner_name, _, attribute = name.rpartition(".")
         owner = model.get_submodule(owner_name)
-        with _memory_shortage_named(device, total):
-            if name.removesuffix(SCALES_SUFFIX) in schemes and name not in schemes:
-                continue  # it was read with the matrix
-            if name not in schemes:
-                values = read(name)
-                is_widened_later = isinstance(owner, Linear) or owner is table
-                stays = may_stay and is_widened_later and attribute == "weight"
-                if not (stays and torch.promote_types(values.dtype, dtype) == dtype):
-                    values = values.to(device=device, dtype=dtype)
-                setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
-                continue
+        is_matrix = packed and isinstance(owner, Linear) and attribute == "weight"
+        values = read(name, into_room=is_matrix)
+        may_stay = is_matrix or (packed and owner is table)
+        if not (may_stay and torch.promote_types(values.dtype, dtype) == dtype):
+            values = values.to(device=device, dtype=dtype)
+        setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
+        if is_matrix:
             assert isinstance(owner, Linear)
-            values = read(name).to(device)
-            if values.is_floating_point():
-                owner.quantize(quantize(values, schemes[name]))
-                del values
-                return_freed()
-            else:
-                scales = read(name + SCALES_SUFFIX).to(device)
-                owner.quantize(QuantizedWeight(values, scales))
+            settle(owner, row_dtype)
+            if not owner.is_streamed:
+                room.leave()  # whatever it is, it may still use what was read
+
+    def place_quantized(name: str) -> None:
+        owner = model.get_submodule(name.rpartition(".")[0])
+        assert isinstance(owner, Linear)
+        values = read(name).to(device)
+        if values.is_floating_point():
+            owner.quantize(quantize(values, schemes[name]))
+            del values
+            return_freed()
+        else:
+            scales = read(name + SCALES_SUFFIX).to(device)
+            owner.quantize(QuantizedWeight(values, scales))
+
+    def take(name: str) -> None:
+        with _memory_shortage_named(device, total):
+            if name in schemes:
+                place_quantized(name)
+            elif name.removesuffix(SCALES_SUFFIX) not in schemes:  # else read with the matrix
+                place(name)
+
+    if packed and not schemes:
+        on_each_core(take, places)
+    else:
+        # To quantise takes all cores, and memory for one more tensor.
+        for name in places:
+            take(name)
 
 
 @contextmanager

@@ -31,8 +31,8 @@ from sightline.core.errors import StartupError, shorten
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import checked_file, read_config
-from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 from sightline.models.qwen_vl import QwenVL
 from sightline.models.qwen_vl_blueprint import NUM_QUESTIONS
 from sightline.models.safetensors_file import SafetensorsFile

@@ -125,8 +125,10 @@ class SafetensorsFile:
         done = 0
         while done < len(memory):
             try:
-                self._file.seek(start + done)
-                count = self._file.readinto(memory[done : done + READ_BYTES])
+                # From where it says and not from where the file stands: threads read at once.
+                count = os.preadv(
+                    self._file.fileno(), [memory[done : done + READ_BYTES]], start + done
+                )
             except OSError:
                 raise StartupError(f"{self.name}: reading {shorten(name)!r} failed.") from None
             if not count:

@@ -61,6 +61,12 @@ def test_a_response_has_everything_that_clients_read(front: Front, path: str) ->
     assert usage["output_tokens_details"] == {"reasoning_tokens": 0}
 
 
+@pytest.mark.parametrize("row", ["user", "safety_identifier", "prompt_cache_key"])
+def test_what_is_only_noted_comes_back(front: Front, row: str) -> None:
+    assert front.post(asks("x"), path=PATH).json()[row] is None
+    assert front.post(asks("x", **{row: "ann"}), path=PATH).json()[row] == "ann"
+
+
 def test_the_prompt_is_that_of_the_same_chat(front: Front) -> None:
     body = asks(words("q"), IMAGE, instructions="be kind", temperature=0.5, top_p=0.25)
     assert front.post(body, path=PATH).json()["usage"]["input_tokens_details"]["image_tokens"] == 18

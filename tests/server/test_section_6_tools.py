@@ -79,11 +79,27 @@ def test_section_6_parallel_tool_calls_false_keeps_the_first_call(front: Front) 
     assert [call["function"]["arguments"] for call in one["message"]["tool_calls"]] == ["{}"]
 
 
+def test_section_6_a_schema_without_end_is_refused(front: Front) -> None:
+    endless = {"properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+    body = chat("q", tools=[TOOL | {"function": {"name": "f", "parameters": endless}}])
+    error = front.post(body).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_schema", "tools[0].function.parameters")
+    assert "$.properties.a" in error["message"]
+
+
 def test_section_6_unknown_tool_objects_are_dropped_with_a_notice(front: Front) -> None:
     body = chat("q", tools=[TOOL, {"type": "web_search"}])
     answer = front.post(body)
     assert answer.status_code == 200
     assert answer.headers["x-sightline-warnings"] == "tools[1]=tool-type-not-supported"
+    assert front.post(body, x_sightline_strict="1").status_code == 400
+
+
+def test_section_6_what_stands_beside_a_function_is_told(front: Front) -> None:
+    body = chat("q", tools=[TOOL | {"cache_control": {"type": "ephemeral"}, "x": None}])
+    answer = front.post(body)
+    assert answer.status_code == 200
+    assert answer.headers["x-sightline-warnings"] == "tools[0].cache_control=unknown-field"
     assert front.post(body, x_sightline_strict="1").status_code == 400
 
 

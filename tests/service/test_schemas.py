@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -149,6 +150,86 @@ def test_a_reference_to_itself_is_refused_before_any_work(schema: Schema, place:
 )
 def test_a_schema_may_refer_to_itself_further_down_the_value(schema: Schema) -> None:
     check_schema(schema, "f", Limits())
+
+
+IN_ITSELF = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (IN_ITSELF, "$.properties.a"),
+        ({"type": "array", "items": {"$ref": "#"}, "minItems": 1}, "$.items"),
+        ({"type": "array", "prefixItems": [{"$ref": "#"}], "minItems": 1}, "$.prefixItems[0]"),
+        (
+            {
+                "$ref": "#/$defs/a",
+                "$defs": {
+                    "a": {"type": "object", "properties": {"b": {"$ref": "#/$defs/b"}},
+                          "required": ["b"]},
+                    "b": {"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": 2},
+                },
+            },
+            "$",
+        ),
+        ({"anyOf": [IN_ITSELF, {"type": "array", "items": {"$ref": "#"}, "minItems": 1}]}, None),
+        ({"allOf": [{"type": "string"}, IN_ITSELF]}, "$.allOf[1].properties.a"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_a_schema_that_no_finite_value_satisfies_is_refused(
+    schema: Schema, place: str | None
+) -> None:
+    code, message = refusal(schema)
+    assert code == "invalid_schema"
+    assert message.endswith("asks for another such value, endlessly.")
+    assert place is None or f"at {place} asks" in message
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {**IN_ITSELF, "required": []},
+        {**IN_ITSELF, "type": ["object", "null"]},
+        {**IN_ITSELF, "enum": [{}]},
+        {"type": "array", "items": {"$ref": "#"}},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 0},
+        {"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}},
+         "required": ["a"]},
+        {"type": "object", "$defs": {"endless": {"type": "array", "minItems": 1,
+         "items": {"$ref": "#/$defs/endless"}}}},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_a_schema_that_refers_to_itself_and_can_end_passes(schema: Schema) -> None:
+    check_schema(schema, "f", Limits())
+
+
+def test_references_are_followed_in_time_that_grows_with_the_schema() -> None:
+    """Each definition asks for the next one, and they become known from the last to the first."""
+    chain = {
+        f"d{i}": {"type": "object", "properties": {"n": {"$ref": f"#/$defs/d{i + 1}"}},
+                  "required": ["n"]}
+        for i in range(600)
+    }  # fmt: skip
+    schema = {"$ref": "#/$defs/d0", "$defs": {**chain, "d600": {"type": "null"}}}
+    began = time.process_time()
+    check_schema(schema, "f", Limits())
+    assert time.process_time() - began < 0.5
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (
+            {"type": "object", "properties": {"a": {"$ref": "#/$defs/x"}}, "required": ["a"]},
+            "f: Keyword '$ref' at $.properties.a: '#/$defs/x' is not there.",
+        ),
+        ({"items": {"$ref": "#here"}}, "f: Keyword '$ref' at $.items: '#here' is not there."),
+    ],
+)
+def test_a_reference_to_nothing_is_refused_with_its_place(schema: Schema, text: str) -> None:
+    assert refusal(schema) == ("invalid_schema", text)
 
 
 def test_s07_a_product_of_alternatives_is_too_complex() -> None:

@@ -133,11 +133,14 @@ def test_blanks_between_tokens_of_json_are_bounded() -> None:
         ({"exclusiveMinimum": 3, "maximum": 3.25}, "3.001", "3"),
         ({"minimum": -0.5, "exclusiveMaximum": 0}, "-0.25", "-0"),
         ({"minimum": -3.5, "exclusiveMaximum": -3}, "-3.001", "-3"),
+        ({"allOf": [{"exclusiveMinimum": 0}, {"maximum": 0.5}]}, "0.5", "0"),
+        ({"exclusiveMinimum": 0, "allOf": [{"maximum": 0.5}]}, "0.5", "0"),
+        ({"maximum": 0.5, "allOf": [{"allOf": [{"exclusiveMinimum": 0}]}]}, "0.5", "0"),
     ],
     ids=str,
 )
 def test_a_bound_that_is_excluded_is_not_written(
-    bounds: dict[str, float], inside: str, outside: str
+    bounds: dict[str, Any], inside: str, outside: str
 ) -> None:
     grammar = lark.whole(lark.json_value({"type": "array", "items": {"type": "number", **bounds}}))
     assert accepts(grammar, f"[{inside}]")

@@ -62,7 +62,7 @@ def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> li
         )
     used = {tool.name for tool in tools_in_use(request).tools}
     for tool in request.tools:
-        check_schema(tool.parameters, tool.param, limits)
+        check_schema({"type": "object", **tool.parameters}, tool.param, limits)
         is_enforced = grammar is not None and tool.name in used
         expression = lark.arguments_of(tool, lenient=not is_enforced)
         suspects.append(

@@ -19,7 +19,7 @@ from typing import Any
 from sightline.core.children import import_path
 from sightline.core.errors import InternalError, RequestError, shorten
 from sightline.core.limits import GIB, Limits
-from sightline.service.schemas import invalid, path_of, too_complex
+from sightline.service.schemas import invalid, path_of, path_of_reference, too_complex
 
 NUM_WORKERS = 2
 START_TIMEOUT_S = 30.0
@@ -27,6 +27,7 @@ MAX_REMEMBERED = 4096
 MAX_REPLY_BYTES = 1024 * 1024
 _UNKNOWN_KEYS = re.compile(r'Unimplemented keys: \["([^"]{1,64})"')
 _UNKNOWN_FORMAT = re.compile(r"Unknown format: (\S{1,64})")
+_MISSING = re.compile(r"(?:Pointer|Anchor) '([^']{0,200})' does not exist")
 _TOO_MUCH = re.compile(r"too (?:large|complex|many|big)|limit|fuel", re.IGNORECASE)
 
 
@@ -188,6 +189,10 @@ def _refusal(suspect: Suspect, complaint: str) -> RequestError:
         return invalid(param, f"A pattern at {path_of(schema, 'pattern')} cannot be enforced.")
     if "nsatisfiable" in complaint:
         return invalid(param, "No value satisfies this schema.")
+    if missing := _MISSING.search(complaint):
+        reference = f"#{missing[1]}"
+        place = path_of_reference(schema, reference)
+        return invalid(param, f"Keyword '$ref' at {place}: '{shorten(reference)}' is not there.")
     if _TOO_MUCH.search(complaint):
         return too_complex(param, "this schema leads to too many cases.")
     return invalid(param, "The schema is invalid, or cannot be enforced.")

@@ -4,14 +4,12 @@ What a keyword means, and whether it can be enforced, is judged by the compiler 
 """
 
 import json
-from collections import deque
 from collections.abc import Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
-from urllib.parse import unquote
 
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
+from sightline.service.schema_references import find_endless, find_loop, follow
 
 TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -62,7 +60,7 @@ def walk(schema: object, place: str = "$", depth: int = 1) -> Iterator[tuple[str
         yield place, part, depth
         if isinstance(part, dict):
             waiting.extend(
-                (f"{place}.{shorten(step)}", inner, depth + 1) for step, inner in _inside(part)
+                (f"{place}.{shorten(step)}", inner, depth + 1) for step, inner in inside(part)
             )
 
 
@@ -70,6 +68,14 @@ def path_of(schema: object, keyword: str) -> str:
     """Return where `keyword` stands for the first time."""
     for place, part, _ in walk(schema):
         if isinstance(part, dict) and keyword in part:
+            return place
+    return "$"
+
+
+def path_of_reference(schema: object, reference: str) -> str:
+    """Return where `$ref` is `reference` for the first time."""
+    for place, part, _ in walk(schema):
+        if isinstance(part, dict) and part.get("$ref") == reference:
             return place
     return "$"
 
@@ -82,7 +88,8 @@ def invalid(param: str, what: str) -> RequestError:
     return RequestError(f"{param}: {what}"[:300], code="invalid_schema", param=param)
 
 
-def _inside(part: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+def inside(part: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield the schemas that stand in `part`, with the step that leads to each."""
     for keyword in _MAPS:
         inner = part.get(keyword)
         if isinstance(inner, dict):
@@ -119,49 +126,9 @@ def _check_keywords(part: Mapping[str, Any], place: str, param: str) -> None:
 
 
 def _check_references(schema: Mapping[str, Any] | bool, param: str) -> None:
-    """Raise `RequestError` for a reference that leads back to itself without a step into the value.
-
-    Such a schema means nothing. The compiler takes it, and the answer ends in a dead end.
-    """
-    anchors = {
-        part["$anchor"]: part
-        for _, part, _ in walk(schema)
-        if isinstance(part, dict) and isinstance(part.get("$anchor"), str)
-    }
-    places: dict[int, str] = {}
-    same_value: dict[int, list[int]] = {}  # the schemas that judge the same value as another one
-    waiting: deque[tuple[str, object, object]] = deque([("$", schema, schema)])
-    while waiting:
-        place, part, root = waiting.pop()
-        if not isinstance(part, dict) or id(part) in places:
-            continue
-        root = part if "$id" in part else root
-        places[id(part)] = place
-        others = [other for keyword in _LISTS[:3] for other in part.get(keyword, ())]
-        if isinstance(reference := part.get("$ref"), str):
-            others.append(target := _target(reference, root, anchors))
-            waiting.appendleft((reference, target, root))
-        same_value[id(part)] = [id(other) for other in others]
-        waiting.extend((f"{place}.{shorten(step)}", inner, root) for step, inner in _inside(part))
-    try:
-        TopologicalSorter(same_value).prepare()
-    except CycleError as error:
-        place = min(places[one] for one in error.args[1])
-        raise invalid(param, f"Keyword '$ref' at {place} leads back to itself.") from None
-
-
-def _target(reference: str, root: object, anchors: Mapping[str, object]) -> object:
-    """Return what `reference`, which begins with `#`, leads to; None if that is not there."""
-    fragment = unquote(reference.removeprefix("#"))
-    if fragment and not fragment.startswith("/"):
-        return anchors.get(fragment)
-    target = root
-    for step in fragment.split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(target, dict):
-            target = target.get(name)
-        elif isinstance(target, list) and name.isdecimal() and len(name) < 6:
-            target = dict(enumerate(target)).get(int(name))
-        else:
-            return None
-    return target
+    """Raise `RequestError` for references without end: the compiler takes them, answers do not."""
+    steps = follow(schema, inside)
+    if place := find_loop(steps):
+        raise invalid(param, f"Keyword '$ref' at {place} leads back to itself.")
+    if place := find_endless(steps):
+        raise invalid(param, f"Keyword '$ref' at {place} asks for another such value, endlessly.")

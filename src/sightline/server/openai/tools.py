@@ -116,6 +116,7 @@ def _tools(values: Any, path: str, limits: Limits, notices: list[Notice]) -> tup
             continue
         if "function" not in value:
             raise _invalid_tool(f"{at}.function", "A tool needs a function.")
+        _note_others(value, ("type", "function"), at, notices)
         tools.append(_function(value["function"], f"{at}.function", tools))
     return tuple(tools)
 

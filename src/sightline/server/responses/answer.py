@@ -54,9 +54,9 @@ class ResponseForm:
             "output": list(output),
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
-            "prompt_cache_key": None,
+            "prompt_cache_key": body.unknown.get("prompt_cache_key"),
             "reasoning": {"effort": None, "summary": None, **(body.reasoning or {})},
-            "safety_identifier": None,
+            "safety_identifier": body.unknown.get("safety_identifier"),
             "service_tier": "default",
             "store": False,
             "temperature": body.temperature,
@@ -67,7 +67,7 @@ class ResponseForm:
             "top_p": body.top_p,
             "truncation": "disabled",
             "usage": None if usage is None else usage_object(usage),
-            "user": None,
+            "user": body.unknown.get("user"),
         }
 
 

@@ -73,23 +73,33 @@ def _closed(schema: Any) -> Any:
     return closed
 
 
-def _bounded(schema: Any) -> Any:
+def _bounded(schema: Any, beside: tuple[Any, ...] = ()) -> Any:
     """Return `schema` with bounds that keep excluded numbers out.
 
     Between a whole number that is excluded and a bound less than one away, as in 0 < x <= 0.5,
-    llguidance takes the whole number, too: it is moved by a millionth of the way.
+    llguidance takes the whole number, too: it is moved by a millionth of the way. The bound may
+    also stand in one of the schemas `beside`, which `allOf` lays on the same value.
     """
     if isinstance(schema, list):
         return [_bounded(part) for part in schema]
     if not isinstance(schema, dict):
         return schema
     bounded = {key: value if key in _DATA else _bounded(value) for key, value in schema.items()}
+    all_of = schema.get("allOf")
+    branches = all_of if isinstance(all_of, list) else []
+    if branches:
+        bounded["allOf"] = [
+            _bounded(branch, (schema, *beside, *branches[:index], *branches[index + 1 :]))
+            for index, branch in enumerate(branches)
+        ]
+    together = [part for part in (schema, *beside, *branches) if isinstance(part, dict)]
     for keyword, others in _OTHER_BOUNDS.items():
         excluded = schema.get(keyword)
         if not _is_exact(excluded) or excluded != int(excluded):
             continue
-        ways = [schema[other] - excluded for other in others if _is_exact(schema.get(other))]
+        bounds = [part.get(other) for part in together for other in others]
         outward = 1 if keyword == "exclusiveMinimum" else -1
+        ways = [bound - excluded for bound in bounds if _is_exact(bound)]
         short = [way for way in ways if 0 < way * outward < 1]
         if short:
             bounded[keyword] = excluded + min(short, key=abs) * 1e-6

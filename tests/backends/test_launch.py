@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,18 @@ def test_in_the_place_of_one_that_is_gone_another_is_started(
     monkeypatch.setattr(launch, "launch", lambda arguments: started.append([*arguments]) or gone)
     launch.tell(gone, ["--journal=here"])
     assert started == [["--journal=here"]]
+
+
+def test_what_the_environment_asks_of_the_allocator_stands() -> None:
+    ours = launch.tunables("").split(":")
+    assert "glibc.malloc.hugetlb=1" in ours
+    assert launch.tunables("glibc.pthread.rseq=0").split(":") == ["glibc.pthread.rseq=0", *ours]
+    asked = launch.tunables("glibc.malloc.hugetlb=0").split(":")
+    assert asked == ["glibc.malloc.hugetlb=0", *(each for each in ours if "hugetlb" not in each)]
+
+
+def test_a_process_is_started_with_what_the_allocator_is_asked() -> None:
+    with launch.launch(["--help"]) as process:
+        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        assert process.wait(PATIENCE_S) == 0
+    assert b"\0GLIBC_TUNABLES=glibc.malloc." in environment

@@ -22,8 +22,8 @@ import torch
 from PIL import Image
 
 from sightline.models.glm_4v_9b import Glm4v
-from sightline.models.linear import pack_linears
 from sightline.models.loading import load_model
+from sightline.models.packing import pack_linears
 from sightline.models.quantization import Quantization, wanted_quantization
 from training.answers import REFUSAL, Query, answer
 from training.drawing import fit, font_files

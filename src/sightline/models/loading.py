@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from sightline.core.errors import StartupError, shorten
 from sightline.models.activations import settle_vector_functions
 from sightline.models.contract import ModelDescription, VisionLanguageModel
+from sightline.models.cores import on_each_core
 from sightline.models.cpu.huge_pages import empty_in_huge_pages
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
@@ -28,7 +29,7 @@ from sightline.models.host_memory import return_freed
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import read_config, read_json
 from sightline.models.linear import Linear
-from sightline.models.packing import on_each_core, settle, tell_rows
+from sightline.models.packing import settle, tell_rows
 from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import (
     NO_QUANTIZATION,

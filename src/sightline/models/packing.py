@@ -3,22 +3,19 @@
 All at once (`pack_linears`), or each as soon as its weight has been read (`settle`, in `loading`).
 """
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
 
+from sightline.models.cores import on_each_core
 from sightline.models.cpu.between import can_norm, rms_norm
 from sightline.models.host_memory import return_freed
 from sightline.models.linear import Linear, Norm
 from sightline.models.packed_weight import can_round, is_faster_in_float32
 
 M = TypeVar("M", bound=nn.Module)
-T = TypeVar("T")
 
 
 @runtime_checkable
@@ -117,31 +114,6 @@ def settle(layer: Linear, dtype: torch.dtype | None) -> None:
     layer.convert(wanted)
     if wanted == torch.float32:
         layer.tile()
-
-
-def on_each_core(work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Do `work` for each item, as many at a time as torch has threads, each on one of them.
-
-    Raises what the first of them does that fails; what has not begun by then is left.
-    """
-    has_failed = threading.Event()
-
-    def do(item: T) -> None:
-        if has_failed.is_set():
-            return
-        try:
-            work(item)
-        except BaseException:
-            has_failed.set()
-            raise
-
-    num_threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(num_threads, "packing", torch.set_num_threads, (1,)) as pool:
-            for _ in pool.map(do, items):
-                pass
-    finally:
-        torch.set_num_threads(num_threads)
 
 
 def has_streamed(model: object) -> bool:

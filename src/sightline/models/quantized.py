@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sightline.models.cores import on_each_core
 from sightline.models.quantization import GROUP_SIZE, SCALES_SUFFIX, Scheme
 
 INT8_MAX = 127
@@ -84,9 +85,19 @@ def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
         torch.empty(stored.shape, dtype=stored.dtype, device=weight.device)
         for stored in layout.values()
     )
-    for start in range(0, len(weight), num_rows):
+    is_inference = torch.is_inference_mode_enabled()
+
+    def quantize_from(start: int) -> None:
         rows = slice(start, start + num_rows)
-        values[rows], scales[rows] = by_scheme(weight[rows].float())
+        with torch.inference_mode(is_inference), torch.no_grad():
+            values[rows], scales[rows] = by_scheme(weight[rows].float())
+
+    starts = range(0, len(weight), num_rows)
+    if weight.device.type == "cpu":
+        on_each_core(quantize_from, starts)
+    else:
+        for start in starts:
+            quantize_from(start)
     return QuantizedWeight(values, scales)
 
 

@@ -185,18 +185,33 @@ int64_t whole_room(int64_t num_rows, int64_t num_inputs)
     return num_rows * ((num_inputs + 3) / 4 * 2 + 3);
 }
 
-/* Puts int8 weights [num_outputs][num_inputs] into panels; what is missing becomes zeros. */
+/* Weights from `from` on, four in each lane, of which `left` exist; zeros in the place of others. */
+INLINE floats load_fours(const int8_t *from, int64_t left)
+{
+    const __mmask64 there = left >= 4 * LANES ? ~0ull : (1ull << left) - 1;
+    const __m512i weights = _mm512_maskz_loadu_epi8(there, from);
+    return (floats)_mm512_xor_si512(weights, _mm512_set1_epi8(-128)); /* adds 128 */
+}
+
+/* Puts int8 weights [num_outputs][num_inputs] into panels; what is missing becomes zeros. See
+ * `lay_out_weights`. */
 void lay_out_whole_weights(
     const int8_t *weights, int64_t num_outputs, int64_t num_inputs, uint8_t *panels)
 {
-    for (int64_t first = 0; first < num_outputs; first += LANES)
-        for (int64_t k = 0; k < num_inputs; k += 4)
-            for (int64_t j = 0; j < LANES; j++)
-                for (int64_t i = 0; i < 4; i++) {
-                    const int exists = first + j < num_outputs && k + i < num_inputs;
-                    const int weight = exists ? weights[(first + j) * num_inputs + k + i] : 0;
-                    *panels++ = (uint8_t)(weight + 128);
-                }
+    const int64_t num_fours = (num_inputs + 3) / 4;
+    for (int64_t first = 0; first < num_outputs; first += LANES, panels += num_fours * 4 * LANES)
+        for (int64_t four = 0; four < num_fours; four += LANES) {
+            floats square[LANES];
+            for (int64_t j = 0; j < LANES; j++) {
+                const int8_t *from = weights + (first + j) * num_inputs + 4 * four;
+                __builtin_prefetch(from + LANES * num_inputs, 0, IN_L2);
+                const int64_t left = first + j < num_outputs ? num_inputs - 4 * four : 0;
+                square[j] = load_fours(from, left);
+            }
+            transpose(square);
+            for (int64_t k = 0; k < LANES && four + k < num_fours; k++)
+                store((float *)(panels + (four + k) * 4 * LANES), square[k]);
+        }
 }
 
 /* Multiplies rows [num_rows][num_inputs] with panels and `scales` [num_panels * LANES]; see

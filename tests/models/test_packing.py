@@ -1,5 +1,6 @@
 """Linear layers that get their kernels while the weights are read, on several threads."""
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -109,6 +110,18 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(glm: Path) -> None:
             packed=True,
             progress=lambda *_: os.truncate(glm / "model.safetensors", 5000),
         )
+
+
+def test_memory_that_the_system_does_not_give_for_a_matrix_is_named(
+    glm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr("sightline.models.cpu.huge_pages.HUGE_PAGE", 64)
+    monkeypatch.setattr("sightline.models.cpu.huge_pages.mmap.mmap", refuse)
+    with pytest.raises(StartupError, match="Not enough memory on cpu"):
+        load_model(glm, device="cpu", packed=True)
 
 
 def test_what_has_not_begun_when_a_tensor_is_refused_is_left(

@@ -15,14 +15,18 @@ HUGE_PAGE = 1 << 21
 def empty_in_huge_pages(count: int, dtype: torch.dtype) -> Tensor:
     """Return `count` numbers with any values, in huge pages as far as they fill some.
 
-    Where the system has none to give, the pages are small: it is only asked.
+    Where the system has none to give, the pages are small: it is only asked. Raises MemoryError
+    where there is no memory at all.
     """
     size = count * dtype.itemsize
     if size < HUGE_PAGE:
         return torch.empty(count, dtype=dtype, device="cpu")
     # Of its own and not the allocator's: what lies around whole pages is never touched, so it
     # takes no memory.
-    memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        memory = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:  # whoever names a shortage looks for what allocators raise
+        raise MemoryError from error
     room = torch.frombuffer(memory, dtype=torch.uint8)
     start = -room.data_ptr() % HUGE_PAGE
     with contextlib.suppress(OSError):  # of a kernel that was built without them

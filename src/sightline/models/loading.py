@@ -7,49 +7,35 @@ model is never half loaded.
 """
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sightline.core.errors import StartupError, shorten
 from sightline.models.activations import settle_vector_functions
 from sightline.models.contract import ModelDescription, VisionLanguageModel
-from sightline.models.cores import on_each_core
-from sightline.models.cpu.huge_pages import empty_in_huge_pages
 from sightline.models.device import dtype_for_device, find_device
 from sightline.models.facts import named_dtype, with_pixel_bounds
-from sightline.models.host_memory import return_freed
 from sightline.models.hub_config import ConfigReader
 from sightline.models.hub_files import read_config, read_json
-from sightline.models.linear import Linear
-from sightline.models.packing import settle, tell_rows
-from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import (
     NO_QUANTIZATION,
-    SCALES_SUFFIX,
     Quantization,
-    Scheme,
     stored_quantization,
 )
-from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.registry import build_model, find_family
-from sightline.models.safetensors_file import TensorEntry
+from sightline.models.weight_filling import Progress, WeightFilling
 from sightline.models.weight_match import DTYPES, WeightFile, match, open_weights
 
 __all__ = ["LoadedModel", "Progress", "load_model", "read_config"]
 
 GENERATION_FILE = "generation_config.json"
-MIB = 1024 * 1024
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in total) while weights are read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +94,8 @@ def load_model(
         if dtype == "auto":
             num_plain = sum(math.prod(shapes[name]) for name in shapes if name not in schemes)
             weight_dtype = dtype_for_device(weight_dtype, target, num_plain)
-        _fill(module, places, schemes, weight_dtype, target, progress, packed=packed)
+        is_packed = packed and target.type == "cpu"
+        WeightFilling(module, places, schemes, weight_dtype, target, progress, is_packed).run()
     module.eval()
     return LoadedModel(
         model=model,
@@ -148,112 +135,6 @@ class _WithoutInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == nn.init.__name__:
             return args[0] if args else None
         return func(*args, **(kwargs or {}))
-
-
-class _Room(threading.local):
-    """Each thread's memory for one tensor after another: fresh pages cost more than reading."""
-
-    def __init__(self) -> None:
-        self._bytes = torch.empty(0, dtype=torch.uint8)
-
-    def take(self, entry: TensorEntry) -> Tensor:
-        """Return memory for a tensor; what was there before is gone."""
-        if self._bytes.nbytes < entry.size_bytes:
-            self.leave()
-            self._bytes = empty_in_huge_pages(entry.size_bytes, torch.uint8)
-        return self._bytes[: entry.size_bytes].view(entry.dtype).view(entry.shape)
-
-    def leave(self) -> None:
-        """Let whoever uses it keep it."""
-        self._bytes = torch.empty(0, dtype=torch.uint8)
-
-
-def _fill(
-    model: nn.Module,
-    places: Mapping[str, WeightFile],
-    schemes: Mapping[str, Scheme],
-    dtype: torch.dtype,
-    device: torch.device,
-    progress: Progress | None,
-    *,
-    packed: bool,
-) -> None:
-    """Give every parameter its values, one tensor at a time, quantised where `schemes` says so."""
-    table = model.token_table if isinstance(model, PagedModel) else None
-    packed = packed and device.type == "cpu"
-    row_dtype = tell_rows(model, dtype) if packed else dtype
-    if packed and isinstance(model, PagedModel):
-        model.row_dtype = dtype
-    total = sum(file.entries[name].size_bytes for name, file in places.items())
-    done = 0
-    turn = threading.Lock()
-    room = _Room()
-
-    def advance(count: int) -> None:
-        nonlocal done
-        with turn:
-            done += count
-            if progress is not None:
-                progress(done, total)
-
-    def read(name: str, *, into_room: bool = False) -> Tensor:
-        entry = places[name].entries[name]
-        buffer = room.take(entry) if into_room else torch.empty(entry.shape, dtype=entry.dtype)
-        places[name].read_into(buffer, name, advance)
-        return buffer
-
-    def place(name: str) -> None:
-        owner_name, _, attribute = name.rpartition(".")
-        owner = model.get_submodule(owner_name)
-        is_matrix = packed and isinstance(owner, Linear) and attribute == "weight"
-        values = read(name, into_room=is_matrix)
-        may_stay = is_matrix or (packed and owner is table)
-        if not (may_stay and torch.promote_types(values.dtype, dtype) == dtype):
-            values = values.to(device=device, dtype=dtype)
-        setattr(owner, attribute, nn.Parameter(values, requires_grad=False))
-        if is_matrix:
-            assert isinstance(owner, Linear)
-            settle(owner, row_dtype)
-            if not owner.is_streamed:
-                room.leave()  # whatever it is, it may still use what was read
-
-    def place_quantized(name: str) -> None:
-        owner = model.get_submodule(name.rpartition(".")[0])
-        assert isinstance(owner, Linear)
-        values = read(name).to(device)
-        if values.is_floating_point():
-            owner.quantize(quantize(values, schemes[name]))
-            del values
-            return_freed()
-        else:
-            scales = read(name + SCALES_SUFFIX).to(device)
-            owner.quantize(QuantizedWeight(values, scales))
-
-    def take(name: str) -> None:
-        with _memory_shortage_named(device, total):
-            if name in schemes:
-                place_quantized(name)
-            elif name.removesuffix(SCALES_SUFFIX) not in schemes:  # else read with the matrix
-                place(name)
-
-    if packed and not schemes:
-        on_each_core(take, places)
-    else:
-        # To quantise takes all cores, and memory for one more tensor.
-        for name in places:
-            take(name)
-
-
-@contextmanager
-def _memory_shortage_named(device: torch.device, total: int) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError):
-        # The CPU's allocator raises a plain RuntimeError, the GPU's a kind of it.
-        raise StartupError(
-            f"Not enough memory on {device} for {total // MIB} MiB of weights; "
-            "free some, or choose dtype bfloat16, quantization int8 or int4, or another device."
-        ) from None
 
 
 def _dtype(name: str, config: Mapping[str, Any], places: Mapping[str, WeightFile]) -> torch.dtype:

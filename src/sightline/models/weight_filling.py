@@ -100,7 +100,7 @@ class WeightFilling:
         return values
 
     def _in_format(self, values: Tensor, *, may_stay: bool) -> Tensor:
-        """Return what was read in the format wanted, or, if it `may_stay`, in one that this holds."""
+        """Return what was read in the format wanted; if it `may_stay`, in one that this holds."""
         if may_stay and torch.promote_types(values.dtype, self._dtype) == self._dtype:
             return values
         return values.to(device=self._device, dtype=self._dtype)

@@ -309,6 +309,12 @@ def test_an_unknown_model_is_404(front: Front) -> None:
     assert front.post(asks("x") | {"model": "gpt"}, path=PATH).status_code == 404
 
 
+def test_the_bounds_of_a_picture_are_told_of_where_they_were_sent(front: Front) -> None:
+    answer = front.post(asks(IMAGE | {"detail": "auto", "max_pixels": 10_000}), path=PATH)
+    told_of = answer.headers["x-sightline-warnings"]
+    assert told_of == "input[0].content[0].max_pixels=fixed-image-size"
+
+
 def test_two_pictures_are_too_many_at_the_second(front: Front) -> None:
     error = front.post(asks(IMAGE, words("and"), IMAGE), path=PATH).json()["error"]
     assert (error["code"], error["param"]) == ("too_many_images", "input[0].content[2].image_url")

@@ -270,6 +270,47 @@ def test_the_row_of_a_callers_id_for_a_picture_is_never_a_key(front: Front, row:
     assert len(digests) == 2
 
 
+@pytest.mark.parametrize("row", ["uuid", "content_hash"])
+def test_the_row_of_a_callers_id_for_a_picture_is_at_most_64_kib(front: Front, row: str) -> None:
+    def asked(value: object) -> dict[str, Any]:
+        part = {"type": "image_url", "image_url": {"url": PICTURE}, row: value}
+        return said({"role": "user", "content": [part]})
+
+    path = f"messages[0].content[0].{row}"
+    told(front, asked("u" * 64 * KIB))
+    told(front, asked(None))
+    assert refused(front, asked("u" * (64 * KIB + 1))) == ("invalid_value", path)
+    assert refused(front, asked(5)) == ("invalid_type", path)
+
+
+def test_the_row_messages_a_call_whose_id_is_null_has_none(front: Front) -> None:
+    call = {"id": None, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    told(
+        front,
+        said(
+            {"role": "user", "content": "x"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "5"},
+        ),
+        x_sightline_strict="1",
+    )
+
+
+def test_the_row_anything_else_is_named_in_calls_and_messages_too(front: Front) -> None:
+    call = {"id": "c", "index": 0, "function": {"name": "f", "arguments": "{}"}, "foo": 1}
+    answer = told(
+        front,
+        said(
+            {"role": "user", "content": "x", "tool_call_id": "c"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "c", "content": "5"},
+        ),
+    )
+    assert answer.headers["x-sightline-warnings"] == (
+        "messages[0].tool_call_id=not-used, messages[1].tool_calls[0].foo=not-used"
+    )
+
+
 def test_the_row_modalities_text_is_fine(front: Front) -> None:
     answer = told(front, chat("q", modalities=["text"]), x_sightline_strict="1")
     assert "x-sightline-warnings" not in answer.headers

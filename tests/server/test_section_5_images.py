@@ -87,6 +87,19 @@ def test_section_5_bounds_of_a_part_that_the_model_cannot_heed_are_told(
     assert answer.headers["x-sightline-warnings"] == f"{AT}.image_url.{bound}=fixed-image-size"
 
 
+@pytest.mark.parametrize("kind", ["image_url", "input_image"])
+def test_section_5_bounds_and_detail_may_stand_beside_the_address(front: Front, kind: str) -> None:
+    for address in (PICTURE, {"url": PICTURE}):
+        part = {"type": kind, "image_url": address, "detail": "high", "max_pixels": 10_000}
+        answer = front.post(said(shown(part)))
+        assert answer.headers["x-sightline-warnings"] == (
+            f"{AT}.detail=no-effect, {AT}.max_pixels=fixed-image-size"
+        )
+        for name, value in (("detail", "ultra"), ("min_pixels", 20_000)):
+            error = front.post(said(shown(part | {name: value}))).json()["error"]
+            assert (error["code"], error["param"]) == ("invalid_value", f"{AT}.{name}")
+
+
 PNG_DIGITS = PICTURE.partition(",")[2]
 DECLARED = {
     "data:image/png;base64,": False,

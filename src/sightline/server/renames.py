@@ -52,11 +52,16 @@ class Renames:
     def _message(self, message: Message) -> Message:
         if not message.images:
             return message
-        parts = tuple(
-            replace(part, param=self.of(part.param)) if isinstance(part, ImagePart) else part
-            for part in message.parts
+        parts = (
+            self._image(part) if isinstance(part, ImagePart) else part for part in message.parts
         )
-        return replace(message, parts=parts)
+        return replace(message, parts=tuple(parts))
+
+    def _image(self, part: ImagePart) -> ImagePart:
+        bounds = part.bounds
+        if bounds is not None:
+            bounds = replace(bounds, param=self.of(bounds.param))
+        return replace(part, param=self.of(part.param), bounds=bounds)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

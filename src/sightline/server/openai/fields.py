@@ -46,7 +46,7 @@ def judge_unused_fields(fields: Mapping[str, Any], limits: Limits) -> list[Notic
         if value is None:
             continue
         if name in _CALLER_DATA:
-            _check_size(name, value, limits)
+            check_size(name, value, limits)
         notice = _rule_of(name)(name, value, fields)
         if notice is not None:
             notices.append(notice)
@@ -143,7 +143,8 @@ def _store(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     return Notice(field=name, reason="nothing-is-kept", severity="warn" if value else "info")
 
 
-def _check_size(name: str, value: Any, limits: Limits) -> None:
+def check_size(name: str, value: Any, limits: Limits) -> None:
+    """Raise `RequestError` unless `value` is data of the caller's that is small enough."""
     if name == "metadata":
         if not isinstance(value, dict):
             raise wrong_type(name, "object", value)

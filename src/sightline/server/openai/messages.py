@@ -16,7 +16,7 @@ from sightline.core.chat import (
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.media.source import is_declared_otherwise
-from sightline.server.openai.fields import invalid_value
+from sightline.server.openai.fields import check_size, invalid_value
 from sightline.server.openai.pixels import bounds_of, with_bounds
 from sightline.server.openai.schema import (
     Body,
@@ -42,8 +42,12 @@ _ROLES: dict[str, Role] = {
 _MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
 _MAY_SHOW = frozenset({"user", "tool", "function"})
 DETAILS = ("auto", "low", "high", "original")
-# What changes no answer: pictures are known by their pixels, prefixes are cached by themselves.
-_INFO_PART_KEYS = frozenset({"uuid", "content_hash", "cache_control"})
+# Ids of callers' own; pictures are known by their pixels.
+_PICTURE_IDS = frozenset({"uuid", "content_hash"})
+# What changes no answer: prefixes are cached by themselves, too.
+_INFO_PART_KEYS = _PICTURE_IDS | {"cache_control"}
+# What clients that collect a stream send back with the calls that they put together.
+_CALL_KEYS = frozenset({"id", "type", "function", "index"})
 
 
 def to_messages(
@@ -88,7 +92,9 @@ def _message(body: MessageBody, path: str, limits: Limits, notices: list[Notice]
         if value is None or value == [] or (name == "name" and role == "tool"):
             continue
         notices.append(Notice(field=f"{path}.{shorten(name)}", reason="not-used"))
-    calls = _tool_calls(body.tool_calls, f"{path}.tool_calls", limits)
+    if body.tool_call_id is not None and role != "tool":
+        notices.append(Notice(field=f"{path}.tool_call_id", reason="not-used"))
+    calls = _tool_calls(body.tool_calls, f"{path}.tool_calls", limits, notices)
     if body.function_call is not None:
         at = f"{path}.function_call"
         calls = (*calls, _call(body.function_call, at, call_id=at))
@@ -103,7 +109,9 @@ def _message(body: MessageBody, path: str, limits: Limits, notices: list[Notice]
     )
 
 
-def _tool_calls(values: Any, path: str, limits: Limits) -> tuple[ToolCall, ...]:
+def _tool_calls(
+    values: Any, path: str, limits: Limits, notices: list[Notice]
+) -> tuple[ToolCall, ...]:
     if values is None:
         return ()
     if not isinstance(values, list):
@@ -116,11 +124,15 @@ def _tool_calls(values: Any, path: str, limits: Limits) -> tuple[ToolCall, ...]:
         if not isinstance(value, dict):
             raise wrong_type(at, "object", value)
         check_type(value, "type", str, at)
-        call_id = value.get("id", at)
-        if not isinstance(call_id, str):
-            raise wrong_type(f"{at}.id", "string", call_id)
+        check_type(value, "id", str, at)
+        call_id = at if value.get("id") is None else value["id"]
         if "function" not in value:
             raise missing_parameter(f"{at}.function")
+        notices.extend(
+            Notice(field=f"{at}.{shorten(name)}", reason="not-used")
+            for name, other in value.items()
+            if name not in _CALL_KEYS and other is not None
+        )
         calls.append(_call(value["function"], f"{at}.function", call_id=call_id))
     return tuple(calls)
 
@@ -155,14 +167,16 @@ def _parts(
             if len(parts) > limits.max_parts:
                 raise invalid_value(path, f"{len(parts)} parts, at most {limits.max_parts}.")
             return tuple(
-                _part(part, f"{path}[{index}]", body.role, notices)
+                _part(part, f"{path}[{index}]", body.role, limits, notices)
                 for index, part in enumerate(parts)
             )
         case other:
             raise wrong_type(path, "string or array", other)
 
 
-def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart | ImagePart:
+def _part(
+    value: Any, path: str, role: str, limits: Limits, notices: list[Notice]
+) -> TextPart | ImagePart:
     if not isinstance(value, dict):
         raise wrong_type(path, "object", value)
     if "type" not in value:
@@ -179,7 +193,7 @@ def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart |
                     code="unsupported_parameter",
                     param=f"{path}.type",
                 )
-            return _image(value, path, notices)
+            return _image(value, path, limits, notices)
         case str() as kind:
             raise RequestError(
                 f"Part type '{shorten(kind)}' is not supported; supported: text, image_url.",
@@ -190,21 +204,27 @@ def _part(value: Any, path: str, role: str, notices: list[Notice]) -> TextPart |
             raise wrong_type(f"{path}.type", "string", other)
 
 
-def _image(value: Mapping[str, Any], path: str, notices: list[Notice]) -> ImagePart:
+def _image(value: Mapping[str, Any], path: str, limits: Limits, notices: list[Notice]) -> ImagePart:
     _refuse_file(value, path)
+    for name in sorted(_PICTURE_IDS & value.keys()):
+        if value[name] is not None:
+            check_size(f"{path}.{name}", value[name], limits)
     part = parse_part(ImagePartBody, value, path)
     param = f"{path}.image_url"
     note_unknown(part, path, notices)
-    bounds: PixelBounds | None = None
+    bounds = bounds_of(value, path)
+    detail, detail_path = part.detail, f"{path}.detail"
     match part.image_url:
         case str() as url:
-            detail, detail_path = part.detail, f"{path}.detail"
+            pass
         case dict() as address:
             _refuse_file(address, param)
             image_url = parse_part(ImageUrlBody, address, param)
             note_unknown(image_url, param, notices)
-            bounds = bounds_of(address, param)
-            url, detail, detail_path = image_url.url, image_url.detail, f"{param}.detail"
+            bounds = bounds_of(address, param) or bounds
+            url = image_url.url
+            if image_url.detail is not None:
+                detail, detail_path = image_url.detail, f"{param}.detail"
         case other:
             raise wrong_type(param, "string or object", other)
     if not url:

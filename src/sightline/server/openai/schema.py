@@ -43,11 +43,16 @@ class TextPartBody(Body):
 
 
 class ImagePartBody(Body):
-    """`image_url` and `input_image` parts; the address is a string or an `ImageUrlBody`."""
+    """`image_url` and `input_image` parts; the address is a string or an `ImageUrlBody`.
+
+    What is said about the picture may stand beside either.
+    """
 
     type: str
     image_url: Any
     detail: Any = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
 
 
 class MessageBody(Body):

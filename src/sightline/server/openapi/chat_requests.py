@@ -63,17 +63,14 @@ def sampling_fields(limits: Limits) -> dict[str, Schema]:
 
 
 def schemas(limits: Limits) -> dict[str, Schema]:
+    shown = {
+        "detail": nullable(enum("auto", "low", "high", "original")),
+        "min_pixels": nullable(whole(1)),
+        "max_pixels": nullable(whole(1)),
+    }
     image_url = one_of(
         told({**STRING, "minLength": 1}, "An http(s) URL, a data URI, or bare base64."),
-        thing(
-            "url",
-            {
-                "url": {**STRING, "minLength": 1},
-                "detail": nullable(enum("auto", "low", "high", "original")),
-                "min_pixels": nullable(whole(1)),
-                "max_pixels": nullable(whole(1)),
-            },
-        ),
+        thing("url", {"url": {**STRING, "minLength": 1}, **shown}),
     )
     text_part = thing("type text", {"type": const("text"), "text": STRING})
     image_part = thing(
@@ -81,7 +78,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         {
             "type": enum("image_url", "input_image"),
             "image_url": image_url,
-            "detail": nullable(enum("auto", "low", "high", "original")),
+            **shown,
         },
     )
     parts = array(one_of(ref("TextPart"), ref("ImagePart")), maxItems=limits.max_parts)
@@ -90,7 +87,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
     call = thing(
         "function",
         {
-            "id": STRING,
+            "id": nullable(STRING),
             "type": nullable(told(STRING, "function")),
             "function": ref("CalledFunction"),
         },

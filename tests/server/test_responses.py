@@ -78,6 +78,12 @@ def test_the_prompt_is_that_of_the_same_chat(front: Front) -> None:
     assert (ours.params.temperature, ours.params.top_p, ours.params.max_tokens) == (0.5, 0.25, 64)
 
 
+def test_an_item_whose_type_is_null_is_a_message(front: Front) -> None:
+    given = {"type": None, "role": "user", "content": "q"}
+    answer = front.post(asks("x") | {"input": [given]}, path=PATH, x_sightline_strict="1")
+    assert answer.json()["output"][0]["content"][0]["text"] == "q"
+
+
 def test_a_whole_conversation_is_taken_back(front: Front) -> None:
     first = front.post(asks("one"), path=PATH).json()
     given = [
@@ -397,3 +403,29 @@ def test_an_answer_without_a_word_is_a_message(front: Front) -> None:
     (streamed,) = events[-1]["response"]["output"]
     assert streamed["content"] == whole["content"]
     assert front.post(chat("x")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"type": "json_schema", "name": "a", "schema": True, "foo": 1}, "text.format.foo"),
+        ({"type": "json_object", "schema": {}, "foo": None}, "text.format.schema"),
+        ({"type": "text", "name": "a"}, "text.format.name"),
+    ],
+)
+def test_what_a_format_does_not_know_is_named(
+    front: Front, form: dict[str, object], field: str
+) -> None:
+    body = asks("q", text={"format": form})
+    answer = front.post(body, path=PATH)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-sightline-warnings"] == f"{field}=unknown-field"
+    assert front.post(body, path=PATH, x_sightline_strict="1").json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("name", ["name", "description", "strict"])
+def test_the_words_about_a_schema_have_their_types(front: Front, name: str) -> None:
+    form = {"type": "json_schema", "name": "a", "schema": True, name: 5}
+    error = front.post(asks("q", text={"format": form}), path=PATH).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_type", f"text.format.{name}")
+    front.post(asks("q", text={"format": form | {name: None}}), path=PATH).raise_for_status()

@@ -413,6 +413,23 @@ def test_section_3_row_unknown_ids(front: Front, method: str, kind: str) -> None
     assert message == f"No such {kind}: 'x-1'."
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "below"),
+    [
+        ("POST", "response", "cancel"),
+        ("GET", "response", "input_items"),
+        ("GET", "file", "content"),
+    ],
+)
+@pytest.mark.parametrize("root", ["/v1", ""])
+def test_section_3_row_unknown_ids_whatever_is_asked_of_them(
+    front: Front, method: str, kind: str, below: str, root: str
+) -> None:
+    answer = front.request(method, f"{root}/{kind}s/x-1/{below}")
+    message = check(answer, 404, f"{kind}_not_found", None)
+    assert message == f"No such {kind}: 'x-1'."
+
+
 def test_section_3_row_rate_limit_of_a_key() -> None:
     ring = KeyRing([KEY], rates=Rates(requests=1))
     with serving(Front(server_options={"key_ring": ring})) as front:

@@ -12,6 +12,8 @@ def files_router() -> Router:
 
     @router.route("/v1/files/{name:path}", "GET", "HEAD", "DELETE")
     @router.route("/files/{name:path}", "GET", "HEAD", "DELETE")
+    @router.get("/v1/files/{name}/content")
+    @router.get("/files/{name}/content")
     async def find_file(request: Request) -> Response:
         name = shorten(request.path_params["name"])
         raise RequestError(f"No such file: '{name}'.", code="file_not_found")

@@ -59,6 +59,8 @@ _LOGPROBS = "message.output_text.logprobs"
 _HARMLESS_INCLUDES = frozenset({_LOGPROBS, "reasoning.encrypted_content"})
 _ITEMS = "message, function_call, function_call_output, reasoning"
 _PARTS = "input_text, input_image"
+_WRAPPED_KEYS = frozenset({"name", "description", "strict", "schema"})
+_FORMAT_KEYS = _WRAPPED_KEYS | {"type"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,9 +155,9 @@ class _Chat:
     def _add_item(self, item: Any, path: str) -> None:
         if not isinstance(item, Mapping):
             raise wrong_type(path, "object", item)
-        kind = item.get("type", "message")
+        kind = item.get("type")
         match kind:
-            case "message":
+            case None | "message":
                 self._add_message(self._parse(InputMessageBody, item, path), path)
             case "function_call":
                 self._add_call(self._parse(FunctionCallBody, item, path), path)
@@ -273,11 +275,15 @@ class _Chat:
             raise missing_parameter(f"{path}.type")
         self.renames.add("response_format", path)
         self.renames.add("response_format.json_schema", path)
+        known = _FORMAT_KEYS if form["type"] == "json_schema" else ("type",)
+        for name, value in form.items():
+            if name not in known and value is not None:
+                self._note(f"{path}.{shorten(name)}")
         if form["type"] != "json_schema":
             return {"response_format": {"type": form["type"]}}
         if "schema" not in form:
             raise missing_parameter(f"{path}.schema")
-        wrapped = {"name": form.get("name", "answer"), "schema": form["schema"]}
+        wrapped = {name: value for name, value in form.items() if name in _WRAPPED_KEYS}
         return {"response_format": {"type": "json_schema", "json_schema": wrapped}}
 
     def reasoning(self, reasoning: dict[str, Any]) -> dict[str, Any]:

@@ -73,6 +73,10 @@ def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
 
     @router.route("/v1/responses/{name:path}", "GET", "HEAD", "DELETE")
     @router.route("/responses/{name:path}", "GET", "HEAD", "DELETE")
+    @router.get("/v1/responses/{name}/input_items")
+    @router.get("/responses/{name}/input_items")
+    @router.post("/v1/responses/{name}/cancel")
+    @router.post("/responses/{name}/cancel")
     async def find_response(request: Request) -> Response:
         name = shorten(request.path_params["name"])
         raise RequestError(f"No such response: '{name}'.", code="response_not_found")

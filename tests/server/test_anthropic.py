@@ -170,10 +170,22 @@ WRONG = {
     "tool_choice no name": ({"tool_choice": {"type": "tool"}}, "tool_choice.name"),
     "tools": ({"tools": {}}, "tools"),
     "tool no schema": ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
+    "tool_choice parallel": (
+        {"tool_choice": {"type": "auto", "disable_parallel_tool_use": "yes"}},
+        "tool_choice.disable_parallel_tool_use",
+    ),
+    "tool strict": ({"tools": [{"name": "f", "input_schema": {}, "strict": 1}]}, "tools[0].strict"),
     "thinking": ({"thinking": True}, "thinking"),
     "thinking type": ({"thinking": {"type": "maybe"}}, "thinking.type"),
     "output_format": ({"output_format": {"type": "xml"}}, "output_format.type"),
     "output_config": ({"output_config": []}, "output_config"),
+    "two formats": (
+        {
+            "output_format": {"type": "json_schema", "schema": {}},
+            "output_config": {"format": {"type": "json_schema", "schema": {}}},
+        },
+        "output_format",
+    ),
     "metadata": ({"metadata": "x"}, "metadata"),
     "stream": ({"stream": 1}, "stream"),
 }
@@ -287,6 +299,64 @@ def test_what_is_not_used_is_told_and_strict_mode_refuses_it(front: Front) -> No
         "messages[0].content[0].cache_control=not-used, container=unknown-field"
     )
     assert front.post(body, path=PATH, x_sightline_strict="1").status_code == 400
+
+
+TOOL = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
+NOT_USED = {
+    "tools[0].foo": {"tools": [TOOL | {"foo": 1}]},
+    "tool_choice.foo": {"tools": [TOOL], "tool_choice": {"type": "auto", "foo": 1}},
+    "thinking.budget_tokens": {"thinking": {"type": "disabled", "budget_tokens": 1024}},
+    "output_format.foo": {"output_format": {"type": "json_schema", "schema": True, "foo": 1}},
+    "output_config.format.foo": {
+        "output_config": {"format": {"type": "json_schema", "schema": True, "foo": 1}}
+    },
+}
+
+
+@pytest.mark.parametrize("path", NOT_USED)
+def test_whatever_a_field_holds_that_is_not_used_is_told_at_its_path(
+    front: Front, path: str
+) -> None:
+    answer = front.post(asks("x", **NOT_USED[path]), path=PATH)
+    assert f"{path}=unknown-field" in answer.headers["x-sightline-warnings"].split(", ")
+
+
+def test_null_is_nothing_to_tell_of(front: Front) -> None:
+    fields = {
+        "tools": [TOOL | {"cache_control": None, "defer_loading": None, "strict": None}],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": None, "foo": None},
+        "output_config": {"format": {"type": "json_schema", "schema": True, "foo": None}},
+        "cache_control": None,
+    }
+    answer = front.post(asks("x", **fields), path=PATH, x_sightline_strict="1")
+    assert answer.status_code == 200, answer.text
+    assert "x-sightline-warnings" not in answer.headers
+
+
+def test_a_mark_for_the_cache_changes_no_answer_wherever_it_stands(front: Front) -> None:
+    mark = {"type": "ephemeral"}
+    body = asks("x", tools=[TOOL | {"cache_control": mark}], cache_control=mark)
+    answer = front.post(body, path=PATH, x_sightline_strict="1")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-sightline-warnings"] == (
+        "tools[0].cache_control=not-used, cache_control=not-used"
+    )
+
+
+def test_that_a_result_is_an_error_is_not_shown_and_that_is_told(front: Front) -> None:
+    def warned(is_error: object) -> str | None:
+        body = asks("x")
+        use = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": "t", "content": "5", "is_error": is_error}
+        body["messages"] += [
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [result]},
+        ]
+        return front.post(body, path=PATH).headers.get("x-sightline-warnings")
+
+    assert warned(True) == "messages[2].content[0].is_error=not-used"
+    assert warned(False) is None
+    assert warned(None) is None
 
 
 def test_a_beginning_that_the_client_wrote_is_not_continued_and_that_is_told(front: Front) -> None:

@@ -6,7 +6,7 @@ a chat has a message for each of them. `renames` remembers where everything came
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,10 +82,14 @@ def to_anthropic_call(
     if body.output_config is not None:
         fields |= chat.output_config(body.output_config)
     if body.output_format is not None:
+        if "response_format" in fields:
+            raise invalid_value(
+                "output_format", "output_config.format is given, too; send one of them."
+            )
         fields |= chat.output_format(body.output_format, "output_format")
     for name, value in body.unknown.items():
         if value is not None:
-            chat.notices.append(Notice(field=shorten(name), reason="unknown-field"))
+            chat.note(shorten(name), info=name == "cache_control")
     call = judge_chat(
         {name: value for name, value in fields.items() if value is not None},
         chat.renames,
@@ -172,6 +176,8 @@ class _Chat:
 
     def _add_result(self, block: Any, path: str) -> None:
         result = self._parse(ToolResultBlockBody, block, path)
+        if result.is_error:  # a chat has no place for it; what went wrong is in the content
+            self.notices.append(Notice(field=f"{path}.is_error", reason="not-used"))
         message = {"role": "tool", "tool_call_id": result.tool_use_id, "content": []}
         self._append(message, path)
         self.renames.add(f"messages[{len(self.messages) - 1}].tool_call_id", f"{path}.tool_use_id")
@@ -252,9 +258,8 @@ class _Chat:
         self.renames.add(f"{at}.function.parameters", f"{path}.input_schema")
         if "input_schema" not in tool:
             raise missing_parameter(f"{path}.input_schema")
-        for name in tool:
-            if name not in ("type", "name", "description", "input_schema", "strict"):
-                self._note(f"{path}.{shorten(name)}", info=name == "cache_control")
+        check_type(tool, "strict", bool, path)  # it is always so
+        self._note_others(tool, ("type", "name", "description", "input_schema", "strict"), path)
         function = {"parameters": tool["input_schema"]}
         for name in ("name", "description"):
             if name in tool:
@@ -265,9 +270,12 @@ class _Chat:
         if not isinstance(choice, dict):
             raise wrong_type("tool_choice", "object", choice)
         kind = _kind(choice, "tool_choice")
+        check_type(choice, "disable_parallel_tool_use", bool, "tool_choice")
         fields: dict[str, Any] = {}
         if choice.get("disable_parallel_tool_use"):
             fields["parallel_tool_calls"] = False
+        known = ("type", "name", "disable_parallel_tool_use")
+        self._note_others(choice, known, "tool_choice")
         if kind == "tool":
             if "name" not in choice:
                 raise missing_parameter("tool_choice.name")
@@ -287,9 +295,7 @@ class _Chat:
             raise invalid_value(
                 "thinking.type", f"'{shorten(kind)}' is not one of enabled, adaptive, disabled."
             )
-        for name in thinking:
-            if name != "type":
-                self._note(f"thinking.{shorten(name)}")
+        self._note_others(thinking, ("type",), "thinking")
         return {"type": "disabled" if kind == "disabled" else "enabled"}
 
     def output_config(self, config: Any) -> dict[str, Any]:
@@ -305,7 +311,7 @@ class _Chat:
                 self.renames.add("reasoning_effort", "output_config.effort")
                 fields["reasoning_effort"] = value
             else:
-                self._note(f"output_config.{shorten(name)}")
+                self.note(f"output_config.{shorten(name)}")
         return fields
 
     def output_format(self, form: Any, path: str) -> dict[str, Any]:
@@ -315,6 +321,7 @@ class _Chat:
             raise invalid_value(f"{path}.type", f"'{shorten(kind)}' is not one of json_schema.")
         if "schema" not in form:
             raise missing_parameter(f"{path}.schema")
+        self._note_others(form, ("type", "schema"), path)
         self.renames.add("response_format", path)
         self.renames.add("response_format.json_schema", path)
         wrapped = {"name": "answer", "schema": form["schema"]}
@@ -326,11 +333,15 @@ class _Chat:
         return block
 
     def _note_unknown(self, body: Body, path: str) -> None:
-        for name, value in body.unknown.items():
-            if value is not None:
-                self._note(f"{path}.{shorten(name)}", info=name in ("cache_control", "caller"))
+        self._note_others(body.unknown, (), path)
 
-    def _note(self, path: str, *, info: bool = False) -> None:
+    def _note_others(self, values: Mapping[str, Any], known: Collection[str], path: str) -> None:
+        """Note what is in `values` besides `known` and is not null."""
+        for name, value in values.items():
+            if name not in known and value is not None:
+                self.note(f"{path}.{shorten(name)}", info=name in ("cache_control", "caller"))
+
+    def note(self, path: str, *, info: bool = False) -> None:
         reason = "not-used" if info else "unknown-field"
         self.notices.append(Notice(field=path, reason=reason, severity="info" if info else "warn"))
 

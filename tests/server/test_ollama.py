@@ -104,6 +104,17 @@ def test_a_raw_prompt_is_continued_as_it_is(front: Front) -> None:
     assert bytes(front.engine.requests[-1].prompt.token_ids[2:]) == b"Once"
 
 
+def test_what_is_unknown_in_a_call_of_the_history_is_told(front: Front) -> None:
+    call = {"id": "c", "type": "function", "function": {"index": 0, "name": "f"}, "foo": 1}
+    body = asks("x")
+    body["messages"] += [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "tool_name": "f", "content": "5"},
+    ]
+    warnings = front.post(body, path=CHAT).headers["x-sightline-warnings"]
+    assert warnings == "messages[1].tool_calls[0].foo=unknown-field"
+
+
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 def test_without_a_question_the_model_is_loaded(front: Front, path: str) -> None:
     body = front.post({"model": "sightline-fake"}, path=path).json()

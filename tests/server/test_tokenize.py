@@ -36,6 +36,15 @@ def test_a_conversation_becomes_the_ids_of_its_prompt_images_included(front: Fro
     assert answer["count"] == len(answer["tokens"])
 
 
+def test_a_conversation_gets_no_further_control_tokens_and_that_is_told(front: Front) -> None:
+    plain = front.post(chat("hello"), path="/tokenize")
+    without = chat("hello", add_special_tokens=False)
+    assert front.post(without, path="/tokenize", x_sightline_strict="1").json() == plain.json()
+    further = front.post(chat("hello", add_special_tokens=True), path="/tokenize")
+    assert further.json() == plain.json()
+    assert further.headers["x-sightline-warnings"] == "add_special_tokens=not-used"
+
+
 @pytest.mark.parametrize("path", ["/detokenize", "/v1/detokenize"])
 def test_ids_become_a_text_again(front: Front, path: str) -> None:
     ids = front.post({"prompt": "这是什么?"}, path="/tokenize").json()["tokens"]

@@ -250,6 +250,9 @@ class _Chat:
             raise missing_parameter(f"{path}.function.name")
         if not isinstance(arguments, dict | None):
             raise wrong_type(f"{path}.function.arguments", "object", arguments)
+        for key, value in call.items():
+            if key not in ("id", "type", "function") and value is not None:
+                self.notices.append(Notice(field=f"{path}.{shorten(key)}", reason="unknown-field"))
         call_id = f"call_{len(self.messages)}_{len(self._open_calls)}"
         self._open_calls.append((call_id, name))
         written = json.dumps(arguments or {}, ensure_ascii=False)

@@ -49,11 +49,14 @@ def to_tokenize_call(
     if body.prompt is not None:
         notices = _unknown(body.unknown, terms)
     elif body.messages is not None:
+        # A conversation has the control tokens that it needs.
+        further = [Notice(field="add_special_tokens", reason="not-used")]
         call = judge_chat(
             {"model": body.model or default_model, "messages": body.messages, **body.unknown},
             Renames(),
             terms,
             request_id=request_id,
+            notices=further if body.add_special_tokens else (),
         )
         request, notices = call.request, call.notices
     else:

@@ -54,10 +54,8 @@ class Compiled:
             signature[name] = TYPES[value.dtype] if is_tensor else _number(value)
             if is_tensor or (isinstance(value, int) and value % 16 == 0):
                 attributes[index,] = [["tt.divisibility", 16]]
-        values = {(self._kernel.arg_names.index(name),): v for name, v in constants.items()}
-        source = ASTSource(self._kernel, signature, values, attributes)
         made = triton.compile(
-            source,
+            _source(self._kernel, signature, constants, attributes),
             target=GPUTarget("cuda", self._capability, 32),
             options={"num_warps": num_warps, "num_stages": num_stages},
         )
@@ -69,6 +67,24 @@ class Compiled:
             "constants": {name: v for name, v in constants.items() if isinstance(v, int)},
         }
         print(json.dumps(found), flush=True)
+
+
+def _source(
+    kernel: Any,
+    signature: dict[str, str],
+    constants: dict[str, Any],
+    attributes: dict[tuple[int], list[list[Any]]],
+) -> ASTSource:
+    try:
+        from triton.backends.compiler import AttrsDescriptor
+    except ImportError:
+        values = {(kernel.arg_names.index(name),): v for name, v in constants.items()}
+        return ASTSource(kernel, signature, values, attributes)
+    # Triton 3.2, which torch 2.6 comes with.
+    divisible = {"tt.divisibility": [index for (index,) in attributes]}
+    described = AttrsDescriptor.from_dict({"cls": "AttrsDescriptor", "arg_properties": divisible})
+    types = {name: kind for name, kind in signature.items() if kind != "constexpr"}
+    return ASTSource(kernel, types, constants, described)
 
 
 def _number(value: float) -> str:

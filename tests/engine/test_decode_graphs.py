@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from engine_bench import Bench, ask, ask_about, bench
-from gpu_kernels import attention_backend
+from gpu_kernels import attention_backend, needs_the_interpreter
 from pretend_device import sequence
 
 from sightline.core.engine_options import EngineOptions
@@ -147,11 +147,29 @@ def test_batches_are_filled_up_to_the_next_size() -> None:
     assert sizes_up_to(2000)[-1] == 512
 
 
+@torch.inference_mode()
+def test_a_context_shorter_than_the_shortest_bound_is_recorded_once(tiny_folder: Path) -> None:
+    model = load_model(tiny_folder, device="cpu").model
+    assert isinstance(model, PagedModel)
+    model.attention, tape = GatherBackend(), Tape()
+    pool = model.allocate_pool(3, 4)
+    graphs = DecodeGraphs(
+        model, pool, model.attention, tape, max_seqs=1, max_slots=8, nobodys_block=2
+    )
+    graphs.record_all()
+    assert graphs.is_right()
+    asked = sequence((5, 6, 7))
+    assert graphs.can_run(Plan(chunks=(Chunk(asked, 2, 3, [0], True, 0),)))
+    assert tape.num_recorded == 1
+
+
 @pytest.mark.timeout(600)  # an interpreter takes its time
 @pytest.mark.parametrize("name", ["sdpa", "triton"])
 @torch.inference_mode()
 def test_a_replayed_step_reads_every_sequences_own_keys(tiny_folder: Path, name: str) -> None:
     """Three sequences in a recording of four, whatever the way of attention."""
+    if name == "triton":
+        needs_the_interpreter()
     plain, model = (load_model(tiny_folder, device="cpu").model for _ in range(2))
     assert isinstance(model, PagedModel)
     assert isinstance(plain, PagedModel)

@@ -30,6 +30,13 @@ def needs_triton() -> None:
         _let_the_interpreter_count()
 
 
+def needs_the_interpreter() -> None:
+    """For kernels on the CPU's tensors."""
+    needs_triton()
+    if HAS_GPU:
+        pytest.skip("nothing is interpreted where there is a GPU")
+
+
 @cache
 def _let_the_interpreter_count() -> None:
     """Its loops end at arrays of one number, which are none for a new NumPy (Triton 3.6)."""

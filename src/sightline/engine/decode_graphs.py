@@ -128,7 +128,7 @@ class DecodeGraphs:
     def record_all(self) -> None:
         """Record the sizes, the small ones first, until the time for it is used up."""
         began = time.monotonic()
-        bound = self._attention.graph_slots(1)
+        bound = self._bound(1)
         for size in self.sizes:
             if time.monotonic() - began > START_BUDGET_S:
                 logger.info("batches from %d on are recorded when they are first met", size)
@@ -144,7 +144,7 @@ class DecodeGraphs:
     @torch.inference_mode()
     def is_right(self) -> bool:
         """Whether a replay gives what the same step gives without one."""
-        size, bound = self.sizes[0], self._attention.graph_slots(1)
+        size, bound = self.sizes[0], self._bound(1)
         recording = self._recording(size, bound)
         if recording is None:
             return True  # there is nothing to be wrong
@@ -193,8 +193,10 @@ class DecodeGraphs:
 
     def _key(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
         size = next(size for size in self.sizes if size >= len(chunks))
-        longest = max(chunk.end for chunk in chunks)
-        return size, min(self._attention.graph_slots(longest), self._max_slots)
+        return size, self._bound(max(chunk.end for chunk in chunks))
+
+    def _bound(self, num_slots: int) -> int:
+        return min(self._attention.graph_slots(num_slots), self._max_slots)
 
     def _vacate(self) -> None:
         """Let all rows be nobody's."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch_threads import torch_threads
 
 from sightline.core.errors import StartupError
-from sightline.models.linear import Linear
+from sightline.models.linear import GatedLinear, Linear
 from sightline.models.loading import LoadedModel, load_model
+from sightline.models.packed_weight import can_pack, can_stream
 from sightline.models.packing import pack_linears
 from sightline.models.paged_model import PagedModel
 
@@ -110,6 +111,17 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused(glm: Path) -> None:
             packed=True,
             progress=lambda *_: os.truncate(glm / "model.safetensors", 5000),
         )
+
+
+def test_a_layer_is_our_own_kernels_only_if_both_halves_are() -> None:
+    """Else memory would be read into again that the other kernel may still use."""
+    if not can_stream() or not can_pack(torch.float32):
+        pytest.skip("no kernel of ours takes them")
+    layer = GatedLinear(64, 32)
+    assert layer.weight is not None
+    layer.weight.data[:32] = layer.weight.data[:32].bfloat16().float()
+    assert layer.pack(torch.float32)
+    assert not layer.is_streamed
 
 
 def test_memory_that_the_system_does_not_give_for_a_matrix_is_named(

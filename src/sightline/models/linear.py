@@ -261,7 +261,10 @@ class GatedLinear(Linear):
 
     @property
     def is_streamed(self) -> bool:
-        return isinstance(self._gated or self._packed, Streamed)
+        if self._gated is not None:
+            return isinstance(self._gated, Streamed)
+        # Each half is judged by itself: bfloat16 may hold only one of them.
+        return isinstance(self._packed, Streamed) and isinstance(self._packed_up, Streamed)
 
     def streamed(self) -> Matrix | None:
         return _told(self._gated, None)

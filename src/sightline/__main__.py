@@ -1,3 +1,20 @@
-from sightline.cli.main import main
+"""The program: what `sightline` and `python -m sightline` run."""
 
-main()
+import signal
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C before it is there ends the program without a traceback."""
+    # To import the commands takes a quarter of a second. Nothing has begun that would be undone.
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_usual:  # and not ignored, as nohup and some shells want it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from sightline.cli.main import main as run
+
+    if is_usual:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+if __name__ == "__main__":
+    main()

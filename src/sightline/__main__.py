@@ -2,9 +2,11 @@
 
 import signal
 
+INTERRUPTED = 130  # as shells say it of a program that Ctrl-C has ended
+
 
 def main() -> None:
-    """Run the command line. Ctrl-C before it is there ends the program without a traceback."""
+    """Run the command line. Ctrl-C that no command takes ends it without a traceback."""
     # To import the commands takes a quarter of a second. Nothing has begun that would be undone.
     is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_usual:  # and not ignored, as nohup and some shells want it
@@ -13,7 +15,10 @@ def main() -> None:
 
     if is_usual:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Ctrl-C while the program itself is still being imported."""
+"""Ctrl-C while the program itself is still being imported, and before a command takes it."""
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_it_ends_without_a_traceback(interrupted):
     done = interrupted()
     assert done.returncode == -signal.SIGINT
     assert done.stderr == b""
+
+
+def test_nor_while_the_commands_are_built():
+    program = (
+        "import sightline.cli.main, sightline.__main__\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        "sightline.cli.main.build = interrupt\n"
+        "sightline.__main__.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"")
 
 
 def test_where_it_is_ignored_it_stays_so(interrupted):

@@ -1,7 +1,9 @@
 """An engine's process that is there before it is known what it has to do."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,22 @@ import pytest
 from sightline.backends import launch
 
 PATIENCE_S = 60
+FRONT = """
+import os, signal, sys, time
+from pathlib import Path
+from sightline.backends.launch import launch_ahead
+print(launch_ahead(None).pid, flush=True)
+while not Path(sys.argv[1]).exists():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_waiting_process_ends_with_who_started_it() -> None:
@@ -48,3 +66,22 @@ def test_a_process_is_started_with_what_the_allocator_is_asked() -> None:
         environment = Path(f"/proc/{process.pid}/environ").read_bytes()
         assert process.wait(PATIENCE_S) == 0
     assert b"\0GLIBC_TUNABLES=glibc.malloc." in environment
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it ends when torch is loaded")
+def test_a_waiting_process_ends_with_the_front_even_while_it_loads_torch(tmp_path: Path) -> None:
+    loading = tmp_path / "loading"
+    (tmp_path / "torch.py").write_text(
+        f"import time\nopen({str(loading)!r}, 'w').close()\ntime.sleep({2 * PATIENCE_S})\n"
+    )
+    front = subprocess.run(
+        [sys.executable, "-c", FRONT, str(loading)],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while is_running(int(front.stdout)):
+        assert time.monotonic() < deadline, "it outlives the front"
+        time.sleep(0.01)

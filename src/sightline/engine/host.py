@@ -94,6 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _load_ahead(num_threads: int | None) -> list[str]:
     """Load torch, wait for a line with the arguments and return them; none if it does not come."""
+    _be_killed_with_parent()  # the end of the input is only seen when torch is there
     prepare_threads(num_threads)
     number_gpus_by_slot()
     with suppress(Exception):  # who loads the model says what is wrong with it
@@ -263,9 +264,13 @@ def _leave_signals_to_the_front() -> None:
         signal.signal(name, signal.SIG_IGN)
 
 
-def _die_with_parent(parent: int) -> None:
+def _be_killed_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _die_with_parent(parent: int) -> None:
+    _be_killed_with_parent()
     if os.getppid() != parent:  # it died before the kernel was asked to tell
         os._exit(1)
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()

@@ -96,11 +96,12 @@ def test_section_6_unknown_tool_objects_are_dropped_with_a_notice(front: Front) 
 
 
 def test_section_6_what_stands_beside_a_function_is_told(front: Front) -> None:
-    body = chat("q", tools=[TOOL | {"cache_control": {"type": "ephemeral"}, "x": None}])
-    answer = front.post(body)
-    assert answer.status_code == 200
-    assert answer.headers["x-sightline-warnings"] == "tools[0].cache_control=unknown-field"
-    assert front.post(body, x_sightline_strict="1").status_code == 400
+    marked = chat("q", tools=[TOOL | {"cache_control": {"type": "ephemeral"}, "x": None}])
+    answer = front.post(marked, x_sightline_strict="1")
+    assert answer.headers["x-sightline-warnings"] == "tools[0].cache_control=not-used"
+    unknown = chat("q", tools=[TOOL | {"x": 1}])
+    assert front.post(unknown).headers["x-sightline-warnings"] == "tools[0].x=unknown-field"
+    assert front.post(unknown, x_sightline_strict="1").status_code == 400
 
 
 def test_section_6_arguments_in_history_that_are_not_json_pass_as_text(front: Front) -> None:

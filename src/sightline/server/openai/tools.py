@@ -116,7 +116,10 @@ def _tools(values: Any, path: str, limits: Limits, notices: list[Notice]) -> tup
             continue
         if "function" not in value:
             raise _invalid_tool(f"{at}.function", "A tool needs a function.")
-        _note_others(value, ("type", "function"), at, notices)
+        if value.get("cache_control") is not None:  # prefixes are cached by themselves
+            field = f"{at}.cache_control"
+            notices.append(Notice(field=field, reason="not-used", severity="info"))
+        _note_others(value, ("type", "function", "cache_control"), at, notices)
         tools.append(_function(value["function"], f"{at}.function", tools))
     return tuple(tools)
 

@@ -1,5 +1,6 @@
 """Giving a model's parameters their values, tensor by tensor, from the files that hold them."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from sightline.models.quantization import SCALES_SUFFIX, Scheme
 from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.safetensors_file import TensorEntry
 from sightline.models.weight_match import WeightFile
+
+_SHORTAGE = re.compile("memory|alloc", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in total) while weights are read."""
@@ -138,8 +141,10 @@ def _parameter(values: Tensor) -> nn.Parameter:
 def _memory_shortage_named(device: torch.device, total: int) -> Iterator[None]:
     try:
         yield
-    except (MemoryError, RuntimeError):
+    except (MemoryError, RuntimeError) as error:
         # The CPU's allocator raises a plain RuntimeError, the GPU's a kind of it.
+        if not isinstance(error, MemoryError) and not _SHORTAGE.search(str(error)):
+            raise
         raise StartupError(
             f"Not enough memory on {device} for {total // MIB} MiB of weights; "
             "free some, or choose dtype bfloat16, quantization int8 or int4, or another device."

@@ -253,6 +253,13 @@ def assert_refused(front: Front, body: object, path: str) -> None:
     assert refusal["request_id"] == answer.headers["x-request-id"] == answer.headers["request-id"]
 
 
+def test_a_result_without_its_call_is_told_at_one_path(front: Front) -> None:
+    answer = front.post(asks({"type": "tool_result", "tool_use_id": "t9"}), path=PATH)
+    assert answer.json()["error"]["message"] == (
+        "messages[0].content[0].tool_use_id: no call with id 't9' comes before it."
+    )
+
+
 def test_two_pictures_of_one_message_are_too_many_at_the_second(front: Front) -> None:
     assert_refused(front, asks(BASE64, BASE64), "messages[0].content[1].source")
 

@@ -74,4 +74,8 @@ def ollama_form(
 
 def _with_path(error: SightlineError, message: str) -> str:
     param = error.param if isinstance(error, RequestError) else None
-    return message if not param or param in message else f"{param}: {message}"
+    if not param or param in message:
+        return message
+    place, colon, rest = message.partition(":")
+    # A text that opens with what holds the guilty field says where it is once.
+    return f"{param}:{rest}" if colon and param.startswith(place) else f"{param}: {message}"

@@ -297,7 +297,8 @@ def test_the_row_messages_a_call_whose_id_is_null_has_none(front: Front) -> None
 
 
 def test_the_row_anything_else_is_named_in_calls_and_messages_too(front: Front) -> None:
-    call = {"id": "c", "index": 0, "function": {"name": "f", "arguments": "{}"}, "foo": 1}
+    function = {"name": "f", "arguments": "{}", "bar": 1}
+    call = {"id": "c", "index": 0, "function": function, "foo": 1}
     answer = told(
         front,
         said(
@@ -307,8 +308,17 @@ def test_the_row_anything_else_is_named_in_calls_and_messages_too(front: Front) 
         ),
     )
     assert answer.headers["x-sightline-warnings"] == (
-        "messages[0].tool_call_id=not-used, messages[1].tool_calls[0].foo=not-used"
+        "messages[0].tool_call_id=not-used, messages[1].tool_calls[0].foo=not-used, "
+        "messages[1].tool_calls[0].function.bar=not-used"
     )
+
+
+@pytest.mark.parametrize("field", ["tool_calls", "function_call"])
+def test_the_row_messages_only_an_assistant_calls(front: Front, field: str) -> None:
+    function = {"name": "f", "arguments": "{}"}
+    value = [{"id": "c", "function": function}] if field == "tool_calls" else function
+    body = said({"role": "user", "content": "x", field: value})
+    assert refused(front, body) == ("invalid_value", f"messages[0].{field}")
 
 
 def test_the_row_modalities_text_is_fine(front: Front) -> None:

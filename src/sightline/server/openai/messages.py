@@ -1,7 +1,7 @@
 """The messages of an OpenAI chat, and the parts they are made of."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sightline.core.chat import (
@@ -97,9 +97,10 @@ def _message(body: MessageBody, path: str, limits: Limits, notices: list[Notice]
     calls = _tool_calls(body.tool_calls, f"{path}.tool_calls", limits, notices)
     if body.function_call is not None:
         at = f"{path}.function_call"
-        calls = (*calls, _call(body.function_call, at, call_id=at))
+        calls = (*calls, _call(body.function_call, at, notices, call_id=at))
     if calls and role != "assistant":
-        raise invalid_value(f"{path}.tool_calls", f"not in a message of '{shorten(body.role)}'.")
+        name = "tool_calls" if body.tool_calls else "function_call"
+        raise invalid_value(f"{path}.{name}", f"not in a message of '{shorten(body.role)}'.")
     return Message(
         role=role,
         parts=_parts(body, f"{path}.content", limits, notices),
@@ -128,21 +129,29 @@ def _tool_calls(
         call_id = at if value.get("id") is None else value["id"]
         if "function" not in value:
             raise missing_parameter(f"{at}.function")
-        notices.extend(
-            Notice(field=f"{at}.{shorten(name)}", reason="not-used")
-            for name, other in value.items()
-            if name not in _CALL_KEYS and other is not None
-        )
-        calls.append(_call(value["function"], f"{at}.function", call_id=call_id))
+        _note_others(value, _CALL_KEYS, at, notices)
+        calls.append(_call(value["function"], f"{at}.function", notices, call_id=call_id))
     return tuple(calls)
 
 
-def _call(value: Any, path: str, *, call_id: str) -> ToolCall:
+def _note_others(
+    value: Mapping[str, Any], known: Collection[str], path: str, notices: list[Notice]
+) -> None:
+    """Note what is in `value` besides `known` and is not null."""
+    notices.extend(
+        Notice(field=f"{path}.{shorten(name)}", reason="not-used")
+        for name, other in value.items()
+        if name not in known and other is not None
+    )
+
+
+def _call(value: Any, path: str, notices: list[Notice], *, call_id: str) -> ToolCall:
     """Convert a call of the history. Its arguments pass as the text they are, JSON or not."""
     if not isinstance(value, dict):
         raise wrong_type(path, "object", value)
     if "name" not in value:
         raise missing_parameter(f"{path}.name")
+    _note_others(value, ("name", "arguments"), path, notices)
     name, arguments = value["name"], value.get("arguments")
     if not isinstance(name, str):
         raise wrong_type(f"{path}.name", "string", name)

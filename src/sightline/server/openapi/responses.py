@@ -36,7 +36,7 @@ def schemas() -> dict[str, Schema]:
         thing(
             "role content",
             {
-                "type": const("message"),
+                "type": nullable(const("message")),
                 "role": const("user"),
                 "content": one_of(STRING, array(one_of(words, picture))),
             },
@@ -44,7 +44,7 @@ def schemas() -> dict[str, Schema]:
         thing(
             "role content",
             {
-                "type": const("message"),
+                "type": nullable(const("message")),
                 "role": enum("system", "developer", "assistant"),
                 "content": one_of(STRING, array(one_of(words, refusal))),
             },

@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+if not hasattr(torch.optim, "Muon"):
+    pytest.skip("training needs torch.optim.Muon, of torch 2.9 and newer", allow_module_level=True)
+
 import training.pictures
 import training.source
 import training.train

@@ -81,7 +81,7 @@ def test_a_public_picture_is_fetched(internet):
         *("[64:ff9b::7f00:1]", "[2002:7f00:1::]", "１２７.0.0.1", "127.0.0.1."),
     ],
 )
-def test_private_addresses_are_blocked_in_every_form(internet, host):
+def test_section_5_fetching_private_addresses_are_blocked_in_every_form(internet, host):
     error = refusal(internet, f"http://{host}/cat.png")
     assert error.code == "image_url_blocked"
     assert "--allow-media-host" in error.message
@@ -106,14 +106,16 @@ def test_one_private_address_among_public_ones_blocks_the_host(internet):
     assert internet.dialled == []
 
 
-def test_a_name_that_is_rebound_is_resolved_once_and_dialled_where_it_was_judged(internet):
+def test_section_5_fetching_a_rebound_name_is_resolved_once_and_dialled_where_it_was_judged(
+    internet,
+):
     internet.hosts["rebound.test"] = [[PUBLIC_ADDRESS], ["127.0.0.1"]]
     assert fetch(internet, "http://rebound.test/cat.png") == [files.PNG]
     assert internet.lookups == ["rebound.test"]
     assert internet.dialled == [(PUBLIC_ADDRESS, 80)]
 
 
-def test_every_hop_is_resolved_and_judged_again(internet):
+def test_section_5_fetching_every_hop_is_resolved_and_judged_again(internet):
     internet.hosts["rebound.test"] = [[PUBLIC_ADDRESS], ["127.0.0.1"]]
     internet.pages["/hop"] = redirect("/cat.png")
     assert refusal(internet, "http://rebound.test/hop").code == "image_url_blocked"
@@ -147,7 +149,7 @@ def test_redirects_to_public_pictures_are_followed(internet, location):
     assert fetch(internet, "http://pictures.test/hop") == [files.PNG]
 
 
-def test_the_number_of_redirects_is_limited(internet):
+def test_section_5_limits_the_number_of_redirects(internet):
     for i in range(4):
         internet.pages[f"/{i}"] = redirect(f"/{i + 1}")
     internet.pages["/4"] = answer(files.PNG)
@@ -180,7 +182,7 @@ def test_other_ports_are_blocked_before_any_lookup(internet, port):
         ("::1", "http://[0:0::1]:9000/cat.png"),
     ],
 )
-def test_an_allowed_host_may_be_private(internet, entry, url):
+def test_section_5_fetching_an_allowed_host_may_be_private(internet, entry, url):
     internet.hosts["nas.test"] = [["10.0.0.1"]]
     with pytest.raises(RequestError) as caught:  # let through, and the canary takes the call
         fetch(internet, url, allowed=(entry,))
@@ -294,7 +296,7 @@ def test_an_endless_body_is_cut_at_the_limit(internet):
     assert sent < 16 << 20  # the limit, and what fits into the buffers of the sockets
 
 
-def test_the_limit_on_one_file_is_inclusive(internet):
+def test_section_5_limits_of_one_file_are_inclusive(internet):
     internet.pages["/x"] = answer(bytes(1000))
     limits = Limits(max_image_bytes=1000, fetch_timeout_s=60)
     assert fetch(internet, "http://pictures.test/x", limits=limits) == [bytes(1000)]
@@ -489,7 +491,7 @@ def test_no_redirect_leads_from_https_to_http(internet):
     assert error.message == "Download failed: a redirect from https to http."
 
 
-def test_proxies_of_the_environment_are_ignored(internet, monkeypatch):
+def test_section_5_fetching_proxies_of_the_environment_are_ignored(internet, monkeypatch):
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert fetch(internet, "http://pictures.test/cat.png") == [files.PNG]

@@ -72,7 +72,9 @@ def test_equal_images_of_one_request_are_decoded_once(album, loading):
     assert len({id(image) for image in images}) == 1
 
 
-def test_a_second_question_costs_no_decode_but_another_size_or_tenant_does(album, loading):
+def test_section_5_cache_key_a_second_question_costs_no_decode_but_another_size_or_tenant_does(
+    album, loading
+):
     loader = loading()
     pool = CountingPool(loader)
     picture = parts(data_url(files.PNG))
@@ -141,7 +143,7 @@ def test_a_file_that_is_no_picture_is_not_remembered(album, loading):
     assert known.file_of(known.digest(text.encode(), b"")) is None
 
 
-def test_the_digest_depends_on_the_size_that_was_asked_for(album, loading):
+def test_section_5_cache_key_depends_on_the_size_that_was_asked_for(album, loading):
     loader = loading()
     small, large = (
         album.runner.run(
@@ -161,7 +163,7 @@ def test_the_part_to_blame_is_named(album, loading, bad):
     assert caught.value.param == "messages[0].content[1].image_url"
 
 
-def test_more_images_than_the_limit_are_refused(album, loading):
+def test_section_5_limits_more_images_are_refused(album, loading):
     loader = loading(limits=Limits(max_images=2, decode_timeout_s=60))
     sources = [data_url(files.PNG)] * 3
     assert len(album.runner.run(loader.load(parts(*sources[:2]), POLICY))) == 2
@@ -183,7 +185,9 @@ def test_fetching_can_be_switched_off(album, loading):
     assert caught.value.code == "image_url_blocked"
 
 
-def test_fetched_images_share_one_deadline_and_equal_urls_one_fetch(album, loading):
+def test_section_5_limits_fetched_images_share_one_deadline_and_equal_urls_one_fetch(
+    album, loading
+):
     internet = Internet()
     internet.pages["/cat.png"] = answer(files.PNG)
 

@@ -35,7 +35,9 @@ def assert_close(found, wanted, tolerance):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", SEEN)
-def test_a_picture_is_turned_as_its_exif_says(album, quarter_colours, kind, orientation):
+def test_section_5_decoding_a_picture_is_turned_as_its_exif_says(
+    album, quarter_colours, kind, orientation
+):
     options = {"JPEG": {"quality": 92, "subsampling": 0}, "WEBP": {"lossless": True}}.get(kind, {})
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -101,7 +103,7 @@ def test_what_is_wholly_transparent_is_white(album, quarter_colours, kind):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_what_is_half_transparent_lies_on_white(album, quarter_colours, kind):
+def test_section_5_decoding_what_is_half_transparent_lies_on_white(album, quarter_colours, kind):
     data = encode(with_alpha(128), kind, **({"lossless": True} if kind == "WEBP" else {}))
     blended = [tuple(round(c * 128 / 255 + 127) for c in colour) for colour in QUARTERS]
     assert_close(quarter_colours(album.load(data)), blended, 1)
@@ -180,7 +182,9 @@ def test_a_colour_key_of_16_bits_is_understood(album, quarter_colours):
     ],
     ids=["gray", "RGB", "gray with alpha", "RGBA"],
 )
-def test_samples_of_16_bits_are_scaled_not_clipped(album, quarter_colours, header, sample, colour):
+def test_section_5_decoding_samples_of_16_bits_are_scaled_not_clipped(
+    album, quarter_colours, header, sample, colour
+):
     data = png(header, files.idat(files.rows(sample * 8, 8)))
     assert_close(quarter_colours(album.load(data)), [colour] * 4, 1)
 
@@ -193,7 +197,7 @@ def test_one_bit_and_gray_pictures_become_rgb(album, quarter_colours):
     assert_close(quarter_colours(album.load(jpeg)), [(90, 90, 90)] * 4, 3)
 
 
-def test_a_cmyk_jpeg_keeps_its_colours(album, quarter_colours):
+def test_section_5_decoding_a_cmyk_jpeg_keeps_its_colours(album, quarter_colours):
     data = encode(quarters().convert("CMYK"), "JPEG", quality=95, subsampling=0)
     assert_close(quarter_colours(album.load(data)), QUARTERS, 24)
 
@@ -229,7 +233,7 @@ def pixels_of(data: bytes) -> bytes:
 
 @settings(max_examples=25)
 @given(small_pictures)
-def test_lossless_encodings_of_one_opaque_picture_are_one_picture(picture):
+def test_section_5_cache_key_lossless_encodings_of_one_picture_are_one_picture(picture):
     opaque = picture.convert("RGB")
     wide = b"".join(
         b"\0" + b"".join(bytes((v, v)) for v in row)

@@ -71,6 +71,22 @@ def test_section_6_tool_choice_is_enforced_by_grammar(front: Front, wanted: obje
     assert "start: calls" in (grammar(front) or "")
 
 
+@pytest.mark.parametrize("nothing", [{}, {"type": None}])
+def test_section_6_thinking_without_a_type_is_as_if_it_were_absent(
+    front: Front, nothing: object
+) -> None:
+    assert front.post(chat("q", thinking=nothing)).status_code == 200
+
+
+def test_section_6_tool_choice_beside_functions_is_refused_by_name(front: Front) -> None:
+    functions = [{"name": "f", "parameters": {"type": "object"}}]
+    asked = chat("q", functions=functions, tool_choice="required")
+    error = front.post(asked).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", "tool_choice")
+    assert "function_call" in error["message"]
+    assert front.post(asked | {"tool_choice": "auto"}).status_code == 200
+
+
 def test_section_6_parallel_tool_calls_false_keeps_the_first_call(front: Front) -> None:
     calls = ("f\n{}", (ASSISTANT,), 'f\n{"n": 2}', (OBSERVATION,))
     both = tell(front, *calls, tools=[TOOL])
@@ -117,7 +133,9 @@ def test_section_6_arguments_in_history_that_are_not_json_pass_as_text(front: Fr
 
 
 @pytest.mark.parametrize("said", ["f\n__import__('os').abort()", "f\n[1]", "g\n{}"])
-def test_section_6_a_broken_call_falls_back_to_text(front: Front, said: str) -> None:
+def test_section_6_model_output_is_data_and_a_broken_call_falls_back_to_text(
+    front: Front, said: str
+) -> None:
     choice = tell(front, said, tools=[TOOL])
     assert choice["message"]["content"] == said
     assert choice["finish_reason"] == "stop"

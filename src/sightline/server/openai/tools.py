@@ -39,6 +39,8 @@ def tool_fields(body: ChatBody, limits: Limits, notices: list[Notice]) -> dict[s
     functions = _functions(body.functions, limits)
     if body.functions:
         choice = _function_call(body.function_call, functions)
+        if body.tool_choice not in (None, "auto"):
+            raise invalid_value("tool_choice", "goes with tools; beside functions, function_call.")
     else:
         choice = _tool_choice(body.tool_choice, tools)
         _function_call(body.function_call, ())
@@ -85,6 +87,8 @@ def _thinking(value: Any, path: str) -> bool | None:
         return value
     if isinstance(value, dict):
         kind = value.get("type")
+        if kind is None:
+            return None
         if isinstance(kind, str) and kind in _THINKING_TYPES:
             return _THINKING_TYPES[kind]
         raise invalid_value(

@@ -23,7 +23,9 @@ from sightline.server.openapi.shapes import (
 
 SEED = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 EFFORT = enum(*EFFORTS)
-THINKING = one_of(BOOLEAN, thing("type", {"type": enum("enabled", "disabled", "auto", "adaptive")}))
+THINKING = one_of(
+    BOOLEAN, thing("", {"type": nullable(enum("enabled", "disabled", "auto", "adaptive"))})
+)
 IGNORED = told(ANY, "Ignored, with a notice in x-sightline-warnings.")
 
 

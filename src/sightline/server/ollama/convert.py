@@ -16,7 +16,7 @@ from sightline.server.ollama.schema import (
     OllamaSettings,
 )
 from sightline.server.openai.convert import ChatCall
-from sightline.server.openai.fields import invalid_value, unsupported
+from sightline.server.openai.fields import invalid_value, note_others, unsupported
 from sightline.server.openai.schema import missing_parameter, wrong_type
 from sightline.server.renames import Renames
 from sightline.server.via_chat import judge_chat
@@ -250,9 +250,7 @@ class _Chat:
             raise missing_parameter(f"{path}.function.name")
         if not isinstance(arguments, dict | None):
             raise wrong_type(f"{path}.function.arguments", "object", arguments)
-        for key, value in call.items():
-            if key not in ("id", "type", "function") and value is not None:
-                self.notices.append(Notice(field=f"{path}.{shorten(key)}", reason="unknown-field"))
+        note_others(call, ("id", "type", "function"), path, self.notices)
         call_id = f"call_{len(self.messages)}_{len(self._open_calls)}"
         self._open_calls.append((call_id, name))
         written = json.dumps(arguments or {}, ensure_ascii=False)

@@ -26,7 +26,7 @@ with a `warn`.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sightline.core.chat import Notice
@@ -141,6 +141,22 @@ def _boolean(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
 def _store(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
     _boolean(name, value, fields)
     return Notice(field=name, reason="nothing-is-kept", severity="warn" if value else "info")
+
+
+def note_others(
+    values: Mapping[str, Any],
+    known: Collection[str],
+    path: str,
+    notices: list[Notice],
+    *,
+    reason: str = "unknown-field",
+) -> None:
+    """Note what is in `values` besides `known` and is not null."""
+    notices.extend(
+        Notice(field=f"{path}.{shorten(name)}", reason=reason)
+        for name, value in values.items()
+        if name not in known and value is not None
+    )
 
 
 def check_size(name: str, value: Any, limits: Limits) -> None:

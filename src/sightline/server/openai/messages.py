@@ -1,7 +1,7 @@
 """The messages of an OpenAI chat, and the parts they are made of."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sightline.core.chat import (
@@ -16,7 +16,7 @@ from sightline.core.chat import (
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
 from sightline.media.source import is_declared_otherwise
-from sightline.server.openai.fields import check_size, invalid_value
+from sightline.server.openai.fields import check_size, invalid_value, note_others
 from sightline.server.openai.pixels import bounds_of, with_bounds
 from sightline.server.openai.schema import (
     Body,
@@ -129,20 +129,9 @@ def _tool_calls(
         call_id = at if value.get("id") is None else value["id"]
         if "function" not in value:
             raise missing_parameter(f"{at}.function")
-        _note_others(value, _CALL_KEYS, at, notices)
+        note_others(value, _CALL_KEYS, at, notices, reason="not-used")
         calls.append(_call(value["function"], f"{at}.function", notices, call_id=call_id))
     return tuple(calls)
-
-
-def _note_others(
-    value: Mapping[str, Any], known: Collection[str], path: str, notices: list[Notice]
-) -> None:
-    """Note what is in `value` besides `known` and is not null."""
-    notices.extend(
-        Notice(field=f"{path}.{shorten(name)}", reason="not-used")
-        for name, other in value.items()
-        if name not in known and other is not None
-    )
 
 
 def _call(value: Any, path: str, notices: list[Notice], *, call_id: str) -> ToolCall:
@@ -151,7 +140,7 @@ def _call(value: Any, path: str, notices: list[Notice], *, call_id: str) -> Tool
         raise wrong_type(path, "object", value)
     if "name" not in value:
         raise missing_parameter(f"{path}.name")
-    _note_others(value, ("name", "arguments"), path, notices)
+    note_others(value, ("name", "arguments"), path, notices, reason="not-used")
     name, arguments = value["name"], value.get("arguments")
     if not isinstance(name, str):
         raise wrong_type(f"{path}.name", "string", name)

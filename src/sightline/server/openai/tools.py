@@ -5,13 +5,13 @@ is then told in the legacy form, too.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sightline.core.chat import Notice, ResponseFormat, Tool, ToolChoice
 from sightline.core.errors import RequestError, shorten
 from sightline.core.limits import Limits
-from sightline.server.openai.fields import invalid_value, quoted, unsupported
+from sightline.server.openai.fields import invalid_value, note_others, quoted, unsupported
 from sightline.server.openai.schema import ChatBody, check_type, missing_parameter, wrong_type
 
 _OTHER_TYPES = ("array", "string", "number", "integer", "boolean", "null")
@@ -123,7 +123,7 @@ def _tools(values: Any, path: str, limits: Limits, notices: list[Notice]) -> tup
         if value.get("cache_control") is not None:  # prefixes are cached by themselves
             field = f"{at}.cache_control"
             notices.append(Notice(field=field, reason="not-used", severity="info"))
-        _note_others(value, ("type", "function", "cache_control"), at, notices)
+        note_others(value, ("type", "function", "cache_control"), at, notices)
         tools.append(_function(value["function"], f"{at}.function", tools))
     return tuple(tools)
 
@@ -272,7 +272,7 @@ def _response_format(value: Any, notices: list[Notice]) -> ResponseFormat | None
         raise wrong_type(path, "object", value)
     if "type" not in value:
         raise missing_parameter(f"{path}.type")
-    _note_others(value, ("type", "schema", "json_schema"), path, notices)
+    note_others(value, ("type", "schema", "json_schema"), path, notices)
     match value["type"]:
         case "text":
             return None
@@ -306,7 +306,7 @@ def _json_schema(value: Any, path: str, notices: list[Notice]) -> ResponseFormat
                 param=path,
             )
         return ResponseFormat(schema=value, param=path)
-    _note_others(value, _WRAPPER_KEYS, path, notices)
+    note_others(value, _WRAPPER_KEYS, path, notices)
     check_type(value, "name", str, path)
     check_type(value, "description", str, path)
     check_type(value, "strict", bool, path)
@@ -316,14 +316,3 @@ def _json_schema(value: Any, path: str, notices: list[Notice]) -> ResponseFormat
     if not isinstance(schema, dict | bool):
         raise wrong_type(f"{path}.schema", "object", schema)
     return ResponseFormat(schema=schema, param=f"{path}.schema")
-
-
-def _note_others(
-    value: Mapping[str, Any], known: Collection[str], path: str, notices: list[Notice]
-) -> None:
-    """Note what is in `value` besides `known` and is not null."""
-    notices.extend(
-        Notice(field=f"{path}.{shorten(name)}", reason="unknown-field")
-        for name, other in value.items()
-        if name not in known and other is not None
-    )

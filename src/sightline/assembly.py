@@ -109,6 +109,7 @@ class House:
                     served_name=plan.model_id,
                     aliases=plan.aliases,
                     extra_images=settings.server.extra_images,
+                    low_detail_pixels=settings.server.low_detail_pixels,
                     default_max_tokens=settings.server.max_output_tokens,
                 ),
                 metrics=metrics,

@@ -95,6 +95,12 @@ class ServerSettings:
     extra_images: ExtraImages = _row(
         "latest", "Pictures of earlier turns with a one-image model: keep the latest, or refuse."
     )
+    low_detail_pixels: int | None = _row(
+        None,
+        "Most pixels of a picture sent with `detail: low`, for models that take pictures of any "
+        "size; unset: as many as of any other.",
+        least=1,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,11 @@ from sightline.cli.main import build
 pytestmark = [pytest.mark.live, pytest.mark.timeout(400)]
 
 
-def picture(width: int, height: int, **bounds: int) -> dict[str, object]:
+def picture(width: int, height: int, **beside: int | str) -> dict[str, object]:
     file = io.BytesIO()
     Image.new("RGB", (width, height), "teal").save(file, "PNG")
     url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"type": "image_url", "image_url": {"url": url, **bounds}}
+    return {"type": "image_url", "image_url": {"url": url, **beside}}
 
 
 def usage(served: Served, *content: object) -> dict[str, int]:
@@ -91,7 +91,8 @@ def test_a_model_of_each_family_is_pulled_served_and_asked(
         monkeypatch.setenv("MODELSCOPE_ENDPOINT", hub.url)
         assert f"sightline serve {name}" in run("pull", name)
     pictures = [] if tokens is None else ["teal.png"]
-    with serving(tmp_path, name) as served:
+    # Six squares of 28 pixels.
+    with serving(tmp_path, name, "--low-detail-pixels", "4704") as served:
         told = run("ask", *pictures, "Compare.", "--url", served.url, "--max-tokens", "5", "-v")
         assert f"image tokens {tokens or 0} " in told
         text = {"type": "text", "text": "Compare."}
@@ -103,8 +104,10 @@ def test_a_model_of_each_family_is_pulled_served_and_asked(
             two = usage(served, picture(150, 90), picture(30, 300), text)
             assert two["image_tokens"] == (tokens or 0) + second
         if name.startswith("qwen2"):
-            # Within six squares of 28 pixels, 150 x 90 becomes 84 x 28: 3 x 1.
-            assert usage(served, picture(150, 90, max_pixels=6 * 784), text)["image_tokens"] == 3
+            # Within six squares 150 x 90 becomes 84 x 28: 3 x 1.
+            assert usage(served, picture(150, 90, max_pixels=4704), text)["image_tokens"] == 3
+            assert usage(served, picture(150, 90, detail="low"), text)["image_tokens"] == 3
+            assert usage(served, picture(150, 90, detail="high"), text)["image_tokens"] == 15
 
 
 def test_a_model_that_is_not_here_is_downloaded_by_serve(tmp_path: Path) -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import pytest
 from front import PICTURE, Front, chat, serving
 
+from sightline.backends.fake import fake_info
+from sightline.core.image_policy import PatchGridImagePolicy, SquareImagePolicy
 from sightline.service.chat import ChatOptions
 
 AT = "messages[0].content[0]"
 # An image of the fake model: a begin row, 16 rows, an end row.
 IMAGE_TOKENS = 18
+SQUARE = SquareImagePolicy(size=56, num_tokens=IMAGE_TOKENS)
 
 
 def said(*messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -77,6 +80,16 @@ def test_section_5_detail_means_the_normal_processing(front: Front, detail: str)
 def test_section_5_detail_auto_needs_no_word(front: Front) -> None:
     answer = front.post(said(shown(picture(detail="auto"))))
     assert "x-sightline-warnings" not in answer.headers
+
+
+def test_section_5_detail_low_is_what_the_operator_maps_it_to_and_models_say_so() -> None:
+    grid = PatchGridImagePolicy(max_pixels=64 * 28**2)
+    options = ChatOptions(low_detail_pixels=9 * 28**2)
+    for policy, low in ((grid, "at most 7056 pixels"), (SQUARE, "normal processing")):
+        info = fake_info(image_policy=policy)
+        with serving(Front(engine_options={"info": info}, chat_options=options)) as front:
+            told = front.get("/v1/models/sightline-fake").json()["sightline"]["detail"]
+            assert (told["low"], told["high"]) == (low, "normal processing")
 
 
 @pytest.mark.parametrize("bound", ["min_pixels", "max_pixels"])

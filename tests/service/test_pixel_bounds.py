@@ -2,9 +2,14 @@
 
 import pytest
 
-from sightline.core.chat import ImagePart, PixelBounds
+from sightline.core.chat import Detail, DetailLevel, ImagePart, Message, PixelBounds, TextPart
 from sightline.core.image_policy import PatchGridImagePolicy, SquareImagePolicy, policy_of
-from sightline.service.pixel_bounds import bounds_notices
+from sightline.service.pixel_bounds import (
+    bounds_notices,
+    detail_notices,
+    heeded_low_detail,
+    with_detail,
+)
 
 GRID = PatchGridImagePolicy(min_pixels=4 * 784, max_pixels=100 * 784)
 
@@ -42,3 +47,40 @@ def test_without_bounds_nothing_changes_and_nothing_is_said() -> None:
     picture = ImagePart(source="x", param="p")
     assert policy_of(picture, GRID) is GRID
     assert bounds_notices([picture], GRID) == ()
+
+
+def looked_at(level: DetailLevel, bounds: PixelBounds | None = None) -> ImagePart:
+    detail = Detail(param="p.detail", level=level)
+    return ImagePart(source="x", param="p", detail=detail, bounds=bounds)
+
+
+def test_a_low_detail_that_the_operator_has_bounded_is_heeded() -> None:
+    message = Message(role="user", parts=(looked_at("low"), TextPart(text="?"), looked_at("high")))
+    low, text, high = with_detail(message, 50 * 784).parts
+    assert isinstance(low, ImagePart)
+    assert policy_of(low, GRID) == PatchGridImagePolicy(min_pixels=4 * 784, max_pixels=50 * 784)
+    assert (text, high) == message.parts[1:]
+    assert bounds_notices([low], GRID) == ()
+
+
+@pytest.mark.parametrize("level", ["low", "high", "original"])
+def test_a_detail_that_changes_nothing_is_told_once(level: DetailLevel) -> None:
+    (notice,) = detail_notices([looked_at(level)] * 2, None)
+    assert (notice.field, notice.reason, notice.severity) == ("p.detail", "no-effect", "info")
+    assert len(detail_notices([looked_at(level)], 50 * 784)) == (0 if level == "low" else 1)
+
+
+def test_bounds_in_numbers_win_over_a_low_detail() -> None:
+    picture = looked_at("low", PixelBounds(param="p", max_pixels=80 * 784))
+    message = Message(role="user", parts=(picture,))
+    assert with_detail(message, 50 * 784) == message
+    assert [notice.field for notice in detail_notices([picture], 50 * 784)] == ["p.detail"]
+
+
+def test_low_detail_is_bounded_only_where_the_model_can_heed_it() -> None:
+    assert heeded_low_detail(50 * 784, GRID) == 50 * 784
+    assert heeded_low_detail(1, GRID) == GRID.min_pixels
+    assert heeded_low_detail(GRID.max_pixels, GRID) is None
+    assert heeded_low_detail(None, GRID) is None
+    assert heeded_low_detail(5, SquareImagePolicy(size=112, num_tokens=18)) is None
+    assert heeded_low_detail(5, None) is None

@@ -733,6 +733,8 @@ SETTINGS_ZH: dict[str, str] = {
     "inspect_content": "在内存中保留最近请求的文本，并显示在 /status 页面。",
     "strict": "拒绝含有将被忽略的字段的请求。",
     "max_output_tokens": "请求未设置 max_tokens 时回答的最大 token 数。",
+    "low_detail_pixels": "以 `detail: low` 发送的图片的最大像素数，适用于接受任意尺寸图片的模型；"
+    "不设则与其他图片相同。",
     "extra_images": "单图模型遇到之前轮次的图片：latest 只保留最新一张，error 拒绝请求。",
     "model": "模型目录，或 `sightline models`、`models --all` 中的名称（本机没有时自动下载）；"
     "留空使用内置模型。",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Severity = Literal["info", "warn"]
+DetailLevel = Literal["auto", "low", "high", "original"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -27,6 +28,14 @@ class PixelBounds:
     param: str
     min_pixels: int | None = None
     max_pixels: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """How closely the model shall look at a picture: `level` as the request at `param` says it."""
+
+    param: str
+    level: DetailLevel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,7 @@ class ImagePart:
 
     source: str = field(repr=False)
     param: str
-    detail: str | None = None
+    detail: Detail | None = None
     bounds: PixelBounds | None = None
     inline: InlineText | None = field(default=None, repr=False)
 

@@ -58,10 +58,12 @@ class Renames:
         return replace(message, parts=tuple(parts))
 
     def _image(self, part: ImagePart) -> ImagePart:
-        bounds = part.bounds
+        bounds, detail = part.bounds, part.detail
         if bounds is not None:
             bounds = replace(bounds, param=self.of(bounds.param))
-        return replace(part, param=self.of(part.param), bounds=bounds)
+        if detail is not None:
+            detail = replace(detail, param=self.of(detail.param))
+        return replace(part, param=self.of(part.param), bounds=bounds, detail=detail)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

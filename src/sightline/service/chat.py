@@ -43,7 +43,7 @@ from sightline.service.image_supply import (
 )
 from sightline.service.media_times import measured_media
 from sightline.service.metrics import Metrics
-from sightline.service.pixel_bounds import bounds_notices
+from sightline.service.pixel_bounds import bounds_notices, detail_notices, with_detail
 from sightline.service.placement import ExtraImages, Placement, place_images
 from sightline.service.prompt_maker import PromptMaker
 from sightline.service.request_log import Facts, RequestLog
@@ -61,13 +61,15 @@ class ChatOptions:
 
     `served_name` takes the place of the model's own id. `extra_images` says what becomes of more
     images than the model takes, when they stand in earlier messages: `latest` keeps the latest
-    ones with a notice, `error` refuses. `default_max_tokens` is the length of an answer for which
-    none was asked; the window may leave less.
+    ones with a notice, `error` refuses. `low_detail_pixels` is what a picture sent with `detail:
+    low` may have at most, where the model takes pictures of any size. `default_max_tokens` is the
+    length of an answer for which none was asked; the window may leave less.
     """
 
     served_name: str | None = None
     aliases: tuple[str, ...] = ()
     extra_images: ExtraImages = "latest"
+    low_detail_pixels: int | None = None
     default_max_tokens: int = 1024
 
 
@@ -123,6 +125,7 @@ class ChatService:
             self._engine.info,
             served_name=self.options.served_name,
             aliases=self.options.aliases,
+            low_detail_pixels=self.options.low_detail_pixels,
         )
 
     @property
@@ -317,8 +320,13 @@ class ChatService:
             extra_images=self.options.extra_images,
             model_id=model.id,
         )
-        notices = bounds_notices(images_of(placement), policy)
-        return replace(placement, notices=(*placement.notices, *notices))
+        images, low_pixels = images_of(placement), model.low_detail_pixels
+        notices = (*detail_notices(images, low_pixels), *bounds_notices(images, policy))
+        return replace(
+            placement,
+            messages=tuple(with_detail(each, low_pixels) for each in placement.messages),
+            notices=(*placement.notices, *notices),
+        )
 
     async def _lay_out(
         self,

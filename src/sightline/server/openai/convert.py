@@ -211,6 +211,15 @@ def image_capabilities(policy: ImagePolicy | None) -> dict[str, object]:
     }
 
 
+def _detail_meanings(model: ServedModel) -> dict[str, str]:
+    if model.info.image_policy is None:
+        return {}
+    meanings: dict[str, str] = dict.fromkeys(DETAILS, "normal processing")
+    if model.low_detail_pixels is not None:
+        meanings["low"] = f"at most {model.low_detail_pixels} pixels"
+    return meanings
+
+
 def model_object(model: ServedModel, created: int) -> dict[str, object]:
     info, policy = model.info, model.info.image_policy
     return {
@@ -224,7 +233,7 @@ def model_object(model: ServedModel, created: int) -> dict[str, object]:
             "input_modalities": ["text", "image"] if policy else ["text"],
             "max_images": policy.max_images if policy else 0,
             **image_capabilities(policy),
-            "detail": dict.fromkeys(DETAILS, "normal processing") if policy else {},
+            "detail": _detail_meanings(model),
             "tools": True,
             "structured_output": True,
             "thinking": False,

@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from sightline.core.chat import (
+    Detail,
+    DetailLevel,
     ImagePart,
     Message,
     Notice,
@@ -41,7 +43,7 @@ _ROLES: dict[str, Role] = {
 }
 _MAY_BE_EMPTY = frozenset({"assistant", "tool", "function"})
 _MAY_SHOW = frozenset({"user", "tool", "function"})
-DETAILS = ("auto", "low", "high", "original")
+DETAILS: tuple[DetailLevel, ...] = get_args(DetailLevel)
 # Ids of callers' own; pictures are known by their pixels.
 _PICTURE_IDS = frozenset({"uuid", "content_hash"})
 # What changes no answer: prefixes are cached by themselves, too.
@@ -229,9 +231,7 @@ def _image(value: Mapping[str, Any], path: str, limits: Limits, notices: list[No
         raise RequestError("The address is empty.", code="invalid_image_url", param=param)
     if is_declared_otherwise(url):
         notices.append(Notice(field=param, reason="declared-type-differs", severity="info"))
-    return ImagePart(
-        source=url, param=param, detail=_detail(detail, detail_path, notices), bounds=bounds
-    )
+    return ImagePart(source=url, param=param, detail=_detail(detail, detail_path), bounds=bounds)
 
 
 def _refuse_file(value: Mapping[str, Any], path: str) -> None:
@@ -246,15 +246,14 @@ def _refuse_file(value: Mapping[str, Any], path: str) -> None:
         )
 
 
-def _detail(detail: Any, path: str, notices: list[Notice]) -> str | None:
+def _detail(detail: Any, path: str) -> Detail | None:
     if detail is None:
         return None
-    if detail not in DETAILS:
-        shown = f"'{shorten(detail)}'" if isinstance(detail, str) else json_type(detail)
-        raise invalid_value(path, f"{shown} is not one of {', '.join(DETAILS)}.")
-    if detail != "auto":
-        notices.append(Notice(field=path, reason="no-effect", severity="info"))
-    return str(detail)
+    for level in DETAILS:
+        if detail == level:
+            return Detail(param=path, level=level)
+    shown = f"'{shorten(detail)}'" if isinstance(detail, str) else json_type(detail)
+    raise invalid_value(path, f"{shown} is not one of {', '.join(DETAILS)}.")
 
 
 def note_unknown(body: Body, path: str, notices: list[Notice]) -> None:

@@ -23,6 +23,7 @@ from sightline.models.packing import pack_linears
 from sightline.models.paged_model import PagedModel
 from sightline.models.quantization import choose_quantization, is_matrix
 from sightline.models.quantized import quantize
+from sightline.models.qwen2_vision import FramesLinear
 from sightline.models.registry import build_model, find_family
 
 pytestmark = pytest.mark.engine
@@ -225,11 +226,12 @@ def test_a_tied_head_is_packed_beside_the_table_of_tokens(golden: Path) -> None:
 
 
 def test_names_and_shapes_tell_which_weights_are_of_linear_layers(golden: Path) -> None:
+    convolutions = (PatchLinear, FramesLinear)
     for source in FAMILIES.values():
         model = make(source, golden)
         assert isinstance(model, nn.Module)
         for path, module in model.named_modules():
-            is_linear = isinstance(module, Linear) and not isinstance(module, PatchLinear)
+            is_linear = isinstance(module, Linear) and not isinstance(module, convolutions)
             for name, weight in module.named_parameters(prefix=path, recurse=False):
                 assert is_matrix(name, weight.shape) == (is_linear and name.endswith(".weight"))
 

@@ -23,7 +23,7 @@ from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.dense_attention import attend_to_all
 from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionConfig
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import GatedLinear, Linear, Norm, PatchLinear, saturated
+from sightline.models.linear import GatedLinear, LayerNorm, Linear, Norm, PatchLinear
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import DecodeProduct, PagedModel
 from sightline.models.positions import compressed_positions, next_position
@@ -179,14 +179,14 @@ class VisionLayer(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.input_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.input_layernorm = LayerNorm(config.hidden_size, config.layer_norm_eps)
         self.attention = VisionAttention(config)
         self.mlp = VisionMlp(config)
-        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.post_attention_layernorm = LayerNorm(config.hidden_size, config.layer_norm_eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = saturated(x + self.input_layernorm(self.attention(x)))
-        return saturated(x + self.post_attention_layernorm(self.mlp(x)))
+        x = self.input_layernorm.plus(self.attention(x), x)
+        return self.post_attention_layernorm.plus(self.mlp(x), x)
 
 
 class VisionTransformer(nn.Module):
@@ -204,7 +204,7 @@ class Connector(nn.Module):
     def __init__(self, width: int, inner_width: int) -> None:
         super().__init__()
         self.linear_proj = Linear(width, width, bias=False)
-        self.norm1 = nn.LayerNorm(width, CONNECTOR_NORM_EPS)
+        self.norm1 = LayerNorm(width, CONNECTOR_NORM_EPS)
         self.gate_proj = Linear(width, inner_width, bias=False)
         self.dense_h_to_4h = Linear(width, inner_width, bias=False)
         self.dense_4h_to_h = Linear(inner_width, width, bias=False)

@@ -66,6 +66,23 @@ class RoundingNorm(Norm):
         return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 
+class LayerNorm(nn.LayerNorm):
+    """A layer norm with a bias; `kernel` does the same faster, where there is one."""
+
+    kernel: Callable[[Tensor, Tensor, Tensor, float, Tensor | None], Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel is not None:
+            return self.kernel(x, self.weight, self.bias, self.eps, None)
+        return super().forward(x)
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum of the norm and `residual`, which has the shape of `x`."""
+        if self.kernel is not None:
+            return saturated(self.kernel(x, self.weight, self.bias, self.eps, residual))
+        return saturated(residual + super().forward(x))
+
+
 class FewRowsKernel(Protocol):
     """What a GPU may have for products with few rows: see `gpu.fast_linears`."""
 

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from sightline.models.cores import on_each_core
-from sightline.models.cpu.between import can_norm, rms_norm
+from sightline.models.cpu import between
+from sightline.models.cpu.between import can_norm
 from sightline.models.host_memory import return_freed
-from sightline.models.linear import Linear, Norm
+from sightline.models.linear import LayerNorm, Linear, Norm
 from sightline.models.packed_weight import can_round, is_faster_in_float32
 
 M = TypeVar("M", bound=nn.Module)
@@ -65,7 +66,10 @@ def pack_linears(model: object, dtype: torch.dtype | None = None) -> None:
     on_each_core(partial(settle, dtype=dtype), _layers(model))
     for norm in _modules(model, Norm):
         if can_norm(norm.weight):
-            norm.kernel = rms_norm
+            norm.kernel = between.rms_norm
+    for layer_norm in _modules(model, LayerNorm):
+        if can_norm(layer_norm.weight, layer_norm.bias):
+            layer_norm.kernel = between.layer_norm
     if whole is not None:
         tower = set(_layers(whole.tower))
         whole.pads_rows = not all(

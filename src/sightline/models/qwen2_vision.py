@@ -9,12 +9,14 @@ Shapes: N images, H and W patches of a picture, P = H * W patches, C tower width
 D model width.
 """
 
+from typing import cast
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sightline.models.cpu.between import can_turn, turn_halves
 from sightline.models.dense_attention import attend_to_all
-from sightline.models.linear import Linear, RoundingNorm, saturated
+from sightline.models.linear import LayerNorm, Linear, RoundingNorm
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 from sightline.models.transfer import send
 
@@ -43,8 +45,21 @@ class Sight:
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         self._cosines, self._sines = angles.cos(), angles.sin()
 
-    def turn(self, heads: Tensor) -> Tensor:
-        """Rotate `[N, P, heads, Dh]` in fp32."""
+    def apart(self, rows: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+        """Return queries and keys of `[N, P, 3 * H * Dh]`, rotated in fp32, and values.
+
+        They are `[N, P, H, Dh]` each; the rows are lost.
+        """
+        angles = (self._cosines[:, 0], self._sines[:, 0])
+        is_turned = can_turn(rows, *angles)
+        if is_turned:
+            turn_halves(rows, *angles, num_heads=2 * num_heads)
+        query, key, value = rows.reshape(*rows.shape[:2], 3, num_heads, -1).unbind(2)
+        if not is_turned:
+            query, key = self._turned(query), self._turned(key)
+        return query, key, value
+
+    def _turned(self, heads: Tensor) -> Tensor:
         x = heads.float()
         first, second = x.chunk(2, dim=-1)
         swapped = torch.cat((-second, first), dim=-1)
@@ -76,11 +91,10 @@ class VisionAttention(nn.Module):
         self.qkv = Linear(config.width, 3 * config.width)
         self.proj = Linear(config.width, config.width)
 
-    def forward(self, x: Tensor, sight: Sight, *, in_windows: bool) -> Tensor:
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
-        query, key = sight.turn(query), sight.turn(key)
+    def plus(self, x: Tensor, residual: Tensor, sight: Sight, *, in_windows: bool) -> Tensor:
+        query, key, value = sight.apart(self.qkv(x), self.num_heads)
         if not in_windows:
-            return self.proj(self._attend(query, key, value).flatten(2))
+            return self.proj.plus(self._attend(query, key, value).flatten(2), residual)
         mixed = torch.empty_like(query)
         for windows in sight.windows:
             # [N, windows, patches, heads, Dh]: every window is a little picture of its own.
@@ -88,7 +102,7 @@ class VisionAttention(nn.Module):
             mixed[:, windows] = self._attend(*parts).view(
                 len(x), *windows.shape, self.num_heads, -1
             )
-        return self.proj(mixed.flatten(2))
+        return self.proj.plus(mixed.flatten(2), residual)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return attend_to_all(query, key, value, rounds_rows=self.proj.rounds_rows)
@@ -100,8 +114,8 @@ class PlainMlp(nn.Module):
         self.fc1 = Linear(config.width, config.mlp_width)
         self.fc2 = Linear(config.mlp_width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.fc1.quick_gelu(x))
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.fc2.plus(self.fc1.quick_gelu(x), residual)
 
 
 class GatedMlp(nn.Module):
@@ -112,7 +126,13 @@ class GatedMlp(nn.Module):
         self.down_proj = Linear(mlp_width, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.up_proj.times(x, self.gate_proj.silu(x)))
+        return self.down_proj(self._inner(x))
+
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.down_proj.plus(self._inner(x), residual)
+
+    def _inner(self, x: Tensor) -> Tensor:
+        return self.up_proj.times(x, self.gate_proj.silu(x))
 
 
 class VisionBlock(nn.Module):
@@ -128,24 +148,35 @@ class VisionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor, sight: Sight) -> Tensor:
-        x = saturated(x + self.attn(self.norm1(x), sight, in_windows=self.in_windows))
-        return saturated(x + self.mlp(self.norm2(x)))
+        x = self.attn.plus(self.norm1(x), x, sight, in_windows=self.in_windows)
+        return self.mlp.plus(self.norm2(x), x)
+
+
+class FramesLinear(Linear):
+    """A convolution over patches of a film, which do not overlap, with a convolution's weight."""
+
+    def __init__(self, out_features: int, patch_size: int) -> None:
+        super().__init__(3 * NUM_FRAMES * patch_size**2, out_features, bias=False)
+        self.patch_size = patch_size
+        shape = (out_features, 3, NUM_FRAMES, patch_size, patch_size)
+        self.weight = nn.Parameter(self.weight.detach().view(shape))
 
 
 class PatchEmbed(nn.Module):
     def __init__(self, config: Qwen2VisionConfig) -> None:
         super().__init__()
         side = config.patch_size
-        self.proj = nn.Conv3d(3, config.width, (NUM_FRAMES, side, side), bias=False)
+        self.proj = FramesLinear(config.width, side)
 
     def forward(self, values: Tensor, order: Tensor) -> Tensor:
         """Turn `[N, 3, H * side, W * side]` into `[N, P, C]`, patches in `order`."""
-        side = self.proj.kernel_size[1]
+        side = self.proj.patch_size
         num, channels, height, width = values.shape
         patches = values.view(num, channels, height // side, side, width // side, side)
         patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)[:, order]
         patches = patches.unsqueeze(3).expand(-1, -1, -1, NUM_FRAMES, -1, -1)
-        return F.linear(patches.flatten(2), self.proj.weight.flatten(1))
+        rows: Tensor = self.proj(patches.flatten(2))
+        return rows
 
 
 class Merger(nn.Module):
@@ -160,7 +191,9 @@ class Merger(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.ln_q(x).reshape(len(x), -1, self.merged_width))
+        first, _, second = self.mlp
+        rows = self.ln_q(x).reshape(len(x), -1, self.merged_width)
+        return cast(Linear, second)(cast(Linear, first).gelu(rows))
 
 
 class Qwen2VisionTower(nn.Module):
@@ -185,4 +218,4 @@ class Qwen2VisionTower(nn.Module):
 def _norm(config: Qwen2VisionConfig) -> nn.Module:
     if config.has_windows:
         return RoundingNorm(config.width, NORM_EPS)
-    return nn.LayerNorm(config.width, NORM_EPS)
+    return LayerNorm(config.width, NORM_EPS)

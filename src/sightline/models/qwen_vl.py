@@ -22,7 +22,7 @@ from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.dense_attention import attend_to_all
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, RoundingNorm, saturated
+from sightline.models.linear import LayerNorm, Linear, RoundingNorm, saturated
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.qwen_vl_blueprint import (
@@ -132,11 +132,11 @@ class TowerAttention(nn.Module):
         self.in_proj = Linear(config.width, 3 * config.width)
         self.out_proj = Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
         # The rows of in_proj are query, key and value of the first head, then of the second ...
         heads = self.in_proj(x).unflatten(-1, (self.num_heads, 3, -1))
         mixed = attend_to_all(*heads.unbind(3), rounds_rows=self.out_proj.rounds_rows)
-        return self.out_proj(mixed.flatten(2))
+        return self.out_proj.plus(mixed.flatten(2), residual)
 
 
 class TowerMlp(nn.Module):
@@ -145,21 +145,21 @@ class TowerMlp(nn.Module):
         self.c_fc = Linear(config.width, config.mlp_width)
         self.c_proj = Linear(config.mlp_width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.c_fc.gelu(x))
+    def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.c_proj.plus(self.c_fc.gelu(x), residual)
 
 
 class TowerBlock(nn.Module):
     def __init__(self, config: VisualConfig) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.ln_1 = LayerNorm(config.width, TOWER_NORM_EPS)
         self.attn = TowerAttention(config)
-        self.ln_2 = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.ln_2 = LayerNorm(config.width, TOWER_NORM_EPS)
         self.mlp = TowerMlp(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = saturated(x + self.attn(self.ln_1(x)))
-        return saturated(x + self.mlp(self.ln_2(x)))
+        x = self.attn.plus(self.ln_1(x), x)
+        return self.mlp.plus(self.ln_2(x), x)
 
 
 class TowerBlocks(nn.Module):
@@ -202,8 +202,8 @@ class Resampler(nn.Module):
         self.query = nn.Parameter(torch.zeros(NUM_QUESTIONS, width))
         self.kv_proj = Linear(config.width, width, bias=False)
         self.attn = CrossAttention(width)
-        self.ln_q = nn.LayerNorm(width, TOWER_NORM_EPS)
-        self.ln_kv = nn.LayerNorm(width, TOWER_NORM_EPS)
+        self.ln_q = LayerNorm(width, TOWER_NORM_EPS)
+        self.ln_kv = LayerNorm(width, TOWER_NORM_EPS)
 
     def forward(self, patches: Tensor, grid_size: int) -> Tensor:
         """Turn `[N, P, W]` into `[N, Q, D]`."""
@@ -220,10 +220,10 @@ class VisionTower(nn.Module):
         self.config = config
         self.conv1 = nn.Conv2d(3, config.width, config.patch_size, config.patch_size, bias=False)
         self.positional_embedding = nn.Parameter(torch.zeros(NUM_QUESTIONS, config.width))
-        self.ln_pre = nn.LayerNorm(config.width, TOWER_NORM_EPS)
+        self.ln_pre = LayerNorm(config.width, TOWER_NORM_EPS)
         self.transformer = TowerBlocks(config)
         self.attn_pool = Resampler(config)
-        self.ln_post = nn.LayerNorm(config.output_dim, TOWER_NORM_EPS)
+        self.ln_post = LayerNorm(config.output_dim, TOWER_NORM_EPS)
         self.proj = nn.Parameter(torch.zeros(config.output_dim, config.output_dim))
 
     def forward(self, values: Tensor) -> Tensor:

@@ -124,8 +124,8 @@ class Kernels:
                 function(room, c_int64, c_int64, c_int64, _num_threads),
                 function(
                     multiply, None,
-                    c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_int64, ctypes.c_int,
-                    c_void_p, c_int64, c_void_p, _num_threads,
+                    c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
+                    ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
                 ),
             )  # fmt: skip
 
@@ -141,6 +141,16 @@ class Kernels:
         self.norm_rows = function(
             "norm_rows", None, c_void_p, c_int64, c_int64, c_void_p, c_float, c_void_p, _num_threads
         )
+        self.layer_norm_rows = function(
+            "layer_norm_rows", None,
+            c_void_p, c_int64, c_int64, c_void_p, c_void_p, c_float, c_void_p, c_void_p,
+            _num_threads,
+        )  # fmt: skip
+        self.turn_halves = function(
+            "turn_halves", None,
+            c_void_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p, c_int64,
+            _num_threads,
+        )  # fmt: skip
         self.gate_rows = function(
             "gate_rows", None, c_void_p, c_int64, c_int64, c_void_p, _num_threads
         )
@@ -152,8 +162,8 @@ class Kernels:
             )
             self.multiply_whole = function(
                 "multiply_whole", None,
-                c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
-                ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
+                c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
+                c_int64, ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
             )  # fmt: skip
         self.as_team = function("as_team", None, _num_threads, c_void_p, c_void_p)
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)

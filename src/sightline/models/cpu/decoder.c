@@ -58,22 +58,22 @@ static void apply(
 #ifdef __AVX512VNNI__
     if (m->scales) {
         multiply_whole(
-            rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, added,
-            added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
+            rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, m->bias,
+            added, added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
         return;
     }
 #endif
 #ifdef __AVX512BF16__
     if (m->rounds_rows) {
         multiply_rounded(
-            rows, num_rows, m->num_inputs, m->panels, m->num_panels, added, added_stride, ending,
-            out, out_stride, room, num_threads);
+            rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->bias, added,
+            added_stride, ending, out, out_stride, room, num_threads);
         return;
     }
 #endif
     multiply(
-        rows, num_rows, m->num_inputs, m->panels, m->num_panels, added, added_stride, ending, out,
-        out_stride, room, num_threads);
+        rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->bias, added, added_stride,
+        ending, out, out_stride, room, num_threads);
 }
 
 static int64_t outputs_of(const matrix *matrices, int count)
@@ -90,9 +90,7 @@ static void apply_all(
 {
     const int64_t stride = outputs_of(matrices, count);
     for (int i = 0; i < count && matrices[i].panels; out += matrices[i++].num_outputs)
-        apply(
-            matrices + i, rows, num_rows, matrices[i].bias, 0, PLAIN, out, stride, room,
-            num_threads);
+        apply(matrices + i, rows, num_rows, NULL, 0, PLAIN, out, stride, room, num_threads);
 }
 
 /* silu(gate) * up. `both` is room for gate and up. */

@@ -38,22 +38,23 @@ typedef struct {
 int64_t room_needed(int64_t num_rows, int64_t num_inputs, int num_threads);
 void multiply(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
-    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    int64_t out_stride, float *room, int num_threads);
+    int64_t num_panels, const float *bias, const float *added, int64_t added_stride, int ending,
+    float *out, int64_t out_stride, float *room, int num_threads);
 
 /* rounded_products.c */
 int64_t rounded_room(int64_t num_rows, int64_t num_inputs, int num_threads);
 void multiply_rounded(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
-    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    int64_t out_stride, float *room, int num_threads);
+    int64_t num_panels, const float *bias, const float *added, int64_t added_stride, int ending,
+    float *out, int64_t out_stride, float *room, int num_threads);
 
 /* whole_products.c */
 int64_t whole_room(int64_t num_rows, int64_t num_inputs);
 void multiply_whole(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
-    int64_t num_panels, const float *scales, const float *added, int64_t added_stride, int ending,
-    float *out, int64_t out_stride, int32_t *room, int num_threads);
+    int64_t num_panels, const float *scales, const float *bias, const float *added,
+    int64_t added_stride, int ending, float *out, int64_t out_stride, int32_t *room,
+    int num_threads);
 
 /* attention.c */
 void attend(attention *a, int num_threads);
@@ -62,6 +63,12 @@ void attend(attention *a, int num_threads);
 void norm_rows(
     const float *rows, int64_t num_rows, int64_t width, const float *weight, float eps, float *out,
     int num_threads);
+void layer_norm_rows(
+    const float *rows, int64_t num_rows, int64_t width, const float *weight, const float *bias,
+    float eps, const float *added, float *out, int num_threads);
+void turn_halves(
+    float *heads, int64_t row_stride, int64_t num_rows, int64_t num_heads, int64_t head_dim,
+    const float *cosines, const float *sines, int64_t num_angles, int num_threads);
 void gate_rows(const float *rows, int64_t num_rows, int64_t width, float *out, int num_threads);
 
 #endif

@@ -41,7 +41,8 @@ typedef struct {
     const float *rows;       /* [num_rows][num_inputs] */
     const element *blocks;   /* the same in pieces, [piece][row][APART_BY]; a lone row as it is */
     const uint16_t *weights; /* [num_panels][num_steps][STEP_WEIGHTS] */
-    const float *added;      /* [num_rows][added_stride] or, with added_stride 0, [num_outputs] */
+    const float *bias;       /* [num_outputs] or NULL */
+    const float *added;      /* [num_rows][added_stride] or NULL */
     float *out;              /* [num_rows][out_stride] */
     float *room;             /* per thread: [PANELS_AT_ONCE][num_rows][PANEL] */
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
@@ -59,7 +60,7 @@ static int64_t num_blocks(const product *p) { return blocks_of(p->num_rows); }
 
 typedef struct {
     float *to;
-    const float *added; /* or NULL */
+    const float *bias, *added; /* each or NULL */
     int64_t stride, added_stride;
     int ending;
 } ending;
@@ -73,6 +74,10 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
             if (e->ending == GATED) {
                 store(e->to + row * e->stride + panel * LANES, silu(low) * high);
                 continue;
+            }
+            if (e->bias) {
+                low += load(e->bias + panel * PANEL);
+                high += load(e->bias + panel * PANEL + LANES);
             }
             if (e->added) {
                 const float *added = e->added + row * e->added_stride + panel * PANEL;
@@ -99,6 +104,9 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
 #define STORE(c) \
     *(floats *)SUMS_OF(c) = acc[2 * c]; \
     *(floats *)(SUMS_OF(c) + LANES) = acc[2 * c + 1];
+#define ADD_BIAS(c) { \
+    acc[2 * c] += load(end->bias + c % P * PANEL); \
+    acc[2 * c + 1] += load(end->bias + c % P * PANEL + LANES); }
 #define ADD_GIVEN(c) { \
     const float *added = end->added + c / P * end->added_stride + c % P * PANEL; \
     acc[2 * c] += load(added); \
@@ -134,6 +142,7 @@ APART void finish(const ending *e, const float *sums, int64_t height, int64_t nu
             return; \
         } \
         if (end->ending == PLAIN) { \
+            if (end->bias) { TIMES_##CELLS(ADD_BIAS) } \
             if (end->added) { TIMES_##CELLS(ADD_GIVEN) } \
             TIMES_##CELLS(BRING) \
             return; \
@@ -173,6 +182,7 @@ static void multiply_panels(const product *p, int64_t first, int64_t last, float
                     const int64_t ahead_too = blocks == 1 ? FAR + LINE : ahead;
                     ending end = {
                         p->out + row * p->out_stride + panel * out_width,
+                        p->bias ? p->bias + panel * PANEL : NULL,
                         p->added ? p->added + row * p->added_stride + panel * PANEL : NULL,
                         p->out_stride, p->added_stride, p->ending,
                     };

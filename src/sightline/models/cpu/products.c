@@ -81,21 +81,22 @@ void lay_out_weights(
         }
 }
 
-/* Multiplies rows [num_rows][num_inputs] with panels, adds `added` (a row for every row, or one for
- * all, or NULL) and writes num_panels * PANEL numbers to each row of `out`, [num_rows][out_stride],
+/* Multiplies rows [num_rows][num_inputs] with panels, adds `bias` to every row and to each its row
+ * of `added`, where these are not NULL, and writes num_panels * PANEL numbers to each row of `out`, [num_rows][out_stride],
  * or silu or gelu of them; with `ending` GATED, silu of a panel's lower half times its upper half,
  * num_panels * LANES numbers.
  *
  * `room` holds `room_needed` floats. */
 void multiply(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
-    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    int64_t out_stride, float *room, int num_threads)
+    int64_t num_panels, const float *bias, const float *added, int64_t added_stride, int ending,
+    float *out, int64_t out_stride, float *room, int num_threads)
 {
     product p = {
-        .rows = rows, .blocks = num_rows > 1 ? NULL : rows, .weights = weights, .added = added,
-        .out = out, .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .ending = ending, .out_stride = out_stride,
+        .rows = rows, .blocks = num_rows > 1 ? NULL : rows, .weights = weights, .bias = bias,
+        .added = added, .out = out, .num_rows = num_rows, .num_inputs = num_inputs,
+        .num_panels = num_panels, .added_stride = added_stride, .ending = ending,
+        .out_stride = out_stride,
     };
     run(&p, room, num_threads);
 }

@@ -79,13 +79,13 @@ void lay_out_rounded_weights(
 /* As `multiply` in products.c, for panels of `lay_out_rounded_weights`. */
 void multiply_rounded(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint16_t *weights,
-    int64_t num_panels, const float *added, int64_t added_stride, int ending, float *out,
-    int64_t out_stride, float *room, int num_threads)
+    int64_t num_panels, const float *bias, const float *added, int64_t added_stride, int ending,
+    float *out, int64_t out_stride, float *room, int num_threads)
 {
     product p = {
-        .rows = rows, .weights = weights, .added = added, .out = out, .num_rows = num_rows,
-        .num_inputs = num_inputs, .num_panels = num_panels, .added_stride = added_stride,
-        .ending = ending, .out_stride = out_stride,
+        .rows = rows, .weights = weights, .bias = bias, .added = added, .out = out,
+        .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
+        .added_stride = added_stride, .ending = ending, .out_stride = out_stride,
     };
     run(&p, room, num_threads);
 }

@@ -46,9 +46,7 @@ class Streamed(ABC):
         return _like(self._outputs(x, bias).mul_(factor), x)
 
     def plus(self, x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
-        if bias is not None:
-            return _like(self._outputs(x, bias).add_(residual), x)
-        return _like(self._outputs(x, residual), x)
+        return _like(self._outputs(x, bias, residual=residual), x)
 
     @abstractmethod
     def gated(self, x: Tensor) -> Tensor: ...
@@ -59,8 +57,8 @@ class Streamed(ABC):
 
     @abstractmethod
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
-        out: Tensor, num_threads: int,
+        self, rows: Tensor, num_rows: int, bias: int, residual: int, ending: int, out: Tensor,
+        num_threads: int,
     ) -> None: ...  # fmt: skip
 
     def _matrix(self, panels: Tensor, scales: Tensor | None = None) -> Matrix | None:
@@ -71,29 +69,39 @@ class Streamed(ABC):
             self._num_inputs, self._num_panels, self._num_outputs, False,
         )  # fmt: skip
 
-    def _outputs(self, x: Tensor, added: Tensor | None, then: Activation = "none") -> Tensor:
-        """Return fp32 outputs plus `added`: a row of its own for every row, or one for all."""
+    def _outputs(
+        self,
+        x: Tensor,
+        bias: Tensor | None,
+        then: Activation = "none",
+        *,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        """Return fp32 outputs plus `bias` `[O]` and `residual` `[..., O]`."""
         # The kernel would read and write whatever lies behind memory that is too small.
         if x.shape[-1] != self._num_inputs or not x.is_cpu:
             raise ValueError(
                 f"rows of {self._num_inputs} on the CPU are wanted, not {x.shape} on {x.device}"
             )
-        is_whole = self._padded == self._num_outputs
-        if added is not None and not is_whole:
-            return activate(self._outputs(x, None).add_(added), then)
+        shape = (*x.shape[:-1], self._num_outputs)
+        if residual is not None and residual.shape != shape:
+            residual = residual.expand(shape)
+        if self._padded != self._num_outputs:
+            out = self._product(x, 0, 0, "none")[..., : self._num_outputs].contiguous()
+            for more in (bias, residual):
+                out = out if more is None else out.add_(more)
+            return activate(out, then)
+        bias, residual = (None if more is None else _plain(more) for more in (bias, residual))
+        return self._product(x, _address(bias), _address(residual), then)
+
+    def _product(self, x: Tensor, bias: int, residual: int, then: Activation) -> Tensor:
+        """Return `[..., padded O]`; memory lies at `bias` and `residual`, or 0."""
         rows = _plain(x)
         num_rows = rows.numel() // self._num_inputs
         out = rows.new_empty(*x.shape[:-1], self._padded)
-        if added is None:
-            address = stride = 0
-        else:
-            if added.shape != out.shape and added.shape != out.shape[-1:]:
-                added = added.expand_as(out)
-            added = _plain(added)
-            address, stride = added.data_ptr(), self._padded if added.dim() > 1 else 0
         num_threads = torch.get_num_threads()
-        self._multiply(rows, num_rows, address, stride, ENDINGS[then], out, num_threads)
-        return out if is_whole else out[..., : self._num_outputs].contiguous()
+        self._multiply(rows, num_rows, bias, residual, ENDINGS[then], out, num_threads)
+        return out
 
 
 class StreamedWeight(Streamed):
@@ -143,14 +151,14 @@ class StreamedWeight(Streamed):
         return matrix
 
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
-        out: Tensor, num_threads: int,
+        self, rows: Tensor, num_rows: int, bias: int, residual: int, ending: int, out: Tensor,
+        num_threads: int,
     ) -> None:  # fmt: skip
         products = self._products
         room = _scratch.address(products.room(num_rows, self._num_inputs, num_threads))
         products.multiply(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
-            self._num_panels, added, added_stride, GATED if self._is_gated else ending,
+            self._num_panels, bias, residual, self._padded, GATED if self._is_gated else ending,
             out.data_ptr(), self._padded, room, num_threads,
         )  # fmt: skip
 
@@ -200,15 +208,15 @@ class StreamedIntegers(Streamed):
         return self._matrix(self._panels, self._scales)
 
     def _multiply(
-        self, rows: Tensor, num_rows: int, added: int, added_stride: int, ending: int,
-        out: Tensor, num_threads: int,
+        self, rows: Tensor, num_rows: int, bias: int, residual: int, ending: int, out: Tensor,
+        num_threads: int,
     ) -> None:  # fmt: skip
         library = self._library
         room = _scratch.address(library.whole_room(num_rows, self._num_inputs))
         library.multiply_whole(
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
-            self._num_panels, self._scales.data_ptr(), added, added_stride, ending, out.data_ptr(),
-            self._padded, room, num_threads,
+            self._num_panels, self._scales.data_ptr(), bias, residual, self._padded, ending,
+            out.data_ptr(), self._padded, room, num_threads,
         )  # fmt: skip
 
 
@@ -223,6 +231,10 @@ def _plain(x: Tensor) -> Tensor:
     if x.dtype != torch.float32:
         x = x.to(torch.float32)
     return x if x.is_contiguous() else x.contiguous()
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
 
 
 def _like(out: Tensor, x: Tensor) -> Tensor:

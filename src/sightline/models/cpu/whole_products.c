@@ -31,7 +31,7 @@ typedef struct {
     int32_t *lower, *upper; /* [num_rows]: 128 times the sums of a row's bytes */
     const uint8_t *weights;
     const float *scales;    /* [num_panels * LANES] */
-    const float *added;     /* see products.c */
+    const float *bias, *added; /* see products.c */
     float *out;
     int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
     shares blocks_taken, panels_taken;
@@ -109,6 +109,7 @@ APART void finish(
     const floats low = __builtin_convertvector(lower - p->lower[row], floats);
     const floats high = __builtin_convertvector(upper - p->upper[row], floats);
     floats out = (low + high * 256.0f) * load(p->scales + panel * LANES) * p->factors[row];
+    if (p->bias) out += load(p->bias + panel * LANES);
     if (p->added) out += load(p->added + row * p->added_stride + panel * LANES);
     if (p->ending == SILU) out = silu(out);
     if (p->ending == GELU) out = gelu(out);
@@ -218,14 +219,16 @@ void lay_out_whole_weights(
  * `multiply` in products.c for the others. A row with a number that is not finite becomes NaN. */
 void multiply_whole(
     const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
-    int64_t num_panels, const float *scales, const float *added, int64_t added_stride, int ending,
-    float *out, int64_t out_stride, int32_t *room, int num_threads)
+    int64_t num_panels, const float *scales, const float *bias, const float *added,
+    int64_t added_stride, int ending, float *out, int64_t out_stride, int32_t *room,
+    int num_threads)
 {
     product p = {
-        .rows = rows, .weights = weights, .scales = scales, .added = added, .out = out,
-        .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .out_stride = out_stride, .ending = ending, .lower = room, .upper = room + num_rows,
-        .factors = (float *)room + 2 * num_rows, .blocks = room + 3 * num_rows,
+        .rows = rows, .weights = weights, .scales = scales, .bias = bias, .added = added,
+        .out = out, .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
+        .added_stride = added_stride, .out_stride = out_stride, .ending = ending, .lower = room,
+        .upper = room + num_rows, .factors = (float *)room + 2 * num_rows,
+        .blocks = room + 3 * num_rows,
     };
     num_threads = threads_for(num_rows * num_inputs * num_panels * LANES, ONE_THREAD, num_threads);
     on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);

@@ -179,6 +179,12 @@ def test_what_the_front_is_told_is_what_the_tower_does(model: VisionLanguageMode
         assert policy.fewest_tokens <= rows.shape[1] <= policy.most_tokens
 
 
+def test_only_qwen25_means_pixels_where_it_points(golden: Path) -> None:
+    for name, source in FAMILIES.items():
+        units = make(source, golden).description.box_units
+        assert units == ("pixels" if name == "qwen2_5_vl" else "thousandths")
+
+
 def test_packed_weights_give_one_row_the_same_bits_in_any_company(
     golden: Path, request: pytest.FixtureRequest
 ) -> None:

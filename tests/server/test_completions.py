@@ -2,13 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
-from front import PICTURE, Front, chat
+from front import PICTURE, Front, chat, serving
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sightline.backends.fake import Reply
+from sightline.backends.fake import Reply, fake_info
 from sightline.core.chat import Notice
 from sightline.server.envelope import MAX_WARNINGS_BYTES, warnings_header
 
@@ -148,3 +149,12 @@ def test_places_come_back_in_pixels_of_the_picture_as_sent(front: Front) -> None
     lines = front.post(question | {"stream": True}).text.splitlines()
     reports = [json.loads(line[6:]) for line in lines if '"sightline"' in line]
     assert [report["sightline"]["boxes"] for report in reports] == [expected]
+
+
+def test_places_of_a_model_that_means_pixels_of_what_it_saw_are_scaled_from_its_size() -> None:
+    info = replace(fake_info(), box_units="pixels")  # the fake model sees 112 x 112
+    with serving(Front(engine_options={"info": info})) as front:
+        front.enqueue(Reply('[{"bbox_2d": [0, 56, 28, 112], "label": "sun"}]'))
+        answer = front.post(chat("x", PICTURE, sightline={"report": True})).json()
+        expected = [{"choice": 0, "image": 0, "label": "sun", "points": [[0, 240], [160, 480]]}]
+        assert answer["sightline"]["boxes"] == expected

@@ -1,8 +1,8 @@
-from sightline.core.chat import ImageReport
+from sightline.core.chat import BoxUnits, ImageReport
 from sightline.service.grounding import Place, places_in
 
 
-def picture(width: int, height: int) -> ImageReport:
+def picture(width: int, height: int, units: BoxUnits = "thousandths") -> ImageReport:
     return ImageReport(
         param="messages[0].content[0].image_url",
         original_width=width,
@@ -10,6 +10,7 @@ def picture(width: int, height: int) -> ImageReport:
         width=448,
         height=448,
         num_tokens=256,
+        box_units=units,
     )
 
 
@@ -40,6 +41,31 @@ def test_qwen2s_marks_are_read_too():
     assert places_in(text, [picture(100, 200)]) == [Place(0, "a cup", ((50, 100), (100, 200)))]
 
 
+def test_qwen25_means_pixels_of_the_picture_that_it_was_shown():
+    text = "<|box_start|>(224,112),(448,448)<|box_end|>"
+    assert places_in(text, [picture(896, 448, "pixels")]) == [
+        Place(0, "", ((448, 112), (896, 448)))
+    ]
+
+
+def test_boxes_in_json_are_read_too():
+    text = """```json
+    [
+        {"bbox_2d": [0, 112, 224, 448], "label": "a cup"},
+        {"label": "狗", "bbox_2d": [1.5, 2, 3, 4.25]},
+        {"bbox_2d": [5, 6, 7, 8]}
+    ]
+    ```"""
+    places = places_in(text, [picture(448, 896, "pixels")])
+    assert places == [
+        Place(0, "a cup", ((0, 224), (224, 896))),
+        Place(0, "狗", ((2, 4), (3, 8))),
+        Place(0, "", ((5, 12), (7, 16))),
+    ]
+    (place,) = places_in('{"bbox_2d": [0, 0, 500, 1000]}', [picture(10, 20)])
+    assert place.points == ((0, 0), (5, 20))
+
+
 def test_names_may_hold_any_characters_but_marks():
     box = "<box>(0,0),(10,10)</box>"
     for text, label in (
@@ -66,7 +92,19 @@ def test_what_is_no_box_is_left_alone():
         "<box>(1,2),(3,4)</quad>",
         "<box>(1,2),,(3,4)</box>",
         "<box>(10000,2),(3,4)</box>",
+        '{"bbox_2d": [1, 2, 3]}',
+        '{"bbox_2d": [1, 2, 3, "4"]}',
+        '{"bbox_2d": [1, 2, 3, true]}',
+        '{"bbox_2d": [1, 2, -3, 4]}',
+        '{"bbox_2d": [1, 2, NaN, 4]}',
+        '{"bbox_2d": [1, 2, 1e400, 4]}',
+        '{"bbox_2d": "1, 2, 3, 4"}',
+        '{"bbox_2d": [1, 2, 3, 4',
+        '{"a": "bbox_2d"}',
+        "{bbox_2d: [1, 2, 3, 4]}",
+        '{"a" "bbox_2d": [1, 2, 3, 4]}',
     ):
         assert places_in(text, [picture(10, 10)]) == []
     assert places_in("<box>(1,2),(3,4)</box>", []) == []
-    assert places_in("<box>" * 20_000, [picture(10, 10)]) == []
+    for piece in ("<box>", "{", '{"bbox_2d"', '"bbox_2d"', '{"bbox_2d": [1, 2, 3, 4]' + " " * 590):
+        assert places_in(piece * 20_000, [picture(10, 10)]) == []

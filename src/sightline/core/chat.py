@@ -10,6 +10,8 @@ from typing import Any, Literal
 Role = Literal["system", "user", "assistant", "tool"]
 Severity = Literal["info", "warn"]
 DetailLevel = Literal["auto", "low", "high", "original"]
+BoxUnits = Literal["thousandths", "pixels"]
+"""In what a model says where something is: of width and height, or pixels of what it was shown."""
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -232,7 +234,7 @@ class Usage:
 class ImageReport:
     """What became of one image: where it stood, its sizes, its cost.
 
-    `cached`: it had been decoded before.
+    `cached`: it had been decoded before. In `box_units` answers say where something is in it.
     """
 
     param: str
@@ -242,6 +244,7 @@ class ImageReport:
     height: int
     num_tokens: int
     cached: bool = False
+    box_units: BoxUnits = "thousandths"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sightline.core.chat import BoxUnits
 from sightline.core.image_policy import ImagePolicy
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
@@ -18,6 +19,7 @@ class EngineInfo:
 
     `max_model_len` counts KV slots: prompt, images and answer together. `prompt_format` names a
     file of `service/formats/`; `tokenizer_file` is the path the front loads its tokenizer from.
+    In `box_units` the model says where something is in a picture.
     `device`, `dtype`, `num_parameters` are for display, and so is memory in bytes: of the weights,
     of keys and values (for `kv_slots` tokens), and all that the engine holds on its device.
     """
@@ -29,6 +31,7 @@ class EngineInfo:
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     image_policy: ImagePolicy | None = None
+    box_units: BoxUnits = "thousandths"
     aliases: tuple[str, ...] = ()
     default_temperature: float = 1.0
     default_top_p: float = 1.0

@@ -122,6 +122,7 @@ def assemble_engine(
         vocab_size=description.vocab_size,
         eos_token_ids=description.eos_token_ids,
         image_policy=description.image_policy,
+        box_units=description.box_units,
         default_temperature=description.default_temperature,
         default_top_p=description.default_top_p,
         device=str(loaded.device),

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from sightline.core.chat import BoxUnits
 from sightline.core.image_policy import ImagePolicy
 from sightline.models.kv_pool import KVCache, KVPool, Segment
 
@@ -20,7 +21,8 @@ class ModelDescription:
     `prompt_format` names a file of `service/formats/`. `max_model_len` counts KV slots; it equals
     the longest position the model was trained for, so no prompt can reach beyond that.
     `vocab_size` is the number of rows of the logits; ids that the tokenizer does not have are
-    among them. The sampling defaults are the model's own, or 1.0 where it has none.
+    among them. In `box_units` the model says where something is in a picture. The sampling
+    defaults are the model's own, or 1.0 where it has none.
     """
 
     prompt_format: str
@@ -28,6 +30,7 @@ class ModelDescription:
     vocab_size: int
     eos_token_ids: tuple[int, ...]
     image_policy: ImagePolicy | None = None
+    box_units: BoxUnits = "thousandths"
     default_temperature: float = 1.0
     default_top_p: float = 1.0
 

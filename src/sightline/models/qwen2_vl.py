@@ -133,6 +133,8 @@ class Qwen2VL(PagedModel):
             vocab_size=self.config.vocab_size,
             eos_token_ids=self.config.eos_token_ids,
             image_policy=self.config.image_policy,
+            # What its makers say of the two: normalised to 1000, and pixels after resizing.
+            box_units="pixels" if self.config.vision.has_windows else "thousandths",
         )
 
     @property

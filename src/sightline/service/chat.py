@@ -214,7 +214,7 @@ class ChatService:
                     measure.layout, measure.model, request.cache_salt, None
                 )
         prompt = measure.layout.fill(images, cache_salt=request.cache_salt)
-        reports = reports_of(prompt, measure.layout, times)
+        reports = reports_of(prompt, measure.layout, measure.model, times)
         return tuple(zip(images, reports, strict=True))
 
     def drain(self) -> None:
@@ -303,7 +303,7 @@ class ChatService:
         return ChatAnswer(
             model=model.id,
             counts=counts,
-            images=reports_of(prompt, layout, times),
+            images=reports_of(prompt, layout, model, times),
             notices=(*notices, *of_images),
             first=first,
             deltas=deltas,

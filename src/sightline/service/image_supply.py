@@ -120,7 +120,9 @@ def image_notices(layout: Layout, images: Sequence[Image]) -> tuple[Notice, ...]
     return tuple(notices)
 
 
-def reports_of(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[ImageReport, ...]:
+def reports_of(
+    prompt: Prompt, layout: Layout, model: ServedModel, times: MediaTimes
+) -> tuple[ImageReport, ...]:
     """Return what is told of each image of a prompt that has been filled."""
     return tuple(
         ImageReport(
@@ -131,6 +133,7 @@ def reports_of(prompt: Prompt, layout: Layout, times: MediaTimes) -> tuple[Image
             height=span.image.height,
             num_tokens=span.length,
             cached=span.image.digest in times.cached,
+            box_units=model.info.box_units,
         )
         for slots, span in zip(layout.images, prompt.images, strict=True)
     )

@@ -52,6 +52,17 @@ def test_a_bare_schema_is_as_good(client: openai.OpenAI) -> None:
     Shape.model_validate_json(completion.choices[0].message.content or "")
 
 
+def test_a_text_is_continued_in_the_form_of_a_schema(client: openai.OpenAI) -> None:
+    wanted = {"type": "json_schema", "json_schema": Shape.model_json_schema()}
+    completion = client.completions.create(
+        model="glm-4v",
+        prompt="A red circle as JSON: ",
+        max_tokens=300,
+        extra_body={"response_format": wanted},
+    )
+    Shape.model_validate_json(completion.choices[0].text)
+
+
 def test_a_json_object_is_an_object(client: openai.OpenAI) -> None:
     completion = client.chat.completions.create(
         model="glm-4v",

@@ -104,6 +104,13 @@ def test_a_raw_prompt_is_continued_as_it_is(front: Front) -> None:
     assert bytes(front.engine.requests[-1].prompt.token_ids[2:]) == b"Once"
 
 
+def test_the_form_of_an_answer_binds_what_continues_a_raw_prompt_too(front: Front) -> None:
+    front.post(generates("Once", raw=True, format={"type": "integer"}), path=GENERATE)
+    assert '"type": "integer"' in front.engine.requests[-1].params.grammar
+    answer = front.post(generates("Once", raw=True, format={"not": {}}), path=GENERATE)
+    assert answer.json()["error"].startswith("format: Keyword 'not'")
+
+
 def test_what_is_unknown_in_a_call_of_the_history_is_told(front: Front) -> None:
     call = {"id": "c", "type": "function", "function": {"index": 0, "name": "f"}, "foo": 1}
     body = asks("x")

@@ -200,6 +200,35 @@ def test_what_belongs_to_conversations_is_ignored_with_a_notice(front: Front) ->
     assert front.post(body, path=PATH, x_sightline_strict="1").status_code == 400
 
 
+INTEGER = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "integer"}}}
+
+
+@pytest.mark.parametrize(("prompt", "number"), [("x", 1), (["x", "y"], 2)])
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_form_of_an_answer_binds_every_continuation(
+    front: Front, prompt, number: int, stream: bool
+) -> None:
+    answer = front.post(completion(prompt, response_format=INTEGER, stream=stream), path=PATH)
+    assert answer.status_code == 200
+    assert "x-sightline-warnings" not in answer.headers
+    for asked in list(front.engine.requests)[-number:]:
+        assert '"type": "integer"' in asked.params.grammar
+
+
+def test_a_text_is_no_form(front: Front) -> None:
+    front.post(completion("x", response_format={"type": "text"}), path=PATH)
+    assert front.engine.requests[-1].params.grammar is None
+
+
+def test_a_form_that_cannot_be_enforced_is_refused_at_its_path(front: Front) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}
+    error = refusal(front, "x", response_format=wanted)
+    assert (error["code"], error["param"]) == (
+        "invalid_schema",
+        "response_format.json_schema.schema",
+    )
+
+
 def test_a_report_that_completions_do_not_have_is_not_asked_for_in_silence(front: Front) -> None:
     answer = front.post(completion("x", sightline={"report": True}), path=PATH)
     assert answer.status_code == 200

@@ -246,7 +246,7 @@ class ChatService:
 
         placement = self._place(request, model)
         maker = await self.vocabulary()
-        grammar = None if request.raw_prompt is not None else grammar_of(request, maker.format)
+        grammar = grammar_of(request, maker.format)
         await self._grammar_check.check(suspects_of(request, grammar, self.limits))
         maker.require_known_biases(request.logit_bias)
         media = await resources.enter_async_context(AsyncExitStack())

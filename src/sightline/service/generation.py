@@ -33,15 +33,21 @@ def tools_in_use(request: ChatRequest) -> ToolUse:
 
 
 def grammar_of(request: ChatRequest, prompt_format: PromptFormat) -> str | None:
-    """Return the grammar that the whole answer must obey, if something was demanded."""
+    """Return the grammar that the whole answer must obey, if something was demanded.
+
+    What continues a text has no dialogue's syntax around it, and calls nothing.
+    """
+    wanted = request.response_format
+    if request.raw_prompt is not None:
+        return None if wanted is None else lark.whole(lark.json_value(wanted.schema))
     use = tools_in_use(request)
     must_call = request.tool_choice.mode == "required"
-    if request.response_format is None and not must_call:
+    if wanted is None and not must_call:
         return None
     said = None
     if not must_call:
-        assert request.response_format is not None
-        said = lark.json_value(request.response_format.schema)
+        assert wanted is not None
+        said = lark.json_value(wanted.schema)
     return prompt_format.grammar(use, said=said)
 
 

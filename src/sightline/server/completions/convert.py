@@ -39,7 +39,6 @@ DEFAULT_MAX_TOKENS = 16
 _NOT_HERE = frozenset(
     {
         "max_completion_tokens",
-        "response_format",
         "tools",
         "tool_choice",
         "parallel_tool_calls",

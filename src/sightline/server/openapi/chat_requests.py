@@ -242,6 +242,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
                 "seed": nullable(SEED),
                 "n": nullable(whole(1, limits.max_choices)),
                 "logprobs": nullable(whole(0, 20)),
+                "response_format": nullable(ref("ResponseFormat")),
                 "echo": nullable(told(const(False), "Refused when true.")),
                 "suffix": nullable(told(const(""), "Refused unless it is empty.")),
             },

@@ -51,8 +51,47 @@ def test_dropped_images_are_not_counted_but_told(front: Front) -> None:
     assert "messages[0].content[0].image_url=dropped" in answer.headers["x-sightline-warnings"]
 
 
+DIALECTS = {
+    "/v1/chat/completions": (COUNT, chat("x", max_tokens=9999), "max_tokens"),
+    "/v1/responses": (
+        "/v1/responses/input_tokens",
+        {"model": "sightline-fake", "input": "x", "max_output_tokens": 9999},
+        "max_output_tokens",
+    ),
+    "/v1/messages": (
+        "/v1/messages/count_tokens",
+        chat("x", max_tokens=9999),
+        "max_tokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_the_count_tells_that_the_answer_would_be_shortened(front: Front, path: str) -> None:
+    count, body, field = DIALECTS[path]
+    answered, counted = front.post(body, path=path), front.post(body, path=count)
+    warnings = counted.headers["x-sightline-warnings"]
+    assert warnings.startswith(f"{field}=lowered-to-")
+    assert warnings == answered.headers["x-sightline-warnings"]
+    assert front.post(body, path=count, x_sightline_strict="1").status_code == 400
+
+
+def test_the_count_tells_that_the_model_does_not_think(front: Front) -> None:
+    counted = front.post(chat("x", enable_thinking=True), path=COUNT)
+    assert counted.headers["x-sightline-warnings"] == "enable_thinking=model-does-not-think"
+
+
+def test_a_prompt_beyond_the_window_has_no_answer_to_shorten(front: Front) -> None:
+    counted = front.post(chat("x" * 10_000, max_tokens=9999), path=COUNT)
+    assert counted.status_code == 200
+    assert "x-sightline-warnings" not in counted.headers
+
+
 def test_what_a_chat_refuses_its_count_refuses_likewise(front: Front) -> None:
+    unenforceable = {"type": "json_schema", "json_schema": {"schema": {"not": {}}}}
     for body in (
+        chat("x", response_format=unenforceable),
+        chat("x", logit_bias={"99999": 1}),
         chat("x") | {"model": "gpt-4o"},
         chat("x", temperature=3),
         {"model": "sightline-fake", "messages": []},

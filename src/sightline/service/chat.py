@@ -18,7 +18,7 @@ from sightline.core.limits import Limits
 from sightline.core.prompt import Image
 from sightline.service.admission import Admission
 from sightline.service.answer import ChatAnswer
-from sightline.service.budget import TokenCounts, budget_answer, require_room
+from sightline.service.budget import AnswerBudget, TokenCounts, budget_answer, require_room
 from sightline.service.caller import current_caller
 from sightline.service.choices import read_choices
 from sightline.service.deadline import Deadline
@@ -75,7 +75,7 @@ class ChatOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A prompt without its pixels, and what was left out of it."""
+    """A prompt without its pixels, and what would be noticed about its answer."""
 
     model: ServedModel
     layout: Layout
@@ -177,8 +177,9 @@ class ChatService:
     async def measure(self, request: ChatRequest) -> Measure:
         """Return the prompt of `request` and what it costs, without decoding an image.
 
-        Images are fetched only for a model to which their sizes matter. The prompt may be longer
-        than the window. Raises `RequestError` as `start` does.
+        Its notices are those of the answer, but for what only decoding tells. Images are fetched
+        only for a model to which their sizes matter. The prompt may be longer than the window.
+        Raises `RequestError` as `start` does.
         """
         model = self.model
         model.require_name(request.model)
@@ -186,10 +187,18 @@ class ChatService:
         placement = self._place(request, model)
         if request.strict:
             refuse_warnings(placement.notices)
+        maker = await self.vocabulary()
+        await self._judge(request, maker)
         async with AsyncExitStack() as media:
             fetched = await self._images.fetch(placement, model, media)
             layout = await self._lay_out(request, placement, model, fetched, require_fit=False)
-        return Measure(model=model, layout=layout, notices=placement.notices)
+        counts = _counts(layout)
+        has_room = counts.total < model.info.max_model_len
+        budget = self._budget(request, counts, model).notices if has_room else ()
+        notices = (*placement.notices, *budget, *notices_of(request, maker.format))
+        if request.strict:
+            refuse_warnings(notices)
+        return Measure(model=model, layout=layout, notices=notices)
 
     async def vocabulary(self) -> PromptMaker:
         """Return the model's tokenizer and prompt format. Raises as `prepare` does."""
@@ -246,9 +255,7 @@ class ChatService:
 
         placement = self._place(request, model)
         maker = await self.vocabulary()
-        grammar = grammar_of(request, maker.format)
-        await self._grammar_check.check(suspects_of(request, grammar, self.limits))
-        maker.require_known_biases(request.logit_bias)
+        grammar = await self._judge(request, maker)
         media = await resources.enter_async_context(AsyncExitStack())
         fetched = await self._images.fetch(placement, model, media)
         layout = await self._lay_out(request, placement, model, fetched, require_fit=True)
@@ -262,13 +269,7 @@ class ChatService:
             )
         )
         log.prompt(text_tokens=counts.text, image_tokens=counts.image)
-        budget = budget_answer(
-            request.max_tokens,
-            counts,
-            window=model.info.max_model_len,
-            default=self.options.default_max_tokens,
-            param=request.max_tokens_param,
-        )
+        budget = self._budget(request, counts, model)
         notices = (
             *placement.notices,
             *budget.notices,
@@ -310,6 +311,24 @@ class ChatService:
             deadline=deadline,
             log=log,
             resources=resources.pop_all(),
+        )
+
+    async def _judge(self, request: ChatRequest, maker: PromptMaker) -> str | None:
+        """Return the grammar of the answer. Raises `RequestError` for what cannot be enforced."""
+        grammar = grammar_of(request, maker.format)
+        await self._grammar_check.check(suspects_of(request, grammar, self.limits))
+        maker.require_known_biases(request.logit_bias)
+        return grammar
+
+    def _budget(
+        self, request: ChatRequest, counts: TokenCounts, model: ServedModel
+    ) -> AnswerBudget:
+        return budget_answer(
+            request.max_tokens,
+            counts,
+            window=model.info.max_model_len,
+            default=self.options.default_max_tokens,
+            param=request.max_tokens_param,
         )
 
     def _place(self, request: ChatRequest, model: ServedModel) -> Placement:

@@ -30,9 +30,8 @@ from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.via_chat import Renamed, parse_body
 from sightline.server.whole_answer import side_by_side, whole_answer
-from sightline.service.budget import budget_answer, require_room
+from sightline.service.budget import require_room
 from sightline.service.request_log import Facts
-from sightline.service.strict_mode import refuse_warnings
 
 
 def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
@@ -119,18 +118,8 @@ async def _judged(asked: Renamed, request: ChatRequest) -> Sequence[Notice]:
     """Return what is noticed of a prompt. Raises `RequestError` as working on it would."""
     with asked.renames.applied():
         measure = await asked.chat.measure(request)
-        window = measure.model.info.max_model_len
-        require_room(measure.counts, window=window)
-        budget = budget_answer(
-            request.max_tokens,
-            measure.counts,
-            window=window,
-            default=window,
-            param=request.max_tokens_param,
-        )
-        if request.strict:
-            refuse_warnings(budget.notices)
-    return budget.notices
+        require_room(measure.counts, window=measure.model.info.max_model_len)
+    return measure.notices
 
 
 async def _merged(

@@ -99,6 +99,20 @@ def test_an_answer_ends_for_a_reason(front: Front) -> None:
     assert body.json()["message"]["content"] == "one "
 
 
+@pytest.mark.parametrize("number", [0, -1, -2, -9])
+def test_an_answer_without_a_limit_goes_on_until_it_ends(front: Front, number: int) -> None:
+    body = asks("one two three", options={"num_predict": number})
+    answer = front.post(body, path=CHAT).json()
+    assert answer["message"]["content"] == "one two three"
+    assert answer["done_reason"] == "stop"
+
+
+@pytest.mark.parametrize("options", [{"top_p": 0}, {"top_p": 0.0, "top_k": 40}])
+def test_a_top_p_of_nothing_leaves_the_likeliest_token(front: Front, options: object) -> None:
+    assert front.post(asks("x", options=options), path=CHAT).status_code == 200
+    assert front.engine.requests[-1].params.top_k == 1
+
+
 def test_a_raw_prompt_is_continued_as_it_is(front: Front) -> None:
     front.post(generates("Once", raw=True), path=GENERATE)
     assert bytes(front.engine.requests[-1].prompt.token_ids[2:]) == b"Once"
@@ -112,20 +126,25 @@ def test_the_form_of_an_answer_binds_what_continues_a_raw_prompt_too(front: Fron
 
 
 def test_what_is_unknown_in_a_call_of_the_history_is_told(front: Front) -> None:
-    call = {"id": "c", "type": "function", "function": {"index": 0, "name": "f"}, "foo": 1}
+    function = {"index": 0, "name": "f", "bar": 1}
+    call = {"id": "c", "type": "function", "function": function, "foo": 1}
     body = asks("x")
     body["messages"] += [
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_name": "f", "content": "5"},
     ]
     warnings = front.post(body, path=CHAT).headers["x-sightline-warnings"]
-    assert warnings == "messages[1].tool_calls[0].foo=unknown-field"
+    assert warnings == (
+        "messages[1].tool_calls[0].foo=unknown-field, "
+        "messages[1].tool_calls[0].function.bar=unknown-field"
+    )
 
 
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
 def test_without_a_question_the_model_is_loaded(front: Front, path: str) -> None:
-    body = front.post({"model": "sightline-fake"}, path=path).json()
-    assert (body["done"], body["done_reason"]) == (True, "load")
+    for nothing in ({}, {"messages": None, "prompt": None}, {"messages": [], "prompt": ""}):
+        body = front.post({"model": "sightline-fake", **nothing}, path=path).json()
+        assert (body["done"], body["done_reason"]) == (True, "load")
     assert front.post({"model": "llama3"}, path=path).status_code == 404
 
 
@@ -137,7 +156,10 @@ def test_the_tag_that_clients_add_is_no_part_of_the_name(front: Front) -> None:
 def test_the_model_is_listed_and_described(front: Front) -> None:
     (listed,) = front.get("/api/tags").json()["models"]
     assert listed["name"] == listed["model"] == "sightline-fake"
+    assert len(bytes.fromhex(listed["digest"])) == 32  # `ollama list` shows the first 12 digits
     (running,) = front.get("/api/ps").json()["models"]
+    assert running["digest"] == listed["digest"]
+    assert running["size"] == listed["size"] >= running["size_vram"]
     assert running["context_length"] == 4096
     for body in ({"model": "sightline-fake"}, {"name": "sightline-fake:latest"}):
         shown = front.post(body, path="/api/show").json()
@@ -227,7 +249,9 @@ WRONG = {
     "options": ({"options": []}, "options"),
     "temperature": ({"options": {"temperature": 3}}, "options.temperature"),
     "temperature text": ({"options": {"temperature": "hot"}}, "options.temperature"),
-    "num_predict": ({"options": {"num_predict": 0}}, "options.num_predict"),
+    "num_predict": ({"options": {"num_predict": "9"}}, "options.num_predict"),
+    "top_p": ({"options": {"top_p": -1}}, "options.top_p"),
+    "top_p true": ({"options": {"top_p": False}}, "options.top_p"),
     "stop": ({"options": {"stop": [5]}}, "options.stop[0]"),
     "repeat_penalty": ({"options": {"repeat_penalty": 0}}, "options.repeat_penalty"),
     "format": ({"format": "xml"}, "format"),
@@ -316,6 +340,33 @@ def test_results_answer_calls_by_name_or_in_order() -> None:
     assert roles == ["user", "assistant", "tool", "tool"]
 
 
+def results_of(*results: dict[str, object], ids: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Return which call each result answers, when all calls are of `f`, and what was noticed."""
+    calls = [{"id": call_id, "function": {"name": "f", "arguments": {}}} for call_id in ids]
+    messages = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        *({"role": "tool", "content": "5", **result} for result in results),
+    ]
+    body = OllamaChatBody.model_validate({"model": "m", "messages": messages})
+    terms = Terms(strict=False, limits=Limits())
+    asked = to_ollama_chat(body, terms, known=("m",), request_id="r")
+    assert asked.call is not None
+    answered = [message.tool_call_id or "" for message in asked.call.request.messages[2:]]
+    return answered, [notice.field for notice in asked.notices]
+
+
+def test_results_answer_the_calls_whose_ids_they_name() -> None:
+    crossed = ({"tool_call_id": "b"}, {"tool_call_id": "a", "tool_name": "f"})
+    assert results_of(*crossed, ids=("a", "b")) == (["b", "a"], [])
+
+
+def test_ids_that_no_call_has_are_told_and_the_order_counts() -> None:
+    answered, noticed = results_of({"tool_call_id": "mine"}, {}, ids=("a", "b"))
+    assert answered == ["a", "b"]
+    assert noticed == ["messages[2].tool_call_id"]
+
+
 def test_calls_and_thoughts_are_told() -> None:
     writer = OllamaWriter(model="m", kind="chat")
     call = ToolCall(id="c", name="f", arguments='{"a": 1}')
@@ -332,7 +383,7 @@ def test_calls_and_thoughts_are_told() -> None:
         "role": "assistant",
         "content": "x",
         "thinking": "hm",
-        "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}],
+        "tool_calls": [{"id": "c", "function": {"index": 0, "name": "f", "arguments": {"a": 1}}}],
     }
     assert (told["prompt_eval_duration"], told["eval_duration"]) == (500_000_000, 1_000_000_000)
     assert told["done_reason"] == "stop"

@@ -4,6 +4,7 @@ A stream is one object a line, the last with `done: true` and the counts; a whol
 last object with all of the text.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,18 +70,21 @@ class OllamaWriter:
         if self.kind == "generate":
             return {"response": text, **more}
         if tool_calls:
-            more["tool_calls"] = [_call(call) for call in tool_calls]
+            more["tool_calls"] = [_call(*numbered) for numbered in enumerate(tool_calls)]
         return {"message": {"role": "assistant", "content": text, **more}}
 
 
-def _call(call: ToolCall) -> dict[str, object]:
+def _call(index: int, call: ToolCall) -> dict[str, object]:
     try:
         arguments = json.loads(call.arguments or "{}")
     except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         arguments = {"INVALID_JSON": call.arguments}
-    return {"function": {"name": call.name, "arguments": arguments}}
+    return {
+        "id": call.id,
+        "function": {"index": index, "name": call.name, "arguments": arguments},
+    }
 
 
 def _nanoseconds(seconds: float) -> int:
@@ -100,7 +104,11 @@ def running_object(model: ServedModel | None, since: datetime) -> dict[str, obje
         return {"models": []}
     listed = _listed(model, since)
     del listed["modified_at"]
-    kept = {"size_vram": 0, "context_length": model.info.max_model_len}
+    is_on_gpu = model.info.device.startswith("cuda")
+    kept = {
+        "size_vram": listed["size"] if is_on_gpu else 0,
+        "context_length": model.info.max_model_len,
+    }
     # It is never unloaded.
     return {"models": [{**listed, "expires_at": "2999-12-31T00:00:00Z", **kept}]}
 
@@ -129,10 +137,17 @@ def _listed(model: ServedModel, since: datetime) -> dict[str, object]:
         "name": model.id,
         "model": model.id,
         "modified_at": _time(since),
-        "size": 0,
-        "digest": "",
+        "size": model.info.weight_bytes,
+        "digest": _digest(model),
         "details": _details(model),
     }
+
+
+def _digest(model: ServedModel) -> str:
+    """Return what tells this model from others; clients cut it, so it may not be short."""
+    info = model.info
+    identity = f"{info.model_id} {info.dtype} {info.num_parameters}"
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _details(model: ServedModel) -> dict[str, object]:

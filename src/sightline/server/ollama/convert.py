@@ -17,7 +17,7 @@ from sightline.server.ollama.schema import (
 )
 from sightline.server.openai.convert import ChatCall
 from sightline.server.openai.fields import invalid_value, note_others, unsupported
-from sightline.server.openai.schema import missing_parameter, wrong_type
+from sightline.server.openai.schema import check_type, missing_parameter, wrong_type
 from sightline.server.renames import Renames
 from sightline.server.via_chat import judge_chat
 
@@ -141,11 +141,15 @@ def _judge(
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 @dataclass(slots=True)
 class _Chat:
     """The chat request that is being made.
 
-    Ollama's calls have no ids: results answer them by name, or in their order.
+    Ollama's calls need no ids: results answer them by id, by name, or in their order.
     """
 
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -168,7 +172,9 @@ class _Chat:
                 for index, call in enumerate(body.tool_calls)
             ]
         if body.role == "tool":
-            message["tool_call_id"] = self._answered(body.tool_name, path)
+            message["tool_call_id"] = self._answered(body, path)
+        elif body.tool_call_id is not None:
+            self.notices.append(Notice(field=f"{path}.tool_call_id", reason="not-used"))
         self.messages.append(message)
 
     def parts(
@@ -195,12 +201,14 @@ class _Chat:
             if value is None:
                 continue
             path = f"options.{shorten(name)}"
-            if name in _SAMPLING:
-                fields[_SAMPLING[name]] = value
+            if name == "top_p" and _is_number(value) and value == 0:
+                fields["top_k"] = 1  # of the likeliest tokens, no more than it takes
+            elif name in _SAMPLING:
+                fields.setdefault(_SAMPLING[name], value)
                 self.renames.add(_SAMPLING[name], path)
             elif name == "num_predict":
                 self.renames.add("max_tokens", path)
-                if value not in (-1, -2):  # as long as it will go
+                if not _is_number(value) or value > 0:  # else as long as it will go
                     fields["max_tokens"] = value
             else:
                 info = name in _MACHINE
@@ -250,8 +258,11 @@ class _Chat:
             raise missing_parameter(f"{path}.function.name")
         if not isinstance(arguments, dict | None):
             raise wrong_type(f"{path}.function.arguments", "object", arguments)
+        check_type(call, "id", str, path)
         note_others(call, ("id", "type", "function"), path, self.notices)
-        call_id = f"call_{len(self.messages)}_{len(self._open_calls)}"
+        known = ("index", "name", "arguments")
+        note_others(function, known, f"{path}.function", self.notices)
+        call_id = call.get("id") or f"call_{len(self.messages)}_{len(self._open_calls)}"
         self._open_calls.append((call_id, name))
         written = json.dumps(arguments or {}, ensure_ascii=False)
         return {
@@ -260,11 +271,18 @@ class _Chat:
             "function": {"name": name, "arguments": written},
         }
 
-    def _answered(self, name: str | None, path: str) -> str:
-        """Return the id of the call that a result answers: the first open one of that name.
+    def _answered(self, body: OllamaMessageBody, path: str) -> str:
+        """Return the id of the call that a result answers: the first open one that fits.
 
         Raises `RequestError` if there is none.
         """
+        name = body.tool_name
+        for call in self._open_calls:
+            if body.tool_call_id == call[0]:
+                self._open_calls.remove(call)
+                return call[0]
+        if body.tool_call_id:  # clients may have ids of their own, which calls are sent without
+            self.notices.append(Notice(field=f"{path}.tool_call_id", reason="not-used"))
         for call in self._open_calls:
             if name in (None, call[1]):
                 self._open_calls.remove(call)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import FailFast, Field
+from pydantic import BeforeValidator, FailFast, Field
 
 from sightline.server.openai.schema import Body
 
@@ -14,6 +14,7 @@ class OllamaMessageBody(Body):
     thinking: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_name: str | None = None
+    tool_call_id: str | None = None
 
 
 class OllamaSettings(Body):
@@ -27,8 +28,15 @@ class OllamaSettings(Body):
     keep_alive: Any = None
 
 
+_Messages = Annotated[
+    list[OllamaMessageBody],
+    FailFast(),
+    BeforeValidator(lambda messages: [] if messages is None else messages),
+]
+
+
 class OllamaChatBody(OllamaSettings):
-    messages: Annotated[list[OllamaMessageBody], FailFast()] = Field(default_factory=list)
+    messages: _Messages = Field(default_factory=list)
     tools: Any = None
 
 

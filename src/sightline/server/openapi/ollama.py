@@ -29,11 +29,11 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         "",
         {
             "temperature": nullable(number(0, 2)),
-            "top_p": nullable(number(0, 1, above_low=True)),
+            "top_p": nullable(number(0, 1)),
             "top_k": nullable(whole(-1, 2**31 - 1)),
             "min_p": nullable(number(0, 1)),
             "seed": nullable({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}),
-            "num_predict": nullable(one_of(whole(1), {"type": "integer", "enum": [-1, -2]})),
+            "num_predict": nullable({"type": "integer"}),
             "stop": nullable(one_of(stop, array(stop, maxItems=limits.max_stop_strings))),
             "repeat_penalty": nullable(number(0, 10, above_low=True)),
             "presence_penalty": nullable(number(-2, 2)),
@@ -51,7 +51,10 @@ def schemas(limits: Limits) -> dict[str, Schema]:
     }
     call = thing(
         "function",
-        {"function": thing("name", {"name": STRING, "arguments": nullable(OBJECT)})},
+        {
+            "id": nullable(STRING),
+            "function": thing("name", {"name": STRING, "arguments": nullable(OBJECT)}),
+        },
     )
     message = one_of(
         thing(
@@ -74,6 +77,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
                 "role": const("tool"),
                 "content": nullable(STRING),
                 "tool_name": nullable(STRING),
+                "tool_call_id": nullable(STRING),
             },
         ),
     )
@@ -98,7 +102,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
             "model",
             {
                 **settings,
-                "messages": array(ref("OllamaMessage"), maxItems=limits.max_messages),
+                "messages": nullable(array(ref("OllamaMessage"), maxItems=limits.max_messages)),
                 "tools": nullable(array(ref("Tool"), maxItems=128)),
             },
         ),

@@ -58,6 +58,15 @@ def test_a_preflight_needs_no_key_and_reaches_no_route(open_front: Front) -> Non
     assert "access-control-allow-credentials" not in answer.headers
 
 
+def test_a_preflight_names_every_method_that_a_path_takes(open_front: Front) -> None:
+    headers = {"origin": SITE, "access-control-request-method": "DELETE"}
+    answer = open_front.request("OPTIONS", "/v1/responses/resp_1", headers=headers)
+    named = set(answer.headers["access-control-allow-methods"].split(", "))
+    page = {"origin": SITE, "authorization": f"Bearer {KEY}"}
+    paths = open_front.get("/openapi.json", headers=page).json()["paths"]
+    assert named == {method.upper() for path in paths.values() for method in path} | {"HEAD"}
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", SITE + ":8443", SITE + ".evil", "null"])
 def test_no_other_origin_is_told_anything(open_front: Front, origin: str) -> None:
     for method in ("OPTIONS", "POST"):

@@ -18,6 +18,7 @@ EXPOSED = (
     b"x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens, "
     b"x-ratelimit-limit-images, x-ratelimit-remaining-images, x-ratelimit-reset-images"
 )
+METHODS = b"DELETE, GET, HEAD, POST"  # of all paths together
 MAX_AGE_S = b"600"
 
 
@@ -69,7 +70,7 @@ class Cors:
 def _preflight(scope: Scope) -> list[tuple[bytes, bytes]]:
     asked = header_values(scope, b"access-control-request-headers")
     headers = [
-        (b"access-control-allow-methods", b"GET, POST"),
+        (b"access-control-allow-methods", METHODS),
         (b"access-control-max-age", MAX_AGE_S),
     ]
     if len(asked) == 1:  # no cookies are ever read, so any header may be sent

@@ -272,6 +272,20 @@ def test_an_unenforceable_keyword_is_a_fault_only_where_it_must_be_enforced(kit)
     assert ask(kit.world(), tools=(odd,), tool_choice=required) == "invalid_schema f.parameters"
 
 
+# What Pydantic writes for a Decimal, Zod for an address, and what else JavaScript understands.
+@pytest.mark.parametrize(
+    "pattern",
+    [r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$", r"^(?!\.)(?!.*\.\.)[a-z.]+@[a-z]+$", r"(a)\1", r"\bword\b"],
+)
+def test_a_pattern_that_cannot_be_enforced_is_a_fault_only_where_it_must_be(
+    kit, pattern: str
+) -> None:
+    odd = tool(type="object", properties={"a": {"type": "string", "pattern": pattern}})
+    assert ask(kit.world(), tools=(odd,)) is None
+    required = ToolChoice(mode="required")
+    assert ask(kit.world(), tools=(odd,), tool_choice=required) == "invalid_schema f.parameters"
+
+
 def test_a_named_choice_judges_the_tool_that_it_names(kit) -> None:
     odd = tool("odd", type="object", properties={"a": {"not": {}}})
     named = ToolChoice(mode="required", name="good")

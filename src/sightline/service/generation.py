@@ -55,8 +55,8 @@ def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> li
     """Return what must compile before anything is done for `request`.
 
     Every schema by itself, so that a complaint can name it, and then `grammar`, all of them
-    together. Where tools are only offered, keywords that cannot be enforced are no fault. Raises
-    `RequestError` for schemas that need no compiler to be refused.
+    together. Where tools are only offered, keywords and patterns that cannot be enforced are no
+    fault. Raises `RequestError` for schemas that need no compiler to be refused.
     """
     suspects = []
     wanted = request.response_format
@@ -69,10 +69,14 @@ def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> li
     used = {tool.name for tool in tools_in_use(request).tools}
     for tool in request.tools:
         check_schema({"type": "object", **tool.parameters}, tool.param, limits)
-        is_enforced = grammar is not None and tool.name in used
-        expression = lark.arguments_of(tool, lenient=not is_enforced)
+        lenient = grammar is None or tool.name not in used
         suspects.append(
-            Suspect(grammar=lark.whole(expression), param=tool.param, schema=tool.parameters)
+            Suspect(
+                grammar=lark.whole(lark.arguments_of(tool, lenient=lenient)),
+                param=tool.param,
+                schema=tool.parameters,
+                lenient=lenient,
+            )
         )
     if grammar is not None and len(suspects) > 1:
         suspects.append(Suspect(grammar=grammar, param="tools"))

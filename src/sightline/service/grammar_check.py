@@ -28,16 +28,22 @@ MAX_REPLY_BYTES = 1024 * 1024
 _UNKNOWN_KEYS = re.compile(r'Unimplemented keys: \["([^"]{1,64})"')
 _UNKNOWN_FORMAT = re.compile(r"Unknown format: (\S{1,64})")
 _MISSING = re.compile(r"(?:Pointer|Anchor) '([^']{0,200})' does not exist")
+# Patterns that mean something, though not to this compiler.
+_UNENFORCEABLE = re.compile(r"look-?around|backreference", re.IGNORECASE)
 _TOO_MUCH = re.compile(r"too (?:large|complex|many|big)|limit|fuel", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A grammar to be judged, the schema it was made of, and where that stands."""
+    """A grammar to be judged, the schema it was made of, and where that stands.
+
+    Of a `lenient` one nothing will be enforced: it must only make sense.
+    """
 
     grammar: str = field(repr=False)
     param: str
     schema: Mapping[str, Any] | bool | None = field(default=None, repr=False)
+    lenient: bool = False
 
 
 class GrammarCheck:
@@ -66,7 +72,7 @@ class GrammarCheck:
                     suspect.param,
                     f"compiling takes more than {self._limits.schema_timeout_s:g} s.",
                 )
-            if complaint:
+            if complaint and not (suspect.lenient and _UNENFORCEABLE.search(complaint)):
                 raise _refusal(suspect, complaint)
 
     async def close(self) -> None:

@@ -380,6 +380,60 @@ def test_what_cannot_change_the_answer_is_named_but_never_refused(front: Front, 
     assert answer.headers["x-sightline-warnings"] == warning
 
 
+VLLM_DEFAULTS = {
+    "add_generation_prompt": (True, False),
+    "skip_special_tokens": (True, False),
+    "continue_final_message": (False, True),
+    "echo": (False, True),
+    "ignore_eos": (False, True),
+    "include_stop_str_in_output": (False, True),
+    "return_token_ids": (False, True),
+    "return_tokens_as_token_ids": (False, True),
+    "length_penalty": (1.0, 1.5),
+    "min_tokens": (0, 3),
+    "priority": (0, -1),
+    "stop_token_ids": ([], [5]),
+}
+
+
+def test_what_vllms_clients_send_by_default_asks_for_nothing(front: Front) -> None:
+    defaults = {name: default for name, (default, _) in VLLM_DEFAULTS.items()}
+    bans = {"bad_words": [], "allowed_token_ids": [], "logits_processors": []}
+    answer = front.post(chat("x") | defaults | bans, x_sightline_strict="1")
+    assert answer.status_code == 200, answer.text
+    assert "x-sightline-warnings" not in answer.headers
+
+
+@pytest.mark.parametrize("name", VLLM_DEFAULTS)
+def test_what_vllms_clients_ask_for_besides_is_named_when_it_is_ignored(
+    front: Front, name: str
+) -> None:
+    answer = front.post(chat("x") | {name: VLLM_DEFAULTS[name][1]})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-sightline-warnings"] == f"{name}=not-supported"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("bad_words", ["no"]),
+        ("allowed_token_ids", [5]),
+        ("logits_processors", ["x"]),
+        ("custom_logit_processor", "x"),
+        ("ebnf", 'root ::= "a"'),
+        ("json_schema", {"type": "object"}),
+    ],
+)
+def test_a_bond_that_cannot_be_honoured_is_refused(front: Front, name: str, value: object) -> None:
+    for path, body in (
+        ("/v1/chat/completions", chat("x")),
+        ("/v1/completions", {"model": "sightline-fake", "prompt": "x"}),
+        ("/v1/responses", {"model": "sightline-fake", "input": "x"}),
+    ):
+        error = front.post(body | {name: value}, path=path).json()["error"]
+        assert (error["code"], error["param"]) == ("unsupported_parameter", name)
+
+
 def test_detail_low_is_no_less_than_auto(front: Front) -> None:
     low = {"type": "image_url", "image_url": {"url": PICTURE, "detail": "low"}}
     body = chat("x") | {"messages": [{"role": "user", "content": [low]}]}

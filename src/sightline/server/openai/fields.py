@@ -1,9 +1,9 @@
 """Fields of a chat request that this server does not use, and what becomes of each.
 
 The fields it does use are those of `schema.ChatBody`. For the others there are three
-verdicts. *Pass*: the value asks for what happens anyway, as the defaults that Dify and LangChain
-send. *Ignore*: named in the header `x-sightline-warnings` and in the log; `info` when the answer
-cannot differ, else `warn`, which strict mode turns into a refusal. *Refuse*: 400
+verdicts. *Pass*: the value asks for what happens anyway, as the defaults that Dify, LangChain and
+vLLM's clients send. *Ignore*: named in the header `x-sightline-warnings` and in the log; `info`
+when the answer cannot differ, else `warn`, which strict mode turns into a refusal. *Refuse*: 400
 `unsupported_parameter`, where dropping the field would break a promise (a schema, a ban, a second
 choice) or where it reaches for code. null always passes. A field that is not listed is ignored
 with a `warn`.
@@ -18,10 +18,21 @@ with a `warn`.
       web_search_options
     modalities                                   ["text"]            refused
     use_beam_search                              false               refused
+    add_generation_prompt, skip_special_tokens   true                warn
+    continue_final_message, echo, ignore_eos,    false               warn
+      include_stop_str_in_output,
+      return_token_ids,
+      return_tokens_as_token_ids
+    length_penalty                               1                   warn
+    min_tokens, priority                         0                   warn
+    stop_token_ids                               []                  warn
+    allowed_token_ids, bad_words,                []                  refused
+      logits_processors
     audio, chat_template, documents, grammar,    -                   refused
       prompt_embeds, image_embeds, guided_*,
       structured_outputs, structural_tag, regex,
-      stop_regex, prompt_logprobs,
+      stop_regex, prompt_logprobs, ebnf,
+      json_schema, custom_logit_processor,
       media_io_kwargs
 """
 
@@ -84,16 +95,27 @@ def _ignore(reason: str, *, info: bool = False) -> Rule:
     return rule
 
 
-def _only(*harmless: Any) -> Rule:
-    """Pass the harmless values and refuse all others."""
-    kind = json_type(harmless[0])
+def _only(harmless: Any) -> Rule:
+    """Pass the harmless value and refuse all others."""
+    kind = json_type(harmless)
 
     def rule(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
         if json_type(value) != kind:
             raise wrong_type(name, kind, value)
-        if not any(type(value) is type(other) and value == other for other in harmless):
+        if value != harmless:
             raise unsupported(name)
         return None
+
+    return rule
+
+
+def _ignore_unless(harmless: Any) -> Rule:
+    """Pass the harmless value and ignore all others."""
+
+    def rule(name: str, value: Any, fields: Mapping[str, Any]) -> Notice | None:
+        if json_type(value) == json_type(harmless) and value == harmless:
+            return None
+        return Notice(field=name, reason="not-supported")
 
     return rule
 
@@ -183,6 +205,22 @@ RULES: dict[str, Rule] = {
     "store": _store,
     "modalities": _only(["text"]),
     "use_beam_search": _only(False),
+    **dict.fromkeys(("add_generation_prompt", "skip_special_tokens"), _ignore_unless(True)),
+    **dict.fromkeys(
+        (
+            "continue_final_message",
+            "echo",
+            "ignore_eos",
+            "include_stop_str_in_output",
+            "return_token_ids",
+            "return_tokens_as_token_ids",
+        ),
+        _ignore_unless(False),
+    ),
+    "length_penalty": _ignore_unless(1),
+    **dict.fromkeys(("min_tokens", "priority"), _ignore_unless(0)),
+    "stop_token_ids": _ignore_unless([]),
+    **dict.fromkeys(("allowed_token_ids", "bad_words", "logits_processors"), _only([])),
     **dict.fromkeys(sorted(_CALLER_DATA), _ignore("not-used", info=True)),
     **dict.fromkeys(
         (
@@ -209,6 +247,9 @@ RULES: dict[str, Rule] = {
             "grammar",
             "regex",
             "stop_regex",
+            "ebnf",
+            "json_schema",
+            "custom_logit_processor",
             "prompt_logprobs",
             "media_io_kwargs",
         ),

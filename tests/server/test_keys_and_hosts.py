@@ -145,6 +145,7 @@ def test_a_page_of_another_site_is_refused(front: Front, origin: str) -> None:
         "http://127.0.0.1:8888",
         "app://obsidian.md",
         "tauri://x",
+        "http://tauri.localhost",  # Tauri's apps on Windows
         "file://",  # Electron says so of the pages of an app; browsers say null of a file's
     ],
 )
@@ -172,6 +173,7 @@ def test_a_server_on_the_network_takes_any_name_and_asks_for_the_key() -> None:
     [
         ("127.0.0.1", True),
         ("localhost", True),
+        ("app.LOCALHOST.", True),
         ("::1", True),
         ("[::1]", True),
         ("::ffff:127.0.0.1", True),
@@ -179,6 +181,7 @@ def test_a_server_on_the_network_takes_any_name_and_asks_for_the_key() -> None:
         ("::", False),
         ("10.0.0.1", False),
         ("localhost.evil.com", False),
+        ("evillocalhost", False),
         ("", False),
     ],
 )

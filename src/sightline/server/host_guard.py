@@ -23,7 +23,7 @@ _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 def is_loopback(host: str) -> bool:
     """Whether `host`, a name or an address without port, is this machine's own loopback."""
     name = host.lower().removesuffix(".")
-    if name == "localhost":
+    if name == "localhost" or name.endswith(".localhost"):  # reserved: no site can own one
         return True
     try:
         address = ipaddress.ip_address(name.strip("[]"))

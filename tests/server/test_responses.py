@@ -188,6 +188,13 @@ def part(**fields: object) -> dict[str, object]:
     return {"input": [{"role": "user", "content": [fields]}]}
 
 
+def test_an_item_that_was_kept_elsewhere_is_refused_with_the_way_out(front: Front) -> None:
+    body = {"model": "sightline-fake", "input": [{"type": "item_reference", "id": "msg_1"}]}
+    error = front.post(body, path="/v1/responses").json()["error"]
+    assert error["param"] == "input[0].type"
+    assert "store: false" in error["message"]
+
+
 WRONG = {
     "no input": ({"input": None}, "invalid_type", "input"),
     "empty input": ({"input": []}, "missing_required_parameter", "input"),

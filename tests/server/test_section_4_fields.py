@@ -62,6 +62,26 @@ def test_the_row_messages_content_a_string_or_parts(front: Front) -> None:
     assert prompt_of(front) == "\nab"
 
 
+def test_the_row_messages_parts_of_the_histories_of_sdks(front: Front) -> None:
+    answer = told(
+        front,
+        said(
+            {"role": "user", "content": [{"type": "input_text", "text": "a"}]},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "b"}]},
+            {"role": "user", "content": "c"},
+            {"role": "assistant", "content": [{"type": "output_text", "text": "d"}]},
+            {"role": "user", "content": "e"},
+        ),
+    )
+    assert prompt_of(front) == "\na\nb\nc\nd\ne"
+    assert "x-sightline-warnings" not in answer.headers
+    refusal = {"type": "refusal", "refusal": "x"}
+    not_the_users = said({"role": "user", "content": [refusal]})
+    assert refused(front, not_the_users)[1] == "messages[0].content[0].type"
+    wrong = said({"role": "assistant", "content": [refusal | {"refusal": 5}]})
+    assert refused(front, wrong) == ("invalid_type", "messages[0].content[0].refusal")
+
+
 def test_the_row_messages_null_where_nothing_was_said(front: Front) -> None:
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     told(

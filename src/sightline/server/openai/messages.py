@@ -25,6 +25,7 @@ from sightline.server.openai.schema import (
     ImagePartBody,
     ImageUrlBody,
     MessageBody,
+    RefusalPartBody,
     TextPartBody,
     check_type,
     json_type,
@@ -182,10 +183,14 @@ def _part(
     if "type" not in value:
         raise missing_parameter(f"{path}.type")
     match value["type"]:
-        case "text":
+        case "text" | "input_text" | "output_text":
             part = parse_part(TextPartBody, value, path)
             note_unknown(part, path, notices)
             return TextPart(text=part.text)
+        case "refusal" if role == "assistant":
+            refusal = parse_part(RefusalPartBody, value, path)
+            note_unknown(refusal, path, notices)
+            return TextPart(text=refusal.refusal)
         case "image_url" | "input_image":
             if role not in _MAY_SHOW:
                 raise RequestError(

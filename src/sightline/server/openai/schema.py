@@ -42,6 +42,11 @@ class TextPartBody(Body):
     text: str
 
 
+class RefusalPartBody(Body):
+    type: str
+    refusal: str
+
+
 class ImagePartBody(Body):
     """`image_url` and `input_image` parts; the address is a string or an `ImageUrlBody`.
 

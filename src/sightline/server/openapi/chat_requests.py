@@ -74,7 +74,10 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         told({**STRING, "minLength": 1}, "An http(s) URL, a data URI, or bare base64."),
         thing("url", {"url": {**STRING, "minLength": 1}, **shown}),
     )
-    text_part = thing("type text", {"type": const("text"), "text": STRING})
+    text_part = thing(
+        "type text", {"type": enum("text", "input_text", "output_text"), "text": STRING}
+    )
+    refusal_part = thing("type refusal", {"type": const("refusal"), "refusal": STRING})
     image_part = thing(
         "type image_url",
         {
@@ -86,6 +89,8 @@ def schemas(limits: Limits) -> dict[str, Schema]:
     parts = array(one_of(ref("TextPart"), ref("ImagePart")), maxItems=limits.max_parts)
     content = one_of(STRING, parts)
     words = one_of(STRING, array(ref("TextPart"), maxItems=limits.max_parts))
+    own_parts = array(one_of(ref("TextPart"), ref("RefusalPart")), maxItems=limits.max_parts)
+    said = one_of(STRING, own_parts)
     call = thing(
         "function",
         {
@@ -176,6 +181,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
     )
     return {
         "TextPart": text_part,
+        "RefusalPart": refusal_part,
         "ImagePart": image_part,
         "CalledFunction": thing(
             "name", {"name": STRING, "arguments": nullable(one_of(STRING, OBJECT))}
@@ -196,7 +202,7 @@ def schemas(limits: Limits) -> dict[str, Schema]:
                 "role",
                 {
                     "role": const("assistant"),
-                    "content": nullable(words),
+                    "content": nullable(said),
                     "reasoning_content": nullable(STRING),
                     "tool_calls": nullable(array(ref("ToolCall"))),
                 },

@@ -13,6 +13,7 @@ from sightline.server.openai.schema import (
     AnyBody,
     Body,
     ChatBody,
+    RefusalPartBody,
     check_type,
     missing_parameter,
     parse_part,
@@ -23,7 +24,6 @@ from sightline.server.responses.schema import (
     FunctionCallBody,
     FunctionOutputBody,
     InputMessageBody,
-    InputRefusalBody,
     InputTextBody,
     ReasoningItemBody,
     ResponsesBody,
@@ -166,7 +166,10 @@ class _Chat:
             case "reasoning":
                 self._add_thought(self._parse(ReasoningItemBody, item, path), path)
             case "item_reference":
-                raise unsupported(f"{path}.type", "Nothing is kept; send the item itself.")
+                raise unsupported(
+                    f"{path}.type",
+                    "Nothing is kept; send the item itself, as SDKs do with store: false.",
+                )
             case str():
                 raise RequestError(
                     f"Item type '{shorten(kind)}' is not supported; supported: {_ITEMS}.",
@@ -207,7 +210,7 @@ class _Chat:
             case "input_text" | "output_text" | "text":
                 return {"type": "text", "text": self._parse(InputTextBody, part, path).text}
             case "refusal":
-                refusal = self._parse(InputRefusalBody, part, path).refusal
+                refusal = self._parse(RefusalPartBody, part, path).refusal
                 return {"type": "text", "text": refusal}
             case "input_image":
                 if "image_url" not in part and part.get("file_id") is None:

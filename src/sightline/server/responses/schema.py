@@ -41,11 +41,6 @@ class InputTextBody(Body):
     text: str
 
 
-class InputRefusalBody(Body):
-    type: str
-    refusal: str
-
-
 class FunctionCallBody(Body):
     type: str
     call_id: str

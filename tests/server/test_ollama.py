@@ -298,6 +298,12 @@ def test_what_is_not_there_is_said_in_its_form(front: Front, path: str) -> None:
     assert isinstance(answer.json()["error"], str)
 
 
+def test_an_embedding_is_refused_with_the_reason(front: Front) -> None:
+    answer = front.post({"model": "sightline-fake", "input": "x"}, path="/api/embed")
+    assert answer.status_code == 404
+    assert answer.json()["error"].endswith("No model for embeddings is loaded.")
+
+
 def test_what_is_not_used_is_told_and_strict_mode_refuses_it(front: Front) -> None:
     body = asks("x", options={"mirostat": 1}, keep_alive="5m")
     answer = front.post(body, path=CHAT)

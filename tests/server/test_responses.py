@@ -195,6 +195,23 @@ def test_an_item_that_was_kept_elsewhere_is_refused_with_the_way_out(front: Fron
     assert "store: false" in error["message"]
 
 
+def test_the_form_of_an_answer_under_its_name_in_a_chat_is_refused(front: Front) -> None:
+    body = {"model": "sightline-fake", "input": "x", "response_format": {"type": "json_object"}}
+    error = front.post(body, path="/v1/responses").json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "response_format")
+    assert "text.format" in error["message"]
+    body["response_format"] = None
+    assert front.post(body, path="/v1/responses").status_code == 200
+
+
+def test_settings_that_are_null_are_repeated_as_what_they_stand_for(front: Front) -> None:
+    nulls = {"text": {"format": None, "verbosity": None}, "reasoning": {"effort": None}}
+    body = {"model": "sightline-fake", "input": "x", **nulls}
+    response = front.post(body, path="/v1/responses").json()
+    assert response["text"] == {"format": {"type": "text"}}
+    assert response["reasoning"] == {"effort": None, "summary": None}
+
+
 WRONG = {
     "no input": ({"input": None}, "invalid_type", "input"),
     "empty input": ({"input": []}, "missing_required_parameter", "input"),

@@ -36,7 +36,12 @@ from sightline.server.routes_site import Site, page_instead_of_401, site_router
 from sightline.server.routes_status import status_router
 from sightline.server.tokens.routes import tokens_router
 
-_OTHER_MODELS = {"embeddings": "embeddings", "rerank": "ranking", "transcriptions": "audio"}
+_OTHER_MODELS = {
+    "embeddings": "embeddings",
+    "embed": "embeddings",
+    "rerank": "ranking",
+    "transcriptions": "audio",
+}
 
 
 def create_app(

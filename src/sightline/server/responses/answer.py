@@ -1,7 +1,7 @@
 """From `core.chat` to responses: objects and items. Pure functions, no I/O."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -55,12 +55,12 @@ class ResponseForm:
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "prompt_cache_key": body.unknown.get("prompt_cache_key"),
-            "reasoning": {"effort": None, "summary": None, **(body.reasoning or {})},
+            "reasoning": {"effort": None, "summary": None, **_given(body.reasoning)},
             "safety_identifier": body.unknown.get("safety_identifier"),
             "service_tier": "default",
             "store": False,
             "temperature": body.temperature,
-            "text": {"format": {"type": "text"}, **(body.text or {})},
+            "text": {"format": {"type": "text"}, **_given(body.text)},
             "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
             "tools": body.tools or [],
             "top_logprobs": body.top_logprobs or 0,
@@ -69,6 +69,11 @@ class ResponseForm:
             "usage": None if usage is None else usage_object(usage),
             "user": body.unknown.get("user"),
         }
+
+
+def _given(fields: Mapping[str, Any] | None) -> Json:
+    """Return what is not null: what is counts as absent."""
+    return {name: value for name, value in (fields or {}).items() if value is not None}
 
 
 def usage_object(usage: Usage) -> Json:

@@ -100,6 +100,8 @@ def to_responses_call(body: ResponsesBody, terms: Terms, *, request_id: str) -> 
     for name, value in body.unknown.items():
         if name in _SHARED or name.startswith("guided_"):
             fields[name] = value
+        elif value is not None and name == "response_format":  # a bond is not dropped
+            raise unsupported(name, "response_format: in Responses it is text.format.")
         elif value is not None:
             chat.notices.append(Notice(field=shorten(name), reason="unknown-field"))
     call = judge_chat(

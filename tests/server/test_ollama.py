@@ -251,6 +251,7 @@ WRONG = {
     "temperature text": ({"options": {"temperature": "hot"}}, "options.temperature"),
     "num_predict": ({"options": {"num_predict": "9"}}, "options.num_predict"),
     "top_p": ({"options": {"top_p": -1}}, "options.top_p"),
+    "top_k beside a top_p of nothing": ({"options": {"top_p": 0, "top_k": "x"}}, "options.top_k"),
     "top_p true": ({"options": {"top_p": False}}, "options.top_p"),
     "stop": ({"options": {"stop": [5]}}, "options.stop[0]"),
     "repeat_penalty": ({"options": {"repeat_penalty": 0}}, "options.repeat_penalty"),

@@ -132,6 +132,8 @@ def _judge(
             request_id=request_id,
             notices=chat.notices,
         )
+        if chat.likeliest_only:
+            call = replace(call, request=replace(call.request, top_k=1))
     return OllamaCall(
         model=model,
         call=call,
@@ -155,6 +157,7 @@ class _Chat:
     messages: list[dict[str, Any]] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
     renames: Renames = field(default_factory=Renames)
+    likeliest_only: bool = False
     _open_calls: deque[tuple[str, str]] = field(default_factory=deque)
 
     def add(self, body: OllamaMessageBody, path: str) -> None:
@@ -202,9 +205,9 @@ class _Chat:
                 continue
             path = f"options.{shorten(name)}"
             if name == "top_p" and _is_number(value) and value == 0:
-                fields["top_k"] = 1  # of the likeliest tokens, no more than it takes
+                self.likeliest_only = True  # of the likeliest tokens, no more than it takes
             elif name in _SAMPLING:
-                fields.setdefault(_SAMPLING[name], value)
+                fields[_SAMPLING[name]] = value
                 self.renames.add(_SAMPLING[name], path)
             elif name == "num_predict":
                 self.renames.add("max_tokens", path)

@@ -109,6 +109,7 @@ class Runner:
         began = time.monotonic()
         make = Builder(self.target)
         report = Report(has_stall_watch=self.own is not None)
+        self._ask_canary(make)  # usage tells what came from a cache, so the first answer differs
         good = canary_text(self._ask_canary(make))
         assert good is not None, "a good request is not answered; is the model's name right?"
         before = self._resources()

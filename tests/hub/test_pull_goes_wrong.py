@@ -267,6 +267,24 @@ def test_without_a_hash_halves_of_two_files_are_never_joined(
     assert (pulled.folder / "tokenizer.model").read_bytes() == b"other".ljust(MIB)
 
 
+def test_without_a_hash_a_file_of_another_repository_is_not_kept(
+    hub: type[StandIn], tmp_path: Path
+) -> None:
+    """Both are gathered under the name `foo`, and their configurations are of one length."""
+    endpoints: dict[HubName, str] = {"huggingface": hub.url}
+    hub.tells_no_hashes = True
+    for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
+        hub.files[shard] = safetensors(70_000)
+    hub.files["config.json"] = b'{"model_type": "chatglm", "a": 1}'
+    hub.faults[WEIGHTS] = 404
+    with pytest.raises(StartupError):
+        pull(find_model("one/foo"), tmp_path, hubs=["huggingface"], endpoints=endpoints)
+    hub.faults.clear()
+    hub.files["config.json"] = b'{"model_type": "chatglm", "a": 2}'
+    pulled = pull(find_model("two/foo"), tmp_path, hubs=["huggingface"], endpoints=endpoints)
+    assert (pulled.folder / "config.json").read_bytes() == hub.files["config.json"]
+
+
 @pytest.mark.parametrize("name", BOTH)
 def test_a_listing_cannot_name_a_file_of_another_folder(
     hub: type[StandIn], tmp_path: Path, name: HubName

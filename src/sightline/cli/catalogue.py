@@ -8,6 +8,7 @@ English text.
 from typing import Any
 
 from sightline.cli import doctor_texts
+from sightline.core.errors import StartupError
 from sightline.settings import Language
 
 _language: Language = "en"
@@ -29,12 +30,13 @@ def setting(name: str, english: str) -> str:
     return SETTINGS_ZH.get(name, english) if _language == "zh" else english
 
 
-def error(code: str, english: str, values: dict[str, Any]) -> str:
-    """Return the text of an error; `english` when the catalogue has no entry for `code`."""
-    entry = TEXTS.get(f"error.{code}")
+def error(raised: StartupError) -> str:
+    """Return the text of an error; its own English when the catalogue has no entry for it."""
+    entry = TEXTS.get(f"error.{raised.code}")
     if _language == "en" or entry is None:
-        return english
-    return entry[1].format(detail=english, **values)
+        return raised.message
+    causes = "".join(map(error, raised.causes))
+    return entry[1].format(detail=raised.message, causes=causes, **raised.values)
 
 
 TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
@@ -585,6 +587,24 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{hub} 上的 {repository} 的索引提到 {file}，但该文件不存在；请用 --from 换另一个模型站。",
     ),
     "error.hub_failed": ("", "模型站没有给出该模型：{detail}"),
+    "error.hub_missing": ("", "{subject} 不存在（404）。"),
+    "error.hub_wants_key": (
+        "",
+        "{subject} 不存在，或需要有权读取的密钥（{status}）；请设置 {variable}，"
+        "如有许可协议，请先在 {page} 接受。",
+    ),
+    "error.hub_gated": (
+        "",
+        "{subject} 需要先接受许可协议（{status}）：请在 {page} 接受，并把 {variable} "
+        "设为该账号的密钥。",
+    ),
+    "error.hub_none": ("", "没有模型站给出该模型。{causes}"),
+    "error.hub_none_knows": (
+        "",
+        "没有模型站给出该模型。{causes}已知的最接近的名称：{near}；"
+        "`sightline models --all` 列出全部。",
+    ),
+    "pull.other_hub": ("{reason} The other hub is asked.", "{reason}改用另一个模型站。"),
     "pull.help": (
         "Download a model from ModelScope or Hugging Face: weights, configuration and tokenizer, "
         "checked file by file; never code.",
@@ -595,9 +615,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "`sightline models --all` 中的名称，或模型站上的 所有者/名称。",
     ),
     "pull.from": (
-        "Which hub (default: the one that answers first). HF_ENDPOINT and MODELSCOPE_ENDPOINT name "
-        "mirrors.",
-        "从哪个模型站下载（默认用先应答的）。镜像由 HF_ENDPOINT 和 MODELSCOPE_ENDPOINT 指定。",
+        "Which hub (default: the one that answers first, or the other if that one does not give "
+        "the files). HF_ENDPOINT and MODELSCOPE_ENDPOINT name mirrors.",
+        "从哪个模型站下载（默认用先应答的，它不给文件时改用另一个）。"
+        "镜像由 HF_ENDPOINT 和 MODELSCOPE_ENDPOINT 指定。",
     ),
     "pull.into": (
         "Folder for the model's folder (default: the cache).",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sightline.cli import catalogue
 from sightline.cli.terminal import note
+from sightline.core.errors import StartupError
 from sightline.hub.names import KnownModel
 from sightline.hub.pull import Download, Pulled
 from sightline.hub.remote import HUBS, HubName, RemoteFile
@@ -44,6 +45,10 @@ def download(
             before(coming)
             display.begin(coming)
 
+        def turned_away(reason: StartupError) -> None:
+            if not quiet:
+                note(catalogue.text("pull.other_hub", reason=catalogue.error(reason)))
+
         try:
             return pull(
                 model,
@@ -52,6 +57,7 @@ def download(
                 endpoints={name: mirrors[name] for name in HUBS if name in mirrors},
                 announce=announce,
                 progress=display.update,
+                turned_away=turned_away,
                 offline=offline or hubs_are_offline(),
             )
         except (KeyboardInterrupt, SystemExit):
@@ -163,8 +169,10 @@ class _Lines(_Quiet):
         self._said_at = 0.0
 
     def begin(self, coming: Download) -> None:
-        self._coming = coming
-        self._said_at = time.monotonic()
+        with self._lock:
+            self._here = _of(coming, self._here)
+            self._coming = coming
+            self._said_at = time.monotonic()
 
     def update(self, file: RemoteFile, done: int) -> None:
         with self._lock:
@@ -176,6 +184,11 @@ class _Lines(_Quiet):
             here, total = sum(self._here.values()), self._coming.size_bytes
             self._rate.mark(here)
             note(progress_line(here, total, self._rate.bytes_per_s))
+
+
+def _of(coming: Download, here: dict[str, int]) -> dict[str, int]:
+    """Keep what is here of the files that come; another hub may have others."""
+    return {file.name: here[file.name] for file in coming.files if file.name in here}
 
 
 def progress_line(here: int, total: int, bytes_per_s: float) -> str:
@@ -219,10 +232,14 @@ class _Bars(_Quiet):
         self._total: Any = None
 
     def begin(self, coming: Download) -> None:
-        here = sum(self._here.values())
-        self._total = self._bars.add_task(
-            coming.model.name, total=coming.size_bytes, completed=here
-        )
+        with self._lock:
+            self._here = _of(coming, self._here)
+            for task in self._bars.task_ids:  # of a hub that turned us away
+                self._bars.remove_task(task)
+            self._tasks.clear()
+            self._total = self._bars.add_task(
+                coming.model.name, total=coming.size_bytes, completed=sum(self._here.values())
+            )
         self._bars.start()
 
     def update(self, file: RemoteFile, done: int) -> None:

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
             try:
                 line = fit_line(resolve({"model": model}))
             except StartupError as error:
-                line = "  " + catalogue.error(error.code, error.message, dict(error.values))
+                line = "  " + catalogue.error(error)
             if line and not quiet:
                 note(line)
 

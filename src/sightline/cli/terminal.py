@@ -53,7 +53,7 @@ def ends_cleanly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except StartupError as error:
-            line = catalogue.error(error.code, error.message, dict(error.values))
+            line = catalogue.error(error)
             fail(line, status=EXIT_DISK_FULL if error.code in _DISK_FULL else EXIT_CANNOT_START)
         except ClientError as error:
             line = printable(str(error)).replace("\n", " ")

@@ -13,7 +13,7 @@ quoting more than 64 characters of input. `server/error_map.py` is the one place
 these into HTTP.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 MAX_ECHO = 64
 
@@ -86,7 +86,8 @@ class InternalError(SightlineError):
 class StartupError(SightlineError):
     """A command cannot start. The message says what happened, where, and what to do next.
 
-    `values` are what the message names, for those who say it in another language.
+    `values` are what the message names, for those who say it in another language; `causes` the
+    errors whose messages it repeats.
     """
 
     def __init__(
@@ -95,6 +96,8 @@ class StartupError(SightlineError):
         *,
         code: str = "startup_error",
         values: Mapping[str, str | int] | None = None,
+        causes: Sequence["StartupError"] = (),
     ) -> None:
         super().__init__(message, code=code)
         self.values = dict(values or {})
+        self.causes = tuple(causes)

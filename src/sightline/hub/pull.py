@@ -7,7 +7,6 @@ it, there is a whole model or none, and the next call goes on where this one sto
 
 import json
 import os
-import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,36 +16,20 @@ from pathlib import Path
 from queue import Empty, Queue
 
 from sightline.core.errors import StartupError, shorten
+from sightline.hub.choice import choose_hub, is_small, needed_files, no_hub_gave
 from sightline.hub.local import check_folder, repository_of
 from sightline.hub.names import KnownModel, find_model
-from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
+from sightline.hub.remote import Hub, HubFailed, HubName, Listing, RemoteFile
 from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
 from sightline.models.families import find_family
 from sightline.models.hub_files import RECORD_FILE, read_config
-from sightline.models.tokenizer_files import TOKENIZER_FILES
 from sightline.models.weight_files import WHOLE_FILES, weight_files
 
-RACE_S = 30.0
 # Of the download, left free when it has ended.
 SPARE_SHARE = 0.05
 NUM_AT_ONCE = 4
 # How long an interrupted download waits for its threads to notice.
 PATIENCE_S = 2.0
-
-SMALL_FILES = (
-    "config.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "tokenizer.json",
-    "qwen.tiktoken",
-    "LICENSE",
-)
-SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json")
-WEIGHTS = re.compile(r"\.(safetensors|bin)$")
-MAX_SMALL_BYTES = 64 * 1024 * 1024
-PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json")
 
 Progress = Callable[[RemoteFile, int], None]
 """Called with a file and how much of it is here, from the thread that brings it."""
@@ -83,7 +66,7 @@ class Download:
     @property
     def weights_have_begun(self) -> bool:
         """Whether more is here than the small files, which always come first."""
-        return self.here_bytes > sum(file.size for file in self.files if _is_small(file))
+        return self.here_bytes > sum(file.size for file in self.files if is_small(file))
 
 
 def pull(
@@ -94,12 +77,14 @@ def pull(
     endpoints: Mapping[HubName, str] | None = None,
     announce: Callable[[Download], None] = lambda download: None,
     progress: Progress = lambda file, done: None,
+    turned_away: Callable[[StartupError], None] = lambda reason: None,
     offline: bool = False,
 ) -> Pulled:
     """Put `model` into the folder `into`/NAME, unless it is there.
 
-    With several hubs the first that lists the repository is taken; `endpoints` are mirrors.
-    `announce` is called before the weights come, and may raise StartupError to refuse them.
+    With several hubs the first that lists the repository is taken, and the next where that one does
+    not give its files, which `turned_away` hears; `endpoints` are mirrors. `announce` is called
+    before the weights come from a hub, and may raise StartupError to refuse them.
     Raises StartupError: no hub has it, a file that is needed is missing there, it is of no family
     that sightline runs, the disk is too small, or what came is not what was listed.
     """
@@ -123,32 +108,59 @@ def pull(
         if folder.exists():  # somebody else was faster
             return _here_already(folder, model)
         gathered = into / f".partial-{model.name}"
-        hub, listing = _go_on_or_choose(gathered, model, hubs, endpoints or {})
-        files = needed_files(listing)
-        try:
-            _keep_what_fits(gathered, listing, files, model)
-            _require_room(gathered, files)
-            small = [file for file in files if _is_small(file)]
-            _bring_all(hub, listing, small, gathered, progress)
-            find_family(read_config(gathered))
-            _require_all_shards(gathered, listing, files)
-            announce(
-                Download(
-                    model=model,
-                    listing=listing,
-                    files=tuple(files),
-                    folder=folder,
-                    gathered=gathered,
-                    here_bytes=_here(gathered, files),
-                    free_bytes=shutil.disk_usage(gathered).free,
-                )
-            )
-            _bring_all(hub, listing, files, gathered, progress)
-            check_folder(gathered)
-            gathered.rename(folder)
-        except OSError as error:
-            raise disk_failed(error) from None
-        return Pulled(folder=folder, hub=hub.name, size_bytes=sum(file.size for file in files))
+        left, refusals = list(hubs), list[StartupError]()
+        while True:
+            hub, listing = _go_on_or_choose(gathered, model, left, endpoints or {}, refusals)
+            try:
+                size_bytes = _gather(hub, listing, model, folder, gathered, announce, progress)
+                break
+            except HubFailed as error:
+                refusals.append(error)
+                left.remove(hub.name)
+                if not left:
+                    raise no_hub_gave(model, refusals) from None
+                turned_away(error)
+            except OSError as error:
+                raise disk_failed(error) from None
+        return Pulled(folder=folder, hub=hub.name, size_bytes=size_bytes)
+
+
+def _gather(
+    hub: Hub,
+    listing: Listing,
+    model: KnownModel,
+    folder: Path,
+    gathered: Path,
+    announce: Callable[[Download], None],
+    progress: Progress,
+) -> int:
+    """Bring all that `listing` has of the model into `gathered`, and that to its place.
+
+    Returns the bytes of the model. Raises OSError, StartupError, and HubFailed if it is the hub
+    that does not give it.
+    """
+    files = needed_files(listing)
+    _keep_what_fits(gathered, listing, files, model)
+    _require_room(gathered, files)
+    small = [file for file in files if is_small(file)]
+    _bring_all(hub, listing, small, gathered, progress)
+    find_family(read_config(gathered))
+    _require_all_shards(gathered, listing, files)
+    announce(
+        Download(
+            model=model,
+            listing=listing,
+            files=tuple(files),
+            folder=folder,
+            gathered=gathered,
+            here_bytes=_here(gathered, files),
+            free_bytes=shutil.disk_usage(gathered).free,
+        )
+    )
+    _bring_all(hub, listing, files, gathered, progress)
+    check_folder(gathered)
+    gathered.rename(folder)
+    return sum(file.size for file in files)
 
 
 def name_of_download(name: str, into: Path) -> str:
@@ -224,84 +236,6 @@ def _require_same_model(folder: Path, model: KnownModel) -> None:
     )
 
 
-def choose_hub(
-    model: KnownModel, hubs: Sequence[HubName], endpoints: Mapping[HubName, str]
-) -> tuple[Hub, Listing]:
-    """Ask all at once and take the first that lists a whole model.
-
-    Raises StartupError if none does.
-    """
-    answers: Queue[tuple[Hub, Listing | StartupError]] = Queue()
-
-    def ask(hub: Hub) -> None:
-        repository = model.huggingface if hub.name == "huggingface" else model.modelscope
-        try:
-            listing = hub.list(repository)
-            needed_files(listing)
-            answers.put((hub, listing))
-        except StartupError as error:
-            answers.put((hub, error))
-
-    for name in hubs:
-        threading.Thread(target=ask, args=(HUBS[name](endpoints.get(name)),), daemon=True).start()
-    refusals: list[StartupError] = []
-    try:
-        while len(refusals) < len(hubs):
-            hub, answer = answers.get(timeout=RACE_S)
-            if isinstance(answer, Listing):
-                return hub, answer
-            refusals.append(answer)
-    except Empty:
-        refusals.append(HubFailed(f"no answer within {RACE_S:g} s"))
-    if len(refusals) == 1 and not isinstance(refusals[0], HubFailed):
-        raise refusals[0]
-    raise HubFailed(
-        "No hub gave the model. " + " ".join(refusal.message for refusal in refusals),
-        is_missing=all(isinstance(error, HubFailed) and error.is_missing for error in refusals),
-    )
-
-
-def needed_files(listing: Listing) -> list[RemoteFile]:
-    """Return weights, configuration and tokenizer, small ones first; never code.
-
-    Safetensors go before pickles. Raises StartupError if the repository is no model.
-    """
-    by_name = {file.name: file for file in listing.files}
-    weights = [by_name[name] for name in sorted(by_name) if SAFETENSORS.fullmatch(name)]
-    if not weights:
-        weights = [by_name[name] for name in sorted(by_name) if PICKLES.fullmatch(name)]
-    if "config.json" not in by_name or not weights:
-        raise StartupError(
-            f"{shorten(listing.repository)} on {listing.hub} holds no config.json or no weights "
-            "that sightline reads (model*.safetensors, pytorch_model*.bin).",
-            code="pull_no_model",
-            values={"repository": shorten(listing.repository), "hub": listing.hub},
-        )
-    if by_name.keys().isdisjoint(TOKENIZER_FILES):
-        raise StartupError(
-            f"{shorten(listing.repository)} on {listing.hub} holds no tokenizer that sightline "
-            f"reads ({', '.join(TOKENIZER_FILES)}).",
-            code="pull_no_tokenizer",
-            values={"repository": shorten(listing.repository), "hub": listing.hub},
-        )
-    weights.sort(key=lambda file: not _is_small(file))
-    files = [by_name[name] for name in SMALL_FILES if name in by_name] + weights
-    for file in files:
-        can_be = 0 <= file.size <= MAX_SMALL_BYTES if _is_small(file) else file.size > 0
-        if not can_be:
-            raise StartupError(
-                f"{file.name} on {listing.hub} has {file.size} bytes, which cannot be.",
-                code="pull_impossible",
-                values={"file": file.name, "hub": listing.hub, "size": file.size},
-            )
-    return files
-
-
-def _is_small(file: RemoteFile) -> bool:
-    """Whether it is no weights, but what tells of them: it comes first."""
-    return WEIGHTS.search(file.name) is None
-
-
 def _require_all_shards(gathered: Path, listing: Listing, files: Sequence[RemoteFile]) -> None:
     """Raise StartupError if the index is none, or names weights that the hub has not listed."""
     names = {file.name for file in files}
@@ -309,7 +243,7 @@ def _require_all_shards(gathered: Path, listing: Listing, files: Sequence[Remote
         return
     for name in weight_files(gathered):
         if name not in names:
-            raise StartupError(
+            raise HubFailed(
                 f"The index of {shorten(listing.repository)} on {listing.hub} names "
                 f"{shorten(name)}, which is not there; try the other hub (--from).",
                 code="pull_no_shard",
@@ -400,7 +334,11 @@ def _locked(into: Path, name: str) -> Iterator[None]:
 
 
 def _go_on_or_choose(
-    gathered: Path, model: KnownModel, hubs: Sequence[HubName], endpoints: Mapping[HubName, str]
+    gathered: Path,
+    model: KnownModel,
+    hubs: Sequence[HubName],
+    endpoints: Mapping[HubName, str],
+    refusals: Sequence[StartupError],
 ) -> tuple[Hub, Listing]:
     """Return the hub that half of the model came from, if it still has it, else the fastest."""
     begun = [hub for hub in hubs if hub == _record_of(gathered).get("hub")]
@@ -409,7 +347,7 @@ def _go_on_or_choose(
             return choose_hub(model, begun, endpoints)
         except StartupError:
             pass
-    return choose_hub(model, hubs, endpoints)
+    return choose_hub(model, hubs, endpoints, refusals)
 
 
 def _keep_what_fits(
@@ -424,14 +362,17 @@ def _keep_what_fits(
         "files": [asdict(file) for file in files],
     }
     before = _record_of(gathered)
-    same_place = all(before.get(key) == record[key] for key in ("hub", "repository"))
+    same_place = all(before.get(key) == record[key] for key in ("hub", "repository", "revision"))
     rows = before.get("files")
     known = [row for row in rows if row in record["files"]] if isinstance(rows, list) else []
     kept = {RECORD_FILE}
     for row in known:
-        # Whole files are known by their hash, and so are halves in the end; those without are not.
-        has_hash = row["sha256"] or row["git_sha1"]
-        kept |= {row["name"], row["name"] + PART} if same_place and has_hash else {row["name"]}
+        # Whole files are known by their hash wherever they come from, and so are halves in the end.
+        # Without one, nothing tells a file from another of its length but where it came from.
+        if row["sha256"] or row["git_sha1"]:
+            kept |= {row["name"], row["name"] + PART}
+        elif same_place:
+            kept.add(row["name"])
     gathered.mkdir(parents=True, exist_ok=True)
     for found in gathered.iterdir():
         if found.name not in kept:

@@ -9,7 +9,7 @@ listing models needs neither.
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -25,10 +25,15 @@ KEY_VARIABLES: dict[HubName, str] = {
     "huggingface": "HF_TOKEN",
     "modelscope": "MODELSCOPE_API_TOKEN",
 }
+# Where people accept licences; a mirror has no accounts.
+PAGES: dict[HubName, str] = {
+    "huggingface": "https://huggingface.co/",
+    "modelscope": "https://modelscope.cn/models/",
+}
 
 
 class HubFailed(StartupError):
-    """A hub could not be reached, does not have the repository, or wants a key.
+    """A hub could not be reached, does not give the model, or wants a key: another hub may do.
 
     `is_passing` says that another attempt may well succeed, `retry_after_s` from when on;
     `refuses_range` that the hub will not begin there.
@@ -38,14 +43,14 @@ class HubFailed(StartupError):
         self,
         message: str,
         *,
+        code: str = "hub_failed",
+        values: Mapping[str, str | int] | None = None,
         is_passing: bool = False,
-        is_missing: bool = False,
         refuses_range: bool = False,
         retry_after_s: float = 0.0,
     ) -> None:
-        super().__init__(message, code="hub_failed")
+        super().__init__(message, code=code, values=values)
         self.is_passing = is_passing
-        self.is_missing = is_missing
         self.refuses_range = refuses_range
         self.retry_after_s = retry_after_s
 
@@ -130,7 +135,7 @@ class HuggingFace:
             http_stream_backoff,
         )
 
-        repository, subject = listing.repository, f"{listing.repository}/{file.name}"
+        repository = listing.repository
         url = hf_hub_url(repository, file.name, revision=listing.revision, endpoint=self._endpoint)
         asked = http_stream_backoff(
             "GET",
@@ -143,11 +148,13 @@ class HuggingFace:
             follow_redirects=True,
         )
         with ExitStack() as opened:
-            with _asking(self.name, subject):
+            with _asking(self.name, repository, file.name):
                 response = opened.enter_context(asked)
                 hf_raise_for_status(response)
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(start, _read(self.name, subject, response.iter_bytes(CHUNK_BYTES)))
+            yield Stream(
+                start, _read(self.name, repository, file.name, response.iter_bytes(CHUNK_BYTES))
+            )
 
 
 class ModelScope:
@@ -177,14 +184,16 @@ class ModelScope:
 
     @contextmanager
     def open(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Stream]:
-        repository, subject = listing.repository, f"{listing.repository}/{file.name}"
-        with _asking(self.name, subject):
+        repository = listing.repository
+        with _asking(self.name, repository, file.name):
             response = self._api().legacy.download_stream(
                 repository, "model", file.name, listing.revision, headers=_range(offset)
             )
         with response:
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(start, _read(self.name, subject, response.iter_content(CHUNK_BYTES)))
+            yield Stream(
+                start, _read(self.name, repository, file.name, response.iter_content(CHUNK_BYTES))
+            )
 
     def _api(self) -> Any:
         from modelscope_hub import HubApi
@@ -218,34 +227,52 @@ def _git_sha1(blob_id: str | None) -> str | None:
     return blob_id if is_hash else None
 
 
-def _read(hub: HubName, subject: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    with _asking(hub, subject):
+def _read(hub: HubName, repository: str, file: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    with _asking(hub, repository, file):
         yield from chunks
 
 
 @contextmanager
-def _asking(hub: HubName, subject: str) -> Iterator[None]:
+def _asking(hub: HubName, repository: str, file: str = "") -> Iterator[None]:
     """Whatever a client library raises inside becomes one line that names the hub."""
     try:
         yield
     except (StartupError, KeyboardInterrupt, GeneratorExit):
         raise
     except Exception as error:
-        raise _failed(hub, f"{hub}: {shorten(subject, 120)}", error) from None
+        raise _failed(hub, repository, file, error) from None
 
 
-def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
+def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFailed:
+    subject = f"{hub}: " + shorten(f"{repository}/{file}" if file else repository, 120)
     status = getattr(getattr(error, "response", None), "status_code", None)
     status = status or getattr(error, "status_code", None)
     if status in (401, 403):
+        values = {
+            "subject": subject,
+            "status": status,
+            "variable": KEY_VARIABLES[hub],
+            "page": PAGES[hub] + shorten(repository, 100),
+        }
+        if _header(error, "X-Error-Code") == "GatedRepo":
+            return HubFailed(
+                "{subject} is behind a licence ({status}); accept it at {page} and set {variable} "
+                "to a key of that account.".format(**values),
+                code="hub_gated",
+                values=values,
+            )
         return HubFailed(
-            f"{subject} is not there, or needs a key that may read it ({status}); "
-            f"set {KEY_VARIABLES[hub]}."
+            "{subject} is not there, or needs a key that may read it ({status}); set {variable}, "
+            "and accept the licence at {page} if there is one.".format(**values),
+            code="hub_wants_key",
+            values=values,
         )
     if status == 404:
-        return HubFailed(f"{subject} is not there (404).", is_missing=True)
+        return HubFailed(
+            f"{subject} is not there (404).", code="hub_missing", values={"subject": subject}
+        )
     if status is not None:
-        wait = str(getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", ""))
+        wait = _header(error, "Retry-After")
         return HubFailed(
             f"{subject}: the hub answers {status}.",
             is_passing=status in _PASSING,
@@ -268,6 +295,10 @@ def _failed(hub: HubName, subject: str, error: Exception) -> HubFailed:
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
     reason = found[1].strip() if found else shorten(lines[0], 160).rstrip(".")
     return HubFailed(f"{subject} cannot be reached: {reason}.", is_passing=True)
+
+
+def _header(error: Exception, name: str) -> str:
+    return str(getattr(getattr(error, "response", None), "headers", {}).get(name, ""))
 
 
 _SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{3,80})")

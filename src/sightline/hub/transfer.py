@@ -57,7 +57,7 @@ def bring(
             part.unlink(missing_ok=True)
             num_damaged += 1
             if num_damaged == MAX_DAMAGED:
-                raise StartupError(
+                raise HubFailed(
                     f"{file.name} comes damaged from {hub.name}; try again later, or with the "
                     "other hub (--from).",
                     code="pull_damaged",

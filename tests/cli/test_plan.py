@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from weight_bytes import safetensors
 
 from sightline.core.errors import StartupError
 from sightline.plan import Listener, Plan, plan
@@ -24,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     found.mkdir()
     (found / "config.json").write_text('{"model_type": "chatglm"}')
     (found / "tokenizer.model").touch()
-    (found / "model.safetensors").touch()
+    (found / "model.safetensors").write_bytes(safetensors(b""))
     return found
 
 

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 from stand_in_hub import stand_in_hub
+from weight_bytes import safetensors
 
 from sightline.cli.downloading import Rate, duration, progress_line
 
@@ -16,7 +17,7 @@ def small_model(num_bytes: int) -> dict[str, bytes]:
     return {
         "config.json": b'{"model_type": "chatglm"}',
         "tokenizer.model": b"IQ== 0\n",
-        "model.safetensors": bytes(num_bytes),
+        "model.safetensors": safetensors(bytes(num_bytes)),
     }
 
 

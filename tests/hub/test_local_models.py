@@ -1,24 +1,31 @@
+import io
 import json
+import re
+import time
+import zipfile
 from pathlib import Path
 
 import pytest
+from weight_bytes import safetensors
 
 from sightline.core.errors import StartupError
 from sightline.hub import check_folder, find_models, resolve_model
 from sightline.hub.facts import facts_of
 
+WEIGHTS = safetensors(bytes(100))
+
 
 def make_model(path: Path, **config: object) -> Path:
     path.mkdir(parents=True)
     (path / "config.json").write_text(json.dumps({"model_type": "chatglm"} | config))
-    (path / "model.safetensors").write_bytes(b"\0" * 100)
+    (path / "model.safetensors").write_bytes(WEIGHTS)
     (path / "tokenizer.model").write_bytes(b"")
     return path
 
 
 def test_a_model_folder_is_described(tmp_path):
     model = check_folder(make_model(tmp_path / "glm"))
-    assert (model.name, model.model_type, model.size_bytes) == ("glm", "chatglm", 100)
+    assert (model.name, model.model_type, model.size_bytes) == ("glm", "chatglm", len(WEIGHTS))
 
 
 @pytest.mark.parametrize(
@@ -156,3 +163,110 @@ def test_a_folder_that_nobody_may_look_into_is_not_called_empty(tmp_path, monkey
 def test_a_link_that_leads_to_itself_holds_no_models(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     assert find_models([tmp_path / "loop", tmp_path]) == []
+
+
+def cut(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:-10])
+
+
+def cut_in_the_header(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(WEIGHTS[:20])
+
+
+def lengthen(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(WEIGHTS + b"?")
+
+
+def empty(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def put_a_pointer(folder: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1"
+    (folder / "model.safetensors").write_bytes(pointer)
+
+
+def put_pickle(folder: Path, content: bytes) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+
+
+def cut_pickle(folder: Path) -> None:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000))
+    put_pickle(folder, whole.getvalue()[:5000])
+
+
+def take_old_pickle(folder: Path) -> None:
+    put_pickle(folder, b"\x80\x02" + bytes(1000))
+
+
+def take_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")
+    shards = {str(i): f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": shards}))
+
+
+def take_a_page_for_the_config(folder: Path) -> None:
+    (folder / "config.json").write_text("<!doctype html><title>Log in</title>")
+
+
+def take_the_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.model").unlink()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut, f"is cut off: it has {len(WEIGHTS) - 10} bytes, its header tells of {len(WEIGHTS)}"),
+        (cut_in_the_header, "is cut off: it has 20 bytes, its header tells of at least"),
+        (lengthen, "is not what it was: it has"),
+        (empty, "is empty, not a safetensors file"),
+        (put_a_pointer, "is a git-lfs pointer"),
+        (cut_pickle, "pytorch_model.bin is cut off"),
+        (take_old_pickle, "save it again with a torch from 1.6 on"),
+        (take_a_shard, "model-00002-of-00002.safetensors is missing"),
+        (take_the_tokenizer, "no tokenizer"),
+        (take_a_page_for_the_config, "config.json is a web page"),
+    ],
+)
+def test_a_folder_that_is_not_whole_is_listed_with_its_problem_and_refused(
+    spoil, message, tmp_path
+):
+    folder = make_model(tmp_path / "glm")
+    spoil(folder)
+    with pytest.raises(StartupError, match=re.escape(message)):
+        check_folder(folder)
+    (listed,) = find_models([tmp_path])
+    assert listed.name == "glm"
+    assert message in listed.problem.message
+
+
+def test_the_weights_themselves_are_not_read_for_the_list(tmp_path):
+    """A file of 40 GB, almost all of it a hole."""
+    folder = make_model(tmp_path / "glm")
+    size = 40 * 10**9
+    row = {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}
+    header = json.dumps({"a": row}).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    began = time.process_time()
+    assert check_folder(folder).size_bytes > size
+    assert time.process_time() - began < 1
+
+
+def test_a_whole_folder_goes_before_one_of_the_same_name_that_is_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cut(make_model(tmp_path / "a" / "glm"))
+    assert resolve_model("glm", [tmp_path / "a"]) == tmp_path / "a" / "glm"
+    whole = make_model(tmp_path / "b" / "glm")
+    assert resolve_model("glm", [tmp_path / "a", tmp_path / "b"]) == whole
+
+
+def test_a_folder_with_another_kind_of_config_is_no_broken_model(tmp_path):
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "config.json").write_text('{"port": 80}')
+    assert find_models([tmp_path]) == []

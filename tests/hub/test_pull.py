@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from stand_in_hub import StandIn, stand_in_hub
+from weight_bytes import safetensors
 
 from sightline.core.errors import StartupError
 from sightline.hub.names import KNOWN_MODELS, find_model, split_quantisation
@@ -15,7 +16,7 @@ from sightline.hub.remote import HubName
 FILES = {
     "config.json": b'{"model_type": "chatglm"}',
     "tokenizer.model": b"IQ== 0\n",
-    "model.safetensors": bytes(range(256)) * 4000,
+    "model.safetensors": safetensors(bytes(range(256)) * 4000),
     "modeling_chatglm.py": b"raise SystemExit('remote code')",
     "README.md": b"# Model",
 }

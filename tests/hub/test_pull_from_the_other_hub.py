@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from stand_in_hub import StandIn, stand_in_hub
+from weight_bytes import safetensors
 
 from sightline.cli import catalogue
 from sightline.core.errors import StartupError
@@ -18,7 +19,7 @@ MIB = 1024 * 1024
 FILES = {
     "config.json": b'{"model_type": "chatglm"}',
     "tokenizer.model": b"IQ== 0\n",
-    "model.safetensors": bytes(range(256)) * (3 * MIB // 256),
+    "model.safetensors": safetensors(bytes(range(256)) * (3 * MIB // 256)),
 }
 GLM = find_model("glm-4v-9b")
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from stand_in_hub import StandIn, stand_in_hub
 from tests.conftest import CommandLine
+from weight_bytes import safetensors
 
 from sightline.core.errors import StartupError
 from sightline.hub.local import check_folder
@@ -32,8 +33,8 @@ FILES = {
     "tokenizer.model": b"IQ== 0\n",
     "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00002.safetensors", '
     b'"b": "model-00002-of-00002.safetensors"}}',
-    "model-00001-of-00002.safetensors": bytes(range(256)) * 100,
-    WEIGHTS: hashlib.sha512(b"weights").digest() * (5 * MIB // 64),
+    "model-00001-of-00002.safetensors": safetensors(bytes(range(256)) * 100),
+    WEIGHTS: safetensors(hashlib.sha512(b"weights").digest() * (5 * MIB // 64)),
 }
 GLM = find_model("glm-4v-9b")
 BOTH: list[HubName] = ["huggingface", "modelscope"]
@@ -222,16 +223,9 @@ def test_files_that_a_new_revision_changed_come_anew(hub: type[StandIn], tmp_pat
         download(hub, tmp_path, hubs=["modelscope"])
     hub.faults.clear()
     hub.cuts.clear()
-    hub.files[WEIGHTS] = FILES[WEIGHTS][::-1]
+    hub.files[WEIGHTS] = safetensors(FILES[WEIGHTS][::-1])
     pulled = download(hub, tmp_path, hubs=["modelscope"])
-    assert (pulled.folder / WEIGHTS).read_bytes() == FILES[WEIGHTS][::-1]
-
-
-def safetensors(num_bytes: int) -> bytes:
-    header = json.dumps(
-        {"a": {"dtype": "U8", "shape": [num_bytes], "data_offsets": [0, num_bytes]}}
-    )
-    return len(header).to_bytes(8, "little") + header.encode() + bytes(num_bytes)
+    assert (pulled.folder / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -241,14 +235,14 @@ def test_where_no_hash_is_told_a_file_of_weights_must_have_its_form(
     """A hotel's page of the right length, or a cut file on a hub that tells no sizes either."""
     hub.tells_no_hashes = True
     for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
-        hub.files[shard] = safetensors(70_000)
+        hub.files[shard] = safetensors(bytes(70_000))
     hub.lies[WEIGHTS] = b"<!doctype html>".ljust(len(hub.files[WEIGHTS]))
     with pytest.raises(StartupError, match=f"{WEIGHTS} comes damaged"):
         download(hub, tmp_path, hubs=[name])
     assert not (tmp_path / GLM.name).exists()
     hub.lies.clear()
     pulled = download(hub, tmp_path, hubs=[name])
-    assert (pulled.folder / WEIGHTS).read_bytes() == safetensors(70_000)
+    assert (pulled.folder / WEIGHTS).read_bytes() == safetensors(bytes(70_000))
 
 
 def test_without_a_hash_halves_of_two_files_are_never_joined(
@@ -256,7 +250,7 @@ def test_without_a_hash_halves_of_two_files_are_never_joined(
 ) -> None:
     hub.tells_no_hashes = True
     for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
-        hub.files[shard] = safetensors(70_000)
+        hub.files[shard] = safetensors(bytes(70_000))
     hub.files["tokenizer.model"] = b"first".ljust(MIB)
     hub.cuts["tokenizer.model"] = [1000, 0, 0, 0, 0, 0]
     with pytest.raises(StartupError):
@@ -274,7 +268,7 @@ def test_without_a_hash_a_file_of_another_repository_is_not_kept(
     endpoints: dict[HubName, str] = {"huggingface": hub.url}
     hub.tells_no_hashes = True
     for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
-        hub.files[shard] = safetensors(70_000)
+        hub.files[shard] = safetensors(bytes(70_000))
     hub.files["config.json"] = b'{"model_type": "chatglm", "a": 1}'
     hub.faults[WEIGHTS] = 404
     with pytest.raises(StartupError):
@@ -480,7 +474,7 @@ def test_after_fifty_kills_the_model_is_whole_and_little_came_twice(
     hub: type[StandIn], sightline: CommandLine, name: HubName
 ) -> None:
     chance = random.Random(7)
-    weights = chance.randbytes(80 * MIB)
+    weights = safetensors(chance.randbytes(80 * MIB))
     hub.files[WEIGHTS] = weights
     came = 0
     for _ in range(50):

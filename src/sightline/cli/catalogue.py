@@ -503,8 +503,9 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "error.no_such_gpu": ("", "nvidia-smi 没有找到设备 {device}；本机的 GPU：{here}。"),
     "models.help": (
-        "List the bundled model and the model folders on this machine.",
-        "列出内置模型和本机上的模型目录。",
+        "List the bundled model and the model folders on this machine, with what is wrong with "
+        "those that are incomplete.",
+        "列出内置模型和本机上的模型目录，并说明不完整的目录缺什么。",
     ),
     "models.folders": (
         "Folders to search too (their direct subfolders as well).",
@@ -514,6 +515,13 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "List the models that `sightline pull` knows by name instead.",
         "改为列出 `sightline pull` 认识的全部模型。",
     ),
+    "models.incomplete": ("{folder}  incomplete: {reason}", "{folder}  不完整：{reason}"),
+    "error.model_not_whole": ("", "{folder} 中的权重不完整：{causes}"),
+    "error.weights_cut": (
+        "",
+        "{file} 被截断或已损坏：实际 {found} 字节，文件头标明 {expected} 字节；请重新获取该文件。",
+    ),
+    "error.weights_broken": ("", "{file} 不是可用的权重文件（{what}）；请重新获取该文件。"),
     "models.bundled": ("bundled", "内置"),
     "error.model_unknown": (
         "",

@@ -50,6 +50,9 @@ def register(app: typer.Typer) -> None:
         for model in found:
             place = f"{model.path}  {model.licence}" if model.licence else str(model.path)
             kind = f"{model.model_type} {model.quantization or ''}".rstrip()
+            if model.problem is not None:
+                reason = catalogue.error(model.problem)
+                place = catalogue.text("models.incomplete", folder=model.path, reason=reason)
             print(_line(model.name, model.size_bytes, kind, place))
         if not found:
             names = ", ".join(str(folder) for folder in searched)

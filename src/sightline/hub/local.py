@@ -11,10 +11,19 @@ from typing import Any
 
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import known_model, nearest_names, own_name, split_quantisation
-from sightline.models.hub_files import RECORD_FILE, checked_file, read_config, read_json
+from sightline.hub.weight_form import require_form
+from sightline.models.hub_files import (
+    CONFIG_FILE,
+    RECORD_FILE,
+    checked_file,
+    read_config,
+    read_json,
+)
 from sightline.models.quantization import stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
-from sightline.models.weight_files import weight_files
+from sightline.models.weight_files import INDEX_SUFFIX, WHOLE_FILES, weight_files
+
+WEIGHT_SUFFIXES = tuple(Path(name).suffix for name in WHOLE_FILES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +31,7 @@ class LocalModel:
     """A folder that looks like a model; `size_bytes` counts its weights.
 
     `quantization` says how these are stored, if not in floats. `licence` and `origin` (hub and
-    repository) are known of models that `pull` brought.
+    repository) are known of models that `pull` brought. `problem` says why it cannot be run.
     """
 
     name: str
@@ -32,6 +41,7 @@ class LocalModel:
     quantization: str | None = None
     licence: str | None = None
     origin: str | None = None
+    problem: StartupError | None = None
 
 
 def check_folder(path: Path) -> LocalModel:
@@ -58,6 +68,7 @@ def check_folder(path: Path) -> LocalModel:
                 f"{name} in {path} has {sizes[name]} bytes; {size} were downloaded. Remove the "
                 "folder (`sightline rm`) and pull the model again."
             )
+    _require_form(path, files)
     licence, origin = _origin(record)
     return LocalModel(
         licence=licence,
@@ -71,16 +82,66 @@ def check_folder(path: Path) -> LocalModel:
 
 
 def find_models(folders: Sequence[Path]) -> list[LocalModel]:
-    """List the models among `folders` and their direct subfolders, by name."""
+    """List the models among `folders` and their direct subfolders, by name.
+
+    A folder that is meant to be one and cannot be run is listed with its `problem`.
+    """
     found: dict[Path, LocalModel] = {}
     for folder in folders:
         for candidate in (folder, *_subfolders(folder)):
             try:
-                model = check_folder(candidate)
-                found.setdefault(candidate.resolve(), model)
-            except (StartupError, OSError):
+                model = _look_at(candidate)
+                if model is not None:
+                    found.setdefault(candidate.resolve(), model)
+            except (OSError, RuntimeError):
                 continue
     return sorted(found.values(), key=lambda model: (model.name, str(model.path)))
+
+
+def _look_at(path: Path) -> LocalModel | None:
+    """Return what `path` holds, also if it cannot be run; None if it is not meant as a model."""
+    try:
+        return check_folder(path)
+    except StartupError as error:
+        problem = error
+    if not (path / CONFIG_FILE).is_file():
+        return None
+    try:
+        model_type = read_config(path).get("model_type")
+    except StartupError:
+        model_type = "unknown" if _has_weights(path) else None
+    if not isinstance(model_type, str):
+        return None
+    weights = [file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES and file.is_file()]
+    return LocalModel(
+        name=path.resolve().name,
+        path=path,
+        model_type=shorten(model_type),
+        size_bytes=sum(file.stat().st_size for file in weights),
+        problem=problem,
+    )
+
+
+def _has_weights(path: Path) -> bool:
+    names = [name for whole in WHOLE_FILES for name in (whole, whole + INDEX_SUFFIX)]
+    return any((path / name).exists() for name in names)
+
+
+def _require_form(path: Path, files: Sequence[Path]) -> None:
+    """Raise StartupError for weights that are cut, or are none; only headers are read."""
+    for file in files:
+        try:
+            require_form(file, file.name)
+        except StartupError as error:
+            where = shorten(str(path), 160)
+            raise StartupError(
+                f"The weights in {where} are not whole: {error.message}",
+                code="model_not_whole",
+                values={"folder": where},
+                causes=[error],
+            ) from None
+        except OSError as error:
+            raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
 
 
 def spelled_path(name: str) -> Path:
@@ -112,7 +173,8 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
         spelled.lower() for spelled in (name, own_name(name), *(known.names if known else ()))
     }
     names_repository = known is not None or "/" in name
-    for model in find_models(folders):
+    # One that can be run goes before one that cannot.
+    for model in sorted(find_models(folders), key=lambda model: model.problem is not None):
         came_from = repository_of(model.path) if names_repository else None
         if model.name.lower() in wanted and (came_from is None or came_from.lower() in wanted):
             return model.path

@@ -96,6 +96,34 @@ def test_what_is_no_size_of_a_picture_is_refused_in_a_line(sightline, size):
     assert outcome.err == f"sightline: --image-size: {size!r} is not a size such as 1280x720.\n"
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        ("20000x20000", "20000x20000; limit 40000000 pixels."),
+        ("16385x100", "16385x100; limit 16384 pixels per side."),
+        ("10x2010", "10x2010; limit a ratio of 200:1."),
+        ("999999x1", "999999x1; limit 16384 pixels per side."),
+    ],
+)
+def test_a_picture_that_the_server_refuses_is_not_planned_for(sightline, size, told):
+    outcome = sightline("fit", "qwen2-vl-7b", "--memory", "80GB", "--image-size", size)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == f"sightline: --image-size: the server refuses such a picture: {told}\n"
+
+
+def test_the_limits_of_the_settings_are_those_of_the_pictures_planned_for(sightline):
+    (sightline.folder / "sightline.toml").write_text("[limits]\nmax_image_side = 1000\n")
+    words = ("fit", "qwen2-vl-7b", "--memory", "80GB", "--image-size")
+    assert sightline(*words, "1000x1000").status == 0
+    assert "limit 1000 pixels per side" in sightline(*words, "1001x500").err
+
+
+def test_no_pictures_are_planned_for_with_a_model_that_sees_none(sightline):
+    outcome = sightline("fit", "glm-4-9b-chat", "--memory", "80GB", "--image-size", "640x480")
+    assert outcome.status == 2
+    assert outcome.err == "sightline: glm-4-9b-chat sees no pictures; leave --image-size off.\n"
+
+
 @pytest.fixture
 def stored_in_int4(tmp_path):
     """A folder with a blank in its name; `fit` needs no weights."""

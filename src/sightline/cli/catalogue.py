@@ -360,6 +360,14 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "--image-size: {value!r} is not a size such as 1280x720.",
         "--image-size：{value!r} 不是 1280x720 这样的尺寸。",
     ),
+    "fit.image_refused": (
+        "--image-size: the server refuses such a picture: {reason}",
+        "--image-size：服务会拒绝这样的图片：{reason}",
+    ),
+    "fit.no_pictures": (
+        "{model} sees no pictures; leave --image-size off.",
+        "{model} 不支持图片，请去掉 --image-size。",
+    ),
     "fit.largest": (
         "A picture is counted as the largest, {width} x {height}; --image-size 1280x720 plans for "
         "smaller ones.",

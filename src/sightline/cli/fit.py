@@ -22,6 +22,7 @@ from sightline.cli.fitting import (
 from sightline.cli.options import takes_settings
 from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, fail
 from sightline.core.errors import shorten
+from sightline.core.limits import Limits
 from sightline.settings import Settings, parse_size
 
 if TYPE_CHECKING:
@@ -89,11 +90,13 @@ def register(app: typer.Typer) -> None:
             wish_of(settings, name),
             concurrency=concurrency,
             images=images,
-            image_size=None if image_size is None else _pixels(image_size),
+            image_size=None if image_size is None else _pixels(image_size, settings.limits),
         )
         if context is not None:
             wish = replace(wish, context=context)
         named = named_facts(name, settings)
+        if image_size is not None and named.facts.image_policy is None:
+            fail(catalogue.text("fit.no_pictures", model=named.name))
         stored = named.facts.stored
         if stored is not None and wish.quantization and wish.quantization != stored:
             fail(catalogue.text("fit.stored", model=named.spelled, stored=stored))
@@ -115,12 +118,18 @@ def register(app: typer.Typer) -> None:
             raise SystemExit(EXIT_FAILED)
 
 
-def _pixels(text: str) -> tuple[int, int]:
-    """Read 1280x720."""
-    found = re.fullmatch(r"(\d{1,5})[x×*](\d{1,5})", text.strip().lower())
+def _pixels(text: str, limits: Limits) -> tuple[int, int]:
+    """Read 1280x720, a size that a server with these limits takes."""
+    from sightline.media.refusals import size_refusal
+
+    found = re.fullmatch(r"(\d{1,9})[x×*](\d{1,9})", text.strip().lower())
     if found is None or not all(map(int, found.groups())):
-        fail(catalogue.text("fit.bad_image_size", value=text))
-    return int(found[1]), int(found[2])
+        fail(catalogue.text("fit.bad_image_size", value=shorten(text)))
+    width, height = int(found[1]), int(found[2])
+    refusal = size_refusal(width, height, limits)
+    if refusal is not None:
+        fail(catalogue.text("fit.image_refused", reason=refusal.message))
+    return width, height
 
 
 def _imagined(name: str, memory: str) -> "DeviceMemory":

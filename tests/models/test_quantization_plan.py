@@ -56,3 +56,11 @@ def test_a_damaged_entry_is_refused_by_name(key: str, value: object) -> None:
     entry: dict[str, Any] = INT8.to_config() | {key: value}
     with pytest.raises(StartupError, match=key):
         stored_quantization({"quantization_config": entry})
+
+
+def test_a_model_without_pictures_has_one_part() -> None:
+    text = INT4.of_model(sees=False)
+    assert (str(text), text.to_config()["vision"]) == ("int4", "none")
+    assert text == choose_quantization("int4", "none").of_model(sees=False)
+    assert not Quantization(vision="int8").of_model(sees=False)
+    assert INT4.of_model(sees=True) == INT4

@@ -98,7 +98,8 @@ def register(app: typer.Typer) -> None:
         if image_size is not None and named.facts.image_policy is None:
             fail(catalogue.text("fit.no_pictures", model=named.name))
         stored = named.facts.stored
-        if stored is not None and wish.quantization and wish.quantization != stored:
+        wanted = wish.quantization.of_model(sees=named.facts.image_policy is not None)
+        if stored is not None and wanted and wanted != stored:
             fail(catalogue.text("fit.stored", model=named.spelled, stored=stored))
         if re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.model.device) is None:
             fail(catalogue.text("fit.no_device", device=shorten(settings.model.device)))

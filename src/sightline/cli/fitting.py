@@ -150,8 +150,8 @@ def format_of(fit: "Fit") -> str:
     chosen, dtype = fit.footprint.quantization, fit.footprint.dtype
     if not chosen:
         return dtype
-    if fit.footprint.facts.image_policy is None:
-        return str(chosen.language or dtype)
+    if chosen.is_text_only:
+        return str(chosen)
     return f"{chosen.language or dtype}, {catalogue.text('fit.vision')} {chosen.vision or dtype}"
 
 
@@ -176,7 +176,8 @@ def command(name: str, fit: "Fit") -> str:
     chosen = fit.footprint.quantization
     words = ["sightline serve", shlex.quote(name)]
     if chosen and fit.footprint.facts.stored is None:
-        if chosen.language and chosen == choose_quantization(chosen.language, None):
+        usual = choose_quantization(chosen.language, None)
+        if chosen.language and chosen == usual.of_model(sees=not chosen.is_text_only):
             words[-1] += f":{chosen.language}"
         else:
             words += ["--quantization", chosen.language or "none"]

@@ -199,7 +199,8 @@ def judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
 
 
 def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
-    quantization = facts.stored if facts.stored is not None else wish.quantization
+    wanted = wish.quantization.of_model(sees=facts.image_policy is not None)
+    quantization = facts.stored if facts.stored is not None else wanted
     footprint = Footprint(
         facts=facts,
         dtype=wish.dtype or _auto_dtype(facts, quantization, device),

@@ -12,6 +12,7 @@ from typing import Any
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import known_model, nearest_names, own_name, split_quantisation
 from sightline.hub.weight_form import require_form
+from sightline.models.families import find_family
 from sightline.models.hub_files import (
     CONFIG_FILE,
     RECORD_FILE,
@@ -19,7 +20,7 @@ from sightline.models.hub_files import (
     read_config,
     read_json,
 )
-from sightline.models.quantization import stored_quantization
+from sightline.models.quantization import Quantization, stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
 from sightline.models.weight_files import INDEX_SUFFIX, WHOLE_FILES, weight_files
 
@@ -53,7 +54,7 @@ def check_folder(path: Path) -> LocalModel:
         raise _refused(f"{path} is a file; give the folder that holds config.json and the weights.")
     try:
         config = read_config(path)
-        model_type, stored = config.get("model_type"), stored_quantization(config)
+        model_type, stored = config.get("model_type"), _stored(config)
         files = [checked_file(path, name) for name in weight_files(path)]
         tokenizer_file(path)
         sizes = {file.name: file.stat().st_size for file in files}
@@ -120,6 +121,18 @@ def _look_at(path: Path) -> LocalModel | None:
         size_bytes=sum(file.stat().st_size for file in weights),
         problem=problem,
     )
+
+
+def _stored(config: dict[str, Any]) -> Quantization | None:
+    """Return how the weights are quantised. Raises StartupError for a damaged entry of that."""
+    stored = stored_quantization(config)
+    if stored is None:
+        return None
+    try:
+        sees = find_family(config).blueprint(config).image_policy is not None
+    except StartupError:  # the loader says what is wrong with it
+        sees = True
+    return stored.of_model(sees=sees)
 
 
 def _has_weights(path: Path) -> bool:

@@ -53,6 +53,8 @@ def read_facts(folder: Path) -> ModelFacts:
     blueprint = family.blueprint(config)
     outline = blueprint.outline
     policy = blueprint.image_policy
+    if stored is not None:
+        stored = stored.of_model(sees=policy is not None)
     return ModelFacts(
         family=family,
         blueprint=blueprint,

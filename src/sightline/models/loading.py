@@ -82,7 +82,7 @@ def load_model(
     module = cast(nn.Module, model)
     shapes = {name: tuple(weight.shape) for name, weight in module.named_parameters()}
     stored = stored_quantization(config)
-    chosen = _chosen(quantization, stored)
+    chosen = _chosen(quantization, stored, sees=policy is not None)
     schemes = chosen.schemes(shapes)
     with ExitStack() as stack:
         files = open_weights(folder, stack)
@@ -107,9 +107,13 @@ def load_model(
     )
 
 
-def _chosen(wanted: Quantization | None, stored: Quantization | None) -> Quantization:
+def _chosen(
+    wanted: Quantization | None, stored: Quantization | None, *, sees: bool
+) -> Quantization:
+    wanted = None if wanted is None else wanted.of_model(sees=sees)
     if stored is None:
-        return wanted or Quantization()
+        return wanted or NO_QUANTIZATION
+    stored = stored.of_model(sees=sees)
     if wanted is not None and wanted != stored:
         raise StartupError(
             f"The weights in this folder are quantised already ({stored}); they cannot be loaded "

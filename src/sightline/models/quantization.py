@@ -34,18 +34,26 @@ _TABLES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """What is done to either part of a model. None leaves a part in the model's number format."""
+    """What is done to either part of a model. None leaves a part in the model's number format.
+
+    `is_text_only`: of a model that has no part for pictures, so nothing is said of it.
+    """
 
     language: Scheme | None = None
     vision: Scheme | None = None
+    is_text_only: bool = False
 
     def __bool__(self) -> bool:
         return self.language is not None or self.vision is not None
 
     def __str__(self) -> str:
-        if self.language == self.vision:
+        if self.is_text_only or self.language == self.vision:
             return self.language or _NONE
         return f"{self.language or _NONE}, vision {self.vision or _NONE}"
+
+    def of_model(self, *, sees: bool) -> "Quantization":
+        """Return what is done to a model that sees pictures, or to one that does not."""
+        return self if sees else Quantization(language=self.language, is_text_only=True)
 
     def scheme(self, name: str, shape: Sequence[int]) -> Scheme | None:
         """Return what becomes of the parameter that the hub calls `name`."""

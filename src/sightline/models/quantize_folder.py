@@ -57,6 +57,7 @@ def quantize_folder(
             code="quantized_already",
             values={"folder": str(folder), "stored": str(facts.stored)},
         )
+    quantization = quantization.of_model(sees=facts.image_policy is not None)
     shapes = tensor_shapes(facts.outline)
     schemes = quantization.schemes(shapes)
     if not schemes:

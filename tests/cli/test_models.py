@@ -52,3 +52,44 @@ def test_a_folder_whose_weights_are_cut_is_listed_as_incomplete_and_not_served(s
     line = sightline("--lang", "zh", "models").out.splitlines()[1]
     assert "不完整：" in line
     assert "model.safetensors 被截断" in line
+
+
+def test_a_link_to_a_model_has_its_own_name(sightline):
+    make_model(sightline.folder / "disk" / "snapshots" / "5f3a")
+    (sightline.folder / "models").mkdir()
+    (sightline.folder / "models" / "mine").symlink_to(sightline.folder / "disk/snapshots/5f3a")
+    lines = sightline("models", "disk/snapshots").out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["5f3a", "mine"]
+    assert "tokenizer.model is empty" in sightline("serve", "mine", "--port", "0").err
+
+
+def test_one_folder_by_two_ways_is_listed_once(sightline):
+    make_model(sightline.folder / "disk" / "mine")
+    (sightline.folder / "models").symlink_to("disk")
+    assert len(sightline("models", "disk").out.splitlines()) == 2
+
+
+def test_columns_stand_straight_beside_chinese_names(sightline):
+    make_model(sightline.folder / "models" / "我的模型")
+    make_model(sightline.folder / "models" / "mine")
+    mine, other = sightline("models").out.splitlines()[1:]
+    assert mine.index(" MB") == other.index(" MB") + len("我的模型")
+
+
+def test_several_models_are_removed_at_once(sightline):
+    cache = sightline.folder / ".cache" / "sightline" / "models"
+    for name in ("a", "b", "c", "d"):
+        make_model(cache / name)
+    assert sightline("models", "rm", "a/", "b").out.count("Removed") == 2
+    assert sightline("rm", "c", "d").out.count("Removed") == 2
+
+
+def test_what_is_not_a_download_is_not_removed_and_said_to_be_elsewhere(sightline):
+    make_model(sightline.folder / "models" / "mine")
+    for words in (["rm", "mine"], ["models", "rm", "mine"]):
+        outcome = sightline(*words)
+        assert outcome.status == 2
+        assert "mine is in models/mine, where `sightline pull` did not put it" in outcome.err
+    assert (sightline.folder / "models" / "mine").is_dir()
+    assert "sightline-demo is part of sightline" in sightline("rm", "sightline-demo").err
+    assert "Which one?" in sightline("models", "rm").err

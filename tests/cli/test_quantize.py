@@ -44,3 +44,8 @@ def test_the_command_that_fits_names_the_format_once(sightline):
     told = sightline("fit", "glm-4-9b-chat", "--int4", "--memory", "16GB").out
     assert "glm-4-9b-chat in int4 on " in told
     assert "sightline serve glm-4-9b-chat:int4 " in told
+
+
+def test_the_command_that_runs_it_is_one_for_a_shell(sightline, text_only):
+    done = sightline("quantize", "words", "models/小 模型")
+    assert "sightline serve 'models/小 模型'" in done.out

@@ -553,8 +553,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "quantize.out": ("New folder for the quantised model.", "存放量化模型的新文件夹。"),
     "quantize.writing": ("Quantising {model}", "正在量化 {model}"),
     "quantize.done": (
-        "{out}: {kind}, {size}. Run it: sightline serve {out}",
-        "{out}：{kind}，{size}。运行：sightline serve {out}",
+        "{out}: {kind}, {size}. Run it: {command}",
+        "{out}：{kind}，{size}。运行：{command}",
     ),
     "error.quantized_already": ("", "{folder} 已经量化（{stored}），请使用原始文件夹。"),
     "error.quantize_there": ("", "{target} 已存在，请换一个新文件夹。"),
@@ -677,7 +677,20 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "Remove a downloaded model and what is left of its download.",
         "删除已下载的模型及其未完成的下载。",
     ),
-    "rm.model": ("Name of the model.", "模型名称。"),
+    "rm.model": ("Name of the model; several for several.", "模型名称，可以写多个。"),
+    "rm.which": (
+        "Which one? sightline models rm MODEL; `sightline models` lists what is here.",
+        "要删除哪个？sightline models rm 模型；`sightline models` 列出本机的模型。",
+    ),
+    "rm.bundled": (
+        "{model} is part of sightline and stays.",
+        "{model} 是 sightline 自带的模型，不会删除。",
+    ),
+    "rm.elsewhere": (
+        "{model} is in {folder}, where `sightline pull` did not put it; remove the folder "
+        "yourself.",
+        "{model} 位于 {folder}，不是 `sightline pull` 默认下载的位置；请自行删除该目录。",
+    ),
     "rm.done": ("Removed {folder} ({size}).", "已删除 {folder}（{size}）。"),
     "rm.nothing": (
         "There is no downloaded model {model} in {folder}.",

@@ -21,10 +21,15 @@ def columns(rows: Sequence[Sequence[str]], align: str, *, gap: int = 2) -> list[
     for row in rows:
         cells = []
         for text, wide, side in zip(row, widths, align, strict=True):
-            blank = " " * (wide - width(text))
-            cells.append(text + blank if side == "<" else blank + text)
+            cells.append(padded(text, wide, side))
         lines.append((" " * gap).join(cells).rstrip())
     return lines
+
+
+def padded(text: str, wide: int, side: str = "<") -> str:
+    """Return `text` with blanks behind it, or before it (`>`), up to `wide` places."""
+    blank = " " * (wide - width(text))
+    return text + blank if side == "<" else blank + text
 
 
 def width(text: str) -> int:

@@ -4,9 +4,10 @@ from typing import Annotated
 import typer
 
 from sightline.cli import catalogue
+from sightline.cli.columns import padded
 from sightline.cli.options import takes_settings
 from sightline.cli.pull import remove_model
-from sightline.cli.terminal import ends_cleanly, printable
+from sightline.cli.terminal import ends_cleanly, fail, printable
 from sightline.settings import Settings
 
 # `models rm MODEL` is what `rm MODEL` is: people look for it here.
@@ -25,8 +26,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         every: Annotated[bool, typer.Option("--all", help=catalogue.text("models.all"))] = False,
     ) -> None:
-        if folders and folders[0] == _RM and len(folders) == 2 and not _RM.is_dir():
-            remove_model(str(folders[1]))
+        if folders and folders[0] == _RM and not _RM.is_dir():
+            if len(folders) == 1:
+                fail(catalogue.text("rm.which"))
+            for folder in folders[1:]:
+                remove_model(str(folder), settings)
             return
         if every:
             from sightline.hub.facts import all_known
@@ -60,5 +64,5 @@ def register(app: typer.Typer) -> None:
 
 
 def _line(name: str, size_bytes: int, model_type: str, place: str) -> str:
-    line = f"{name:<28} {size_bytes / 1e6:>10,.1f} MB  {model_type:<12} {place}"
+    line = f"{padded(name, 28)} {size_bytes / 1e6:>10,.1f} MB  {model_type:<12} {place}"
     return printable(line).replace("\n", " ")

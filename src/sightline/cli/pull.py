@@ -8,8 +8,8 @@ import typer
 
 from sightline.cli import catalogue
 from sightline.cli.terminal import ends_cleanly, fail, note
-from sightline.core.errors import StartupError
-from sightline.settings import resolve
+from sightline.core.errors import StartupError, shorten
+from sightline.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from sightline.hub.pull import Download
@@ -70,19 +70,40 @@ def register(app: typer.Typer) -> None:
     @app.command(help=catalogue.text("rm.help"))
     @ends_cleanly
     def rm(
-        model: Annotated[str, typer.Argument(metavar="MODEL", help=catalogue.text("rm.model"))],
+        models: Annotated[
+            list[str], typer.Argument(metavar="MODEL...", help=catalogue.text("rm.model"))
+        ],
     ) -> None:
-        remove_model(model)
+        for model in models:
+            remove_model(model)
 
 
-def remove_model(model: str) -> None:
+def remove_model(model: str, settings: Settings | None = None) -> None:
     """Remove a download and say what is gone. Ends the program where there is nothing."""
     from sightline.cli.downloading import models_dir, size
     from sightline.hub.pull import name_of_download, remove
 
-    name = name_of_download(model, models_dir())
+    try:
+        name = name_of_download(model, models_dir())
+    except StartupError:
+        _say_where_it_is(model, settings)
+        raise
     removed = remove(name, models_dir())
     if not removed:
+        _say_where_it_is(model, settings)
         fail(catalogue.text("rm.nothing", model=name, folder=models_dir()))
     for folder, weight in removed:
         print(catalogue.text("rm.done", folder=folder, size=size(weight)))
+
+
+def _say_where_it_is(model: str, settings: Settings | None) -> None:
+    """End the program if the model is here, and is none that `pull` put among the downloads."""
+    from sightline.demo import MODEL_ID
+    from sightline.hub import find_models
+    from sightline.plan import model_folders
+
+    if model == MODEL_ID:
+        fail(catalogue.text("rm.bundled", model=model))
+    for found in find_models(model_folders(settings or resolve())):
+        if found.name == model.rstrip("/"):
+            fail(catalogue.text("rm.elsewhere", model=shorten(model), folder=found.path))

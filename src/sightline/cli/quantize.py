@@ -1,5 +1,6 @@
 """Saving a model in 8 or 4 bits, so that it need not be quantised each time it is loaded."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +34,10 @@ def register(app: typer.Typer) -> None:
             bar.clear()
         print(
             catalogue.text(
-                "quantize.done", out=out, kind=written.quantization, size=size(written.size_bytes)
+                "quantize.done",
+                out=out,
+                kind=written.quantization,
+                size=size(written.size_bytes),
+                command=f"sightline serve {shlex.quote(str(out))}",
             )
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sightline.core.errors import StartupError
 from sightline.hub.known import known_folder
-from sightline.hub.local import existing_path, resolve_model
+from sightline.hub.local import existing_path, name_of, resolve_model
 from sightline.hub.names import KNOWN_MODELS, KnownModel, known_model, split_quantisation
 from sightline.models.facts import ModelFacts, read_facts
 
@@ -40,7 +40,7 @@ def facts_of(name: str, folders: Sequence[Path]) -> NamedFacts:
             raise
         return _of(known)
     return NamedFacts(
-        name=folder.resolve().name, spelled=spelled, folder=folder, facts=read_facts(folder)
+        name=name_of(folder), spelled=spelled, folder=folder, facts=read_facts(folder)
     )
 
 

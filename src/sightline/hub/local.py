@@ -4,6 +4,7 @@ What is checked here is what can be known without torch in a few milliseconds, s
 path fails before anything heavy starts. The loader judges the rest.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def check_folder(path: Path) -> LocalModel:
     return LocalModel(
         licence=licence,
         origin=origin,
-        name=path.resolve().name,
+        name=name_of(path),
         path=path,
         model_type=shorten(model_type) if isinstance(model_type, str) else "unknown",
         size_bytes=sum(sizes.values()),
@@ -82,18 +83,23 @@ def check_folder(path: Path) -> LocalModel:
     )
 
 
+def name_of(folder: Path) -> str:
+    """Return what a folder is called; a link has a name of its own."""
+    return os.path.basename(os.path.abspath(folder)) or folder.name
+
+
 def find_models(folders: Sequence[Path]) -> list[LocalModel]:
     """List the models among `folders` and their direct subfolders, by name.
 
     A folder that is meant to be one and cannot be run is listed with its `problem`.
     """
-    found: dict[Path, LocalModel] = {}
+    found: dict[tuple[Path, str], LocalModel] = {}
     for folder in folders:
         for candidate in (folder, *_subfolders(folder)):
             try:
                 model = _look_at(candidate)
                 if model is not None:
-                    found.setdefault(candidate.resolve(), model)
+                    found.setdefault((candidate.resolve(), model.name), model)
             except (OSError, RuntimeError):
                 continue
     return sorted(found.values(), key=lambda model: (model.name, str(model.path)))
@@ -115,7 +121,7 @@ def _look_at(path: Path) -> LocalModel | None:
         return None
     weights = [file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES and file.is_file()]
     return LocalModel(
-        name=path.resolve().name,
+        name=name_of(path),
         path=path,
         model_type=shorten(model_type),
         size_bytes=sum(file.stat().st_size for file in weights),

@@ -169,6 +169,7 @@ def name_of_download(name: str, into: Path) -> str:
     Raises StartupError with the nearest names if there is no such model at all, or if the folder
     holds one from another repository.
     """
+    name = name.rstrip("/") or name  # as shells complete it
     is_folder_name = bool(name) and Path(name).name == name and not name.startswith(".")
     if is_folder_name and any(os.path.lexists(folder) for folder in _folders(name, into)):
         return name

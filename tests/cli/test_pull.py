@@ -66,6 +66,16 @@ def test_what_is_to_be_served_and_cannot_be_had_is_one_line(sightline):
         assert not hub.asked
 
 
+def test_hubs_that_cannot_be_reached_are_named_once_each_in_chinese(sightline):
+    nowhere = "http://127.0.0.1:9"
+    mirrors = {"HF_ENDPOINT": nowhere, "MODELSCOPE_ENDPOINT": nowhere}
+    told = sightline("--lang", "zh", "pull", "glm-4v-9b", **mirrors).err
+    assert told.startswith("sightline: 没有模型站给出该模型。无法连接 ")
+    assert told.count("没有模型站") == 1
+    assert "无法连接 huggingface: zai-org/glm-4v-9b：" in told
+    assert "无法连接 modelscope: ZhipuAI/glm-4v-9b：" in told
+
+
 def test_a_quantised_name_is_no_other_model_and_never_run_as_the_whole_one(sightline):
     assert "glm-4v-9b is not here" in sightline("pull", "glm-4v:int4", "--offline").err
 

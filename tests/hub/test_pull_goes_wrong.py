@@ -19,6 +19,7 @@ from stand_in_hub import StandIn, stand_in_hub
 from tests.conftest import CommandLine
 from weight_bytes import safetensors
 
+from sightline.cli import catalogue
 from sightline.core.errors import StartupError
 from sightline.hub.local import check_folder
 from sightline.hub.names import find_model
@@ -149,7 +150,7 @@ def test_a_line_that_goes_silent_is_given_up(
     hub.holds[WEIGHTS] = MIB // 2
     with pytest.raises(StartupError, match=f"{name}: .* cannot be reached: ") as caught:
         download(hub, tmp_path, hubs=[name])
-    assert caught.value.code == "hub_failed"
+    assert caught.value.code == "hub_unreachable"
     hub.holds.clear()
     require_whole(download(hub, tmp_path, hubs=[name]).folder)
 
@@ -316,6 +317,17 @@ def test_files_of_impossible_sizes_are_refused_before_a_byte_comes(
     with pytest.raises(StartupError, match=rf"{file} .* {size} bytes, which cannot be"):
         download(hub, tmp_path, hubs=[name])
     assert not hub.ranges
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_a_hub_answers_instead_is_said_in_chinese_too(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue, "_language", "zh")
+    hub.faults["config.json"] = 418
+    with pytest.raises(StartupError) as caught:
+        download(hub, tmp_path, hubs=[name])
+    assert catalogue.error(caught.value).endswith("/config.json：模型站返回 418。")
 
 
 @pytest.mark.parametrize("name", BOTH)

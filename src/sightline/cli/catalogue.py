@@ -603,6 +603,18 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{hub} 上的 {repository} 的索引提到 {file}，但该文件不存在；请用 --from 换另一个模型站。",
     ),
     "error.hub_failed": ("", "模型站没有给出该模型：{detail}"),
+    "error.hub_answers": ("", "{subject}：模型站返回 {status}。"),
+    "error.hub_key_broken": (
+        "",
+        "没有请求 {subject}：{variable} 中有密钥不可能含有的字符，请重新设置。",
+    ),
+    "error.hub_not_understood": (
+        "",
+        "{subject}：返回的内容不是模型站的应答；中间是否有登录页面或代理？",
+    ),
+    "error.hub_unreachable": ("", "无法连接 {subject}：{reason}。"),
+    "error.hub_stopped": ("", "{hub}：{file} 在 {expected} 字节中的第 {found} 字节处中断。"),
+    "error.hub_silent": ("", "{hubs}：{seconds} 秒内没有应答。"),
     "error.hub_missing": ("", "{subject} 不存在（404）。"),
     "error.hub_wants_key": (
         "",

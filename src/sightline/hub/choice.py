@@ -64,7 +64,14 @@ def choose_hub(
             silent.discard(hub.name)
     except Empty:
         names = " and ".join(sorted(silent))
-        refused.append(HubFailed(f"{names}: no answer within {RACE_S:g} s.", is_passing=True))
+        refused.append(
+            HubFailed(
+                f"{names}: no answer within {RACE_S:g} s.",
+                code="hub_silent",
+                values={"hubs": names, "seconds": f"{RACE_S:g}"},
+                is_passing=True,
+            )
+        )
     raise no_hub_gave(model, refused)
 
 

@@ -275,6 +275,8 @@ def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFa
         wait = _header(error, "Retry-After")
         return HubFailed(
             f"{subject}: the hub answers {status}.",
+            code="hub_answers",
+            values={"subject": subject, "status": status},
             is_passing=status in _PASSING,
             refuses_range=status == 416,
             retry_after_s=float(wait) if re.fullmatch(r"[0-9]{1,6}", wait) else 0.0,
@@ -283,18 +285,27 @@ def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFa
     if isinstance(error, UnicodeEncodeError) or "header value" in str(error):
         return HubFailed(
             f"{subject} was not asked for: {KEY_VARIABLES[hub]} holds characters that no key has; "
-            "set it anew."
+            "set it anew.",
+            code="hub_key_broken",
+            values={"subject": subject, "variable": KEY_VARIABLES[hub]},
         )
     if isinstance(error, _NOT_UNDERSTOOD):
         return HubFailed(
             f"{subject}: the answer is not what a hub says; is a login page or a proxy in between?",
+            code="hub_not_understood",
+            values={"subject": subject},
             is_passing=True,
         )
     # Libraries wrap the system's own words in many of theirs.
     found = _SYSTEM_ERROR.search(str(error))
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
     reason = found[1].strip() if found else shorten(lines[0], 160).rstrip(".")
-    return HubFailed(f"{subject} cannot be reached: {reason}.", is_passing=True)
+    return HubFailed(
+        f"{subject} cannot be reached: {reason}.",
+        code="hub_unreachable",
+        values={"subject": subject, "reason": reason},
+        is_passing=True,
+    )
 
 
 def _header(error: Exception, name: str) -> str:

@@ -141,6 +141,13 @@ def _append(
         if offset < file.size:
             raise HubFailed(
                 f"{hub.name}: {file.name} ended after {offset} of {file.size} bytes.",
+                code="hub_stopped",
+                values={
+                    "hub": hub.name,
+                    "file": file.name,
+                    "found": offset,
+                    "expected": file.size,
+                },
                 is_passing=True,
             )
         os.fsync(output.fileno())

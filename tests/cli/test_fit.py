@@ -1,6 +1,7 @@
 """`sightline fit`: the arithmetic and the verdict, and what starts only if it fits."""
 
 import json
+import shutil
 
 import pytest
 
@@ -45,7 +46,7 @@ def test_what_is_advised_fits(sightline):
     report = fit(sightline, "glm-4v-9b", "--memory", "24GiB", "--device", "cuda")
     assert report["verdict"] == "does not fit"
     assert report["best"]["verdict"] == "fits"
-    assert report["best"]["command"] == "sightline serve glm-4v-9b:int8"
+    assert report["best"]["command"] == "sightline serve glm-4v-9b:int8 --device cuda"
     again = fit(sightline, "glm-4v-9b", "--int8", "--memory", "24GiB", "--device", "cuda")
     assert again["verdict"] == "fits"
     assert again["needed"] == report["best"]["needed"]
@@ -160,6 +161,21 @@ def test_what_fits_is_what_the_command_runs(sightline, words, kv):
     assert fit(sightline, *words)["kv_planned"] == kv
     alone = sightline("fit", "glm-4v-9b", "--memory", "80GB").out
     assert "Run it: sightline serve glm-4v-9b\n" in alone
+
+
+def test_the_command_repeats_what_was_typed(sightline):
+    folder = sightline.folder / "my models"
+    shutil.copytree(MODEL_DIR, folder / "mine")
+    words = ("--model-dir", "my models", "--device", "cpu", "--max-num-batched-tokens", "256")
+    told = sightline("fit", "mine", "--memory", "4GB", *words).out
+    assert (
+        "Run it: sightline serve mine --model-dir 'my models' --device cpu "
+        "--max-num-batched-tokens 256\n" in told
+    )
+    switched = fit(sightline, "glm-4v-9b", "--memory", "20GB", "--no-cuda-graphs")
+    assert switched["best"]["command"].endswith(" --no-cuda-graphs")
+    (sightline.folder / "sightline.toml").write_text('[model]\ndevice = "cpu"\n')
+    assert "--device" not in sightline("fit", "--memory", "4GB").out
 
 
 def test_fewer_keys_and_values_are_advised_where_those_wanted_do_not_fit(sightline):

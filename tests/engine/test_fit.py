@@ -260,3 +260,37 @@ def test_what_the_server_would_take_fits_beside_the_rest() -> None:
 def assert_planned_fits(fit: Fit) -> None:
     assert fit.kv_bytes <= fit.kv_planned
     assert fit.fixed_bytes + fit.kv_planned <= fit.device.free
+
+
+def test_a_shorter_context_is_advised_where_the_largest_picture_is_too_large_to_encode() -> None:
+    small = KNOWN["qwen2-vl-2b"]
+    found = advise(small, cpu(6 * GB, total=6 * GB), quantized("int8"))
+    assert (found.fit.verdict, found.fit.context_that_fits) == ("does not fit", 0)
+    assert found.best is not None
+    assert found.best.choice == "shorter context"
+    assert found.best.fit.verdict == "fits"
+    assert found.best.fit.picture < found.fit.picture
+
+
+def test_pictures_that_are_too_many_to_encode_together_are_encoded_one_after_another() -> None:
+    found = advise(GLM, cpu(60 * GB), Wish(images=10**6))
+    assert found.best is not None
+    assert (found.best.choice, found.best.fit.verdict) == ("fewer pictures", "fits")
+
+
+def test_format_and_number_are_given_up_together_where_either_alone_is_too_little() -> None:
+    found = advise(GLM, cpu(24 * GB), Wish(concurrency=10**8))
+    assert found.best is not None
+    assert (found.best.choice, found.best.fit.verdict) == ("other format", "fits")
+    assert found.best.fit.concurrency > 1
+    one_more = replace(found.best.fit.wish, concurrency=found.best.fit.concurrency + 1)
+    assert judge(GLM, cpu(24 * GB), one_more).verdict != "fits"
+
+
+@pytest.mark.parametrize("free", [5 * GB, 8 * GB])
+def test_a_smaller_model_may_be_quantised_before_nothing_fits(free: int) -> None:
+    found = advise(GLM, cpu(free, total=free), Wish(), KNOWN.items())
+    assert found.best is not None
+    assert (found.best.choice, found.best.name) == ("other model", "qwen2.5-vl-3b")
+    assert found.best.fit.footprint.quantization
+    assert found.best.fit.verdict == "fits"

@@ -464,7 +464,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "Nothing that is known fits; free some memory, or use a larger machine.",
         "没有已知的模型放得下，请释放内存或换更大的机器。",
     ),
-    "fit.best.this way": ("What fits: {command}", "可以这样运行：{command}"),
+    "fit.best.fewer pictures": (
+        "What fits: pictures one after another, {command}",
+        "可行的办法：图片逐张编码，{command}",
+    ),
     "fit.best.smaller cache": (
         "What fits: less for keys and values, {command}",
         "可行的办法：减少键值缓存，{command}",

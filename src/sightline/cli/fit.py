@@ -112,9 +112,9 @@ def register(app: typer.Typer) -> None:
             fail(catalogue.text("fit.untold"))
         judgement = judge_named(named, device, wish)
         if as_json:
-            print(json.dumps(report(named, judgement), indent=2, ensure_ascii=False))
+            print(json.dumps(report(named, judgement, settings), indent=2, ensure_ascii=False))
         else:
-            print("\n".join(lines(named, judgement)))
+            print("\n".join(lines(named, judgement, settings)))
         if judgement.fit.verdict == "does not fit":
             raise SystemExit(EXIT_FAILED)
 
@@ -144,7 +144,7 @@ def _imagined(name: str, memory: str) -> "DeviceMemory":
     return DeviceMemory(device=device, name=catalogue.text("fit.imagined"), total=free, free=free)
 
 
-def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
+def lines(named: "NamedFacts", judgement: "Judgement", settings: Settings) -> Iterator[str]:
     fit = judgement.fit
     device, print_ = fit.device, fit.footprint
     yield catalogue.text(
@@ -218,12 +218,12 @@ def lines(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
         held = ", ".join(f"{h.name} ({h.pid}) {size(h.num_bytes)}" for h in device.holders)
         yield catalogue.text("fit.holders", holders=held)
     yield ""
-    yield from _verdict(named, judgement)
+    yield from _verdict(named, judgement, settings)
     yield ""
     yield from _ways(judgement)
 
 
-def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
+def _verdict(named: "NamedFacts", judgement: "Judgement", settings: Settings) -> Iterator[str]:
     fit = judgement.fit
     token = fit.footprint.kv_token_bytes
     if fit.verdict == "fits":
@@ -235,14 +235,14 @@ def _verdict(named: "NamedFacts", judgement: "Judgement") -> Iterator[str]:
             tokens=f"{planned // token:,}",
             contexts=f"{planned / (fit.context * token):.1f}",
         )
-        yield catalogue.text("fit.run", command=command(named.spelled, fit))
+        yield catalogue.text("fit.run", command=command(named.spelled, fit, settings))
     else:
         if fit.verdict == "shorter context":
             yield catalogue.text("fit.shorter", context=f"{fit.context_that_fits:,}")
         else:
             yield catalogue.text("fit.no", missing=size(fit.missing))
         yield from _why_not(fit)
-        yield advice(named.spelled, judgement.best)
+        yield advice(named.spelled, judgement.best, settings)
     device = fit.device
     if not device.has_bfloat16 and fit.footprint.dtype == "bfloat16":
         key = "fit.gpu_without_bfloat16" if device.is_gpu else "fit.cpu_without_bfloat16"
@@ -277,7 +277,7 @@ def _ways(judgement: "Judgement") -> list[str]:
     return columns(rows, "<>><")
 
 
-def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
+def report(named: "NamedFacts", judgement: "Judgement", settings: Settings) -> dict[str, Any]:
     """Everything as plain values; sizes in bytes."""
     device, best = judgement.fit.device, judgement.best
     return {
@@ -302,7 +302,7 @@ def report(named: "NamedFacts", judgement: "Judgement") -> dict[str, Any]:
         else {
             "choice": best.choice,
             "model": best.name or named.name,
-            "command": command(best.name or named.spelled, best.fit),
+            "command": command(best.name or named.spelled, best.fit, settings),
             "verdict": best.fit.verdict,
             **_numbers(best.fit),
         },

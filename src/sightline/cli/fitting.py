@@ -8,12 +8,23 @@ from sightline.cli import catalogue
 from sightline.cli.columns import size
 from sightline.cli.terminal import note
 from sightline.core.errors import StartupError, shorten
-from sightline.settings import Settings, visible_gpus
+from sightline.settings import Settings, rows, visible_gpus
 
 if TYPE_CHECKING:
     from sightline.engine.fit import Alternative, Fit, Judgement, Wish
     from sightline.hub.facts import NamedFacts
     from sightline.models.device_memory import DeviceMemory
+
+
+# Options that decide with the others whether it fits, or where the model is found.
+TYPED = (
+    "model_dir",
+    "device",
+    "gpu_memory_utilization",
+    "max_num_batched_tokens",
+    "max_num_seqs",
+    "cuda_graphs",
+)
 
 
 def require_fit(settings: Settings) -> "Fit | None":
@@ -56,7 +67,7 @@ def require_fit(settings: Settings) -> "Fit | None":
         "available": size(fit.available),
         "free": size(device.free),
         "device": device_name(device),
-        "best": advice(named.spelled, judgement.best),
+        "best": advice(named.spelled, judgement.best, settings),
     }
     raise StartupError(
         "{model} in {format} needs {needed}, and {available} of {device} can be taken ({free} "
@@ -155,13 +166,13 @@ def format_of(fit: "Fit") -> str:
     return f"{chosen.language or dtype}, {catalogue.text('fit.vision')} {chosen.vision or dtype}"
 
 
-def advice(name: str, best: "Alternative | None") -> str:
+def advice(name: str, best: "Alternative | None", settings: Settings) -> str:
     """Say what to do instead, as a command."""
     if best is None:
         return catalogue.text("fit.nothing")
     return catalogue.text(
         f"fit.best.{best.choice}",
-        command=command(best.name or name, best.fit),
+        command=command(best.name or name, best.fit, settings),
         needed=size(best.fit.needed if best.fit.verdict == "fits" else best.fit.available),
         format=format_of(best.fit),
         context=f"{best.fit.context_that_fits:,}",
@@ -169,8 +180,8 @@ def advice(name: str, best: "Alternative | None") -> str:
     )
 
 
-def command(name: str, fit: "Fit") -> str:
-    """Return the `sightline serve` that runs it this way."""
+def command(name: str, fit: "Fit", settings: Settings) -> str:
+    """Return the `sightline serve` that runs it this way, with the options that were typed."""
     from sightline.models.quantization import choose_quantization
 
     chosen = fit.footprint.quantization
@@ -190,4 +201,15 @@ def command(name: str, fit: "Fit") -> str:
         words += ["--max-num-seqs", str(fit.concurrency)]
     if fit.kv_told is not None:
         words += ["--kv-cache-memory", str(fit.kv_told)]
+    for name in TYPED:
+        row, is_said = rows()[name], name == "max_num_seqs" and fit.wish.concurrency is not None
+        if settings.origin(name).startswith("flag") and not is_said:
+            words += _typed(row.flag, settings.value(row))
     return " ".join(words)
+
+
+def _typed(flag: str, value: object) -> list[str]:
+    if isinstance(value, bool):
+        return [flag if value else "--no-" + flag.removeprefix("--")]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for each in values for word in (flag, shlex.quote(str(each)))]

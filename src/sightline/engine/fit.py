@@ -32,7 +32,12 @@ from sightline.models.quantization import Quantization, choose_quantization
 
 Verdict = Literal["fits", "shorter context", "does not fit"]
 Choice = Literal[
-    "this way", "smaller cache", "shorter context", "fewer at once", "other format", "other model"
+    "smaller cache",
+    "shorter context",
+    "fewer at once",
+    "fewer pictures",
+    "other format",
+    "other model",
 ]
 
 # Measured: the engine's process with torch, and the front with its decode workers, before any
@@ -297,8 +302,9 @@ def advise(
     """Judge what is asked, and if it does not fit find the best that does.
 
     What is given up first: keys and values beyond the room, then the length of the context, then
-    how many run at once, then the number format, then the model itself, for the largest of `others`
-    that fits.
+    how many run at once, then the number format, then the size of pictures, which a short context
+    bounds, and how many are encoded together, then both, then the model itself, for the largest of
+    `others` that fits.
     """
     asked = judge(facts, device, wish)
     ways = tuple(_ways(facts, device, wish))
@@ -308,6 +314,8 @@ def advise(
         _with_less(asked, facts, device)
         or _other_format(asked, ways, "fits")
         or _other_format(asked, ways, "shorter context")
+        or _with_smaller_pictures(asked, facts, device)
+        or _other_format_with_less(asked, ways, facts, device)
         or _other_model(asked, device, wish, others)
     )
     return Judgement(fit=asked, ways=ways, best=best)
@@ -326,10 +334,54 @@ def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternati
     if asked.context_that_fits:
         wish = replace(asked.wish, context=_rounded(asked.context_that_fits))
         return Alternative(fit=judge(facts, device, wish), choice="shorter context")
-    fewer = asked.kv_room // (asked.context * asked.footprint.kv_token_bytes)
-    if fewer:
-        wish = replace(asked.wish, concurrency=fewer)
-        return Alternative(fit=judge(facts, device, wish), choice="fewer at once")
+    fewer = _most_at_once(asked, facts, device)
+    return None if fewer is None else Alternative(fit=fewer, choice="fewer at once")
+
+
+def _most_at_once(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Fit | None:
+    """As many at once as fit; each takes room for its work besides its keys and values."""
+    found, low, high = None, 0, asked.concurrency
+    while high - low > 1:
+        middle = (low + high) // 2
+        fit = judge(facts, device, replace(asked.wish, concurrency=middle))
+        if fit.verdict == "fits":
+            found, low = fit, middle
+        else:
+            high = middle
+    return found
+
+
+def _with_smaller_pictures(
+    asked: Fit, facts: ModelFacts, device: DeviceMemory
+) -> Alternative | None:
+    """The same weights for pictures that take less room while they are encoded.
+
+    A context that a picture of its size does not fit in refuses it, so a short one bounds them.
+    """
+    wishes: list[tuple[Choice, Wish]] = []
+    if asked.policy is not None and asked.policy.tokens_per_image is None:
+        context = asked.context // 2
+        while context >= asked.least_context:
+            wishes.append(("shorter context", replace(asked.wish, context=_rounded(context))))
+            context //= 2
+    if asked.wish.images > 1:
+        wishes.append(("fewer pictures", replace(asked.wish, images=1)))
+    for choice, wish in wishes:
+        fit = judge(facts, device, wish)
+        if fit.verdict == "fits":
+            return Alternative(fit=fit, choice=choice)
+    return None
+
+
+def _other_format_with_less(
+    asked: Fit, ways: Iterable[Fit], facts: ModelFacts, device: DeviceMemory
+) -> Alternative | None:
+    """The first smaller way that fits if something else is given up, too."""
+    for way in ways:
+        if way.footprint.weight_bytes < asked.footprint.weight_bytes:
+            less = _with_less(way, facts, device) or _with_smaller_pictures(way, facts, device)
+            if less is not None:
+                return replace(less, choice="other format")
     return None
 
 
@@ -362,14 +414,26 @@ def _other_model(
 ) -> Alternative | None:
     """The largest model that fits, of those that see pictures if this one does."""
     sees = asked.footprint.facts.image_policy is not None
-    by_size = sorted(others, key=lambda other: -other[1].num_parameters)
+    by_size = [
+        (name, facts)
+        for name, facts in sorted(others, key=lambda other: -other[1].num_parameters)
+        if (facts.image_policy is not None) == sees and facts != asked.footprint.facts
+    ]
+    plain = replace(wish, quantization=Quantization(), dtype=None, context=None)
     for name, facts in by_size:
-        if (facts.image_policy is None) == sees or facts == asked.footprint.facts:
-            continue
-        plain = replace(wish, quantization=Quantization(), dtype=None, context=None)
         fit = judge(facts, device, plain)
         if fit.verdict != "does not fit":
             return Alternative(fit=fit, choice="other model", name=name)
+    for name, facts in by_size:
+        whole, *smaller = _ways(facts, device, plain)
+        found = (
+            _other_format(whole, smaller, "fits")
+            or _other_format(whole, smaller, "shorter context")
+            or _with_smaller_pictures(whole, facts, device)
+            or _other_format_with_less(whole, smaller, facts, device)
+        )
+        if found is not None:
+            return replace(found, choice="other model", name=name)
     return None
 
 

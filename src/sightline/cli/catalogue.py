@@ -513,6 +513,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{model} 最多支持 {longest} 个 token，而 --max-model-len 要求 {context} 个。",
     ),
     "error.no_such_gpu": ("", "nvidia-smi 没有找到设备 {device}；本机的 GPU：{here}。"),
+    "output.full": (
+        "What was to be written did not fit on the disk; free some space.",
+        "输出写入失败：磁盘空间不足，请释放空间。",
+    ),
     "models.help": (
         "List the bundled model and the model folders on this machine, with what is wrong with "
         "those that are incomplete.",

@@ -1,6 +1,5 @@
 """Will a model fit this machine? The arithmetic, the verdict, and what to do instead."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,7 +19,7 @@ from sightline.cli.fitting import (
     wish_of,
 )
 from sightline.cli.options import takes_settings
-from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, fail
+from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, fail, print_json
 from sightline.core.errors import shorten
 from sightline.core.limits import Limits
 from sightline.settings import Settings, parse_size
@@ -112,7 +111,7 @@ def register(app: typer.Typer) -> None:
             fail(catalogue.text("fit.untold"))
         judgement = judge_named(named, device, wish)
         if as_json:
-            print(json.dumps(report(named, judgement, settings), indent=2, ensure_ascii=False))
+            print_json(report(named, judgement, settings))
         else:
             print("\n".join(lines(named, judgement, settings)))
         if judgement.fit.verdict == "does not fit":

@@ -1,6 +1,5 @@
 """What a model is made of, from its config.json alone: no weights, no torch."""
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,7 @@ import typer
 from sightline.cli import catalogue
 from sightline.cli.columns import columns, size
 from sightline.cli.options import takes_settings
-from sightline.cli.terminal import ends_cleanly
+from sightline.cli.terminal import ends_cleanly, print_json
 from sightline.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ def register(app: typer.Typer) -> None:
 
         named = named_facts(name, settings)
         if as_json:
-            print(json.dumps(report(named), indent=2))
+            print_json(report(named))
         else:
             print("\n".join(lines(named)))
 

@@ -1,6 +1,8 @@
 """The `sightline` command. Commands import what they need when they run, so help is instant."""
 
+import errno
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -22,9 +24,11 @@ from sightline.cli import (
     serve,
     version,
 )
-from sightline.cli.terminal import fail
+from sightline.cli.terminal import EXIT_DISK_FULL, EXIT_FAILED, fail
 from sightline.core.errors import shorten
 from sightline.settings import language
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = (
     serve,
@@ -50,7 +54,19 @@ def main() -> None:
             stream.reconfigure(errors="replace")
     chosen, arguments = take_language(sys.argv[1:])
     catalogue.use(language(chosen))
-    build()(args=arguments, prog_name="sightline")
+    try:
+        try:
+            build()(args=arguments, prog_name="sightline")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in DISK_FULL:
+            raise
+        # What is still waiting to be written would be tried once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # the reader left; there is nobody to tell
+            raise SystemExit(EXIT_FAILED) from None
+        fail(catalogue.text("output.full"), status=EXIT_DISK_FULL)
 
 
 def build() -> typer.Typer:

@@ -1,6 +1,7 @@
 """What commands write to the terminal, and how they fail."""
 
 import functools
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -69,6 +70,16 @@ def ends_cleanly(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(EXIT_FAILED) from None
 
     return run
+
+
+def print_json(value: object) -> None:
+    """Print JSON that a program can read, whatever the terminal can show."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeError:
+        text = json.dumps(value, indent=2)
+    print(text)
 
 
 class ProgressBar:

@@ -17,6 +17,7 @@ from sightline.cli.doctor.machine import (
     Memory,
     SelfTest,
     Torch,
+    ask_disk,
 )
 from sightline.cli.doctor.ports import PortOwner
 
@@ -341,3 +342,11 @@ def test_every_finding_can_be_said_in_both_languages(language, monkeypatch) -> N
         english, chinese = catalogue.TEXTS[f"doctor.{code}"]
         names = [sorted(set(re.findall(r"{(\w+)}", text))) for text in (english, chinese)]
         assert names[0] == names[1], code
+
+
+def test_a_cache_that_is_a_link_to_nothing_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "cache").symlink_to(tmp_path / "unmounted")
+    disk = ask_disk(tmp_path / "cache" / "sightline" / "models")
+    assert not disk.is_writable
+    assert checks.check_disk(disk).code == "disk.locked"
+    assert ask_disk(tmp_path / "to" / "come").is_writable

@@ -1,13 +1,12 @@
 """`sightline doctor`: what keeps this machine from answering, and the exact remedy."""
 
-import json
 from typing import Annotated
 
 import typer
 
 from sightline.cli import catalogue
 from sightline.cli.options import takes_settings
-from sightline.cli.terminal import EXIT_FAILED, ends_cleanly
+from sightline.cli.terminal import EXIT_FAILED, ends_cleanly, print_json
 from sightline.settings import Settings
 
 
@@ -31,7 +30,7 @@ def register(app: typer.Typer) -> None:
             if not as_json:
                 print(shown(finding), flush=True)
         if as_json:
-            print(json.dumps(as_object(findings), ensure_ascii=False, indent=2))
+            print_json(as_object(findings))
         else:
             is_broken = any(finding.level == "broken" for finding in findings)
             print(catalogue.text("doctor.verdict.broken" if is_broken else "doctor.verdict.ok"))

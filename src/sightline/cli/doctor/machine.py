@@ -129,11 +129,13 @@ def ask_memory() -> Memory:
 def ask_disk(folder: Path) -> Disk:
     """Look at the disk that `folder` is on, or will be."""
     nearest = folder
-    while not nearest.exists() and nearest != nearest.parent:
+    while not os.path.lexists(nearest) and nearest != nearest.parent:
         nearest = nearest.parent
+    # A link to nothing cannot be made a folder.
+    there = nearest if nearest.exists() else nearest.parent
     return Disk(
         folder=str(folder),
-        free=shutil.disk_usage(nearest).free,
+        free=shutil.disk_usage(there).free,
         is_writable=nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
     )
 

@@ -1,10 +1,14 @@
 """`sightline quantize`, and what other commands say of the folder that it wrote."""
 
 import json
+import resource
+import subprocess
 from pathlib import Path
 
 import pytest
 from tiny_model import write_tiny_model
+
+from sightline.demo import MODEL_DIR
 
 
 @pytest.fixture
@@ -49,3 +53,21 @@ def test_the_command_that_fits_names_the_format_once(sightline):
 def test_the_command_that_runs_it_is_one_for_a_shell(sightline, text_only):
     done = sightline("quantize", "words", "models/小 模型")
     assert "sightline serve 'models/小 模型'" in done.out
+
+
+def test_a_full_disk_leaves_nothing_and_has_the_status_of_one(sightline):
+    def no_large_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    done = subprocess.run(
+        sightline.command("quantize", str(MODEL_DIR), "small"),
+        cwd=sightline.folder,
+        env=sightline.environ,
+        preexec_fn=no_large_files,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr == "sightline: Writing small failed: File too large.\n"
+    assert not [path for path in sightline.folder.iterdir() if "small" in path.name]

@@ -83,7 +83,7 @@ def test_the_folder_holds_what_was_told(model_folder: Path, tmp_path: Path) -> N
     assert names == {"config.json", "model.safetensors", "tokenizer.model"}
     tensors = load_file(tmp_path / "small" / "model.safetensors")
     assert sum(tensor.nbytes for tensor in tensors.values()) == total == told[-1][0] == told[-1][1]
-    assert not list(tmp_path.glob(".partial*"))
+    assert not list(tmp_path.glob(".quantizing*"))
 
 
 def refusal(folder: Path, **options: Any) -> str:
@@ -184,7 +184,7 @@ def test_a_full_disk_is_told_before_anything_is_written(
     with pytest.raises(StartupError, match=r"need 0\.3 GB of disk, 0\.2 GB are free"):
         quantize_folder(model_folder, tmp_path / "small", INT4)
     assert not (tmp_path / "small").exists()
-    assert not list(tmp_path.glob(".partial*"))
+    assert not list(tmp_path.glob(".quantizing*"))
 
 
 def test_an_interrupted_save_leaves_nothing(model_folder: Path, tmp_path: Path) -> None:
@@ -287,3 +287,37 @@ def test_a_copy_of_a_pulled_model_is_not_measured_by_the_original(
     copy = check_folder(tmp_path / "small")
     assert copy.size_bytes < size
     assert (copy.licence, copy.origin) == ("MIT", "huggingface:somebody/own-model")
+
+
+def test_two_at_once_do_not_meet(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first would give its name to what the second has half written."""
+    told: list[StartupError] = []
+
+    def start_another(done: int, total: int) -> None:
+        if not told:
+            with pytest.raises(StartupError, match="is being written by another process") as caught:
+                quantize_folder(model_folder, tmp_path / "small", INT4)
+            told.append(caught.value)
+
+    quantize_folder(model_folder, tmp_path / "small", INT4, progress=start_another)
+    assert told
+    made, saved = weights_of(model_folder, INT4), weights_of(tmp_path / "small")
+    assert all(torch.equal(made[name], saved[name]) for name in made)
+    with pytest.raises(StartupError, match="is there already"):
+        quantize_folder(model_folder, tmp_path / "small", INT4)
+
+
+def test_what_a_killed_process_left_goes_and_what_a_download_has_gathered_stays(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    (model_folder / "tokenizer.model").write_text("x")
+    for name in (".quantizing-small", ".partial-small"):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    quantize_folder(model_folder, tmp_path / "small", INT4)
+    assert check_folder(tmp_path / "small").quantization == str(INT4)
+    assert not (tmp_path / "small" / "a").exists()
+    assert not (tmp_path / ".quantizing-small").exists()
+    assert (tmp_path / ".partial-small" / "model.safetensors").read_bytes() == b"half"

@@ -567,6 +567,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "error.quantize_there": ("", "{target} 已存在，请换一个新文件夹。"),
     "error.quantize_no_room": ("", "量化后的权重需要 {size} GB，磁盘只剩 {free} GB。"),
     "error.quantize_disk": ("", "写入 {target} 失败：{reason}。"),
+    "error.quantize_full": ("", "写入 {target} 失败：{reason}。请释放空间。"),
+    "error.quantize_locked": ("", "另一个进程正在写入 {target}，请等待其完成。"),
     "error.quantize_none": ("", "无事可做：所有权重都保持原样。"),
     "error.quantization_twice": (
         "",

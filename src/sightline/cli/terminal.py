@@ -18,7 +18,7 @@ EXIT_FAILED = 1
 EXIT_CANNOT_START = 2
 EXIT_DISK_FULL = 3
 EXIT_INTERRUPTED = 130
-_DISK_FULL = frozenset({"pull_disk", "pull_no_room"})
+_DISK_FULL = frozenset({"pull_disk", "pull_no_room", "quantize_full", "quantize_no_room"})
 
 BAR_WIDTH = 30
 REDRAW_EVERY_S = 0.1

@@ -3,11 +3,13 @@
 The copy is gathered in a hidden folder beside its place and takes its name when it is whole.
 """
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -36,6 +38,7 @@ SPARE_BYTES = 256 * 1024**2
 _COPIED_SUFFIXES = (".json", ".model", ".tiktoken", ".txt", ".md")
 _COPIED_NAMES = ("LICENSE", "NOTICE")
 _WEIGHTS = "model.safetensors"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def quantize_folder(
@@ -62,7 +65,9 @@ def quantize_folder(
     schemes = quantization.schemes(shapes)
     if not schemes:
         raise StartupError("Nothing to do: every weight is left as it is.", code="quantize_none")
-    partial = target.parent / f".partial-{target.name}"
+    _require_new(target)
+    # Not the name under which a download gathers.
+    partial = target.parent / f".quantizing-{target.name}"
     with ExitStack() as stack:
         files = open_weights(folder, stack)
         places = match(files, shapes, stored={}, recomputed=facts.family.recomputed)
@@ -73,7 +78,8 @@ def quantize_folder(
             for name, shape in shapes.items()
         )
         try:
-            _make_room(target, partial, total)
+            stack.enter_context(_held(partial, target))
+            _require_room(target, partial, total)
             _copy_small_files(folder, partial)
             _write_weights(partial, places, shapes, schemes, total, progress)
             config = read_config(folder) | {CONFIG_KEY: quantization.to_config()}
@@ -84,23 +90,58 @@ def quantize_folder(
         except OSError as error:
             raise StartupError(
                 f"Writing {target} failed: {error.strerror}.",
-                code="quantize_disk",
+                code="quantize_full" if error.errno in _FULL else "quantize_disk",
                 values={"target": str(target), "reason": str(error.strerror)},
             ) from None
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return total
 
 
-def _make_room(target: Path, partial: Path, size: int) -> None:
+@contextmanager
+def _held(partial: Path, target: Path) -> Iterator[None]:
+    """Make the folder `partial`, empty, and keep other processes out; nothing is left of a failure.
+
+    What a killed process left in it goes. Raises OSError, and StartupError if another one has it.
+    """
+    while True:
+        partial.mkdir(parents=True, exist_ok=True)
+        folder = os.open(partial, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(folder)
+            raise StartupError(
+                f"{target} is being written by another process; wait for it.",
+                code="quantize_locked",
+                values={"target": str(target)},
+            ) from None
+        except OSError:
+            pass  # a file system that knows no locks
+        # The one who had it may just have given it its name.
+        if partial.exists() and os.path.samestat(os.fstat(folder), partial.stat()):
+            break
+        os.close(folder)
+    try:
+        _require_new(target)
+        for left in partial.iterdir():
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(folder)
+
+
+def _require_new(target: Path) -> None:
     if os.path.lexists(target):
         raise StartupError(
             f"{target} is there already; name a new folder.",
             code="quantize_there",
             values={"target": str(target)},
         )
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+
+
+def _require_room(target: Path, partial: Path, size: int) -> None:
     free = shutil.disk_usage(partial).free
     needed = size + SPARE_BYTES
     if free < needed:

@@ -233,11 +233,11 @@ def test_files_that_a_new_revision_changed_come_anew(hub: type[StandIn], tmp_pat
 def test_where_no_hash_is_told_a_file_of_weights_must_have_its_form(
     hub: type[StandIn], tmp_path: Path, name: HubName
 ) -> None:
-    """A hotel's page of the right length, or a cut file on a hub that tells no sizes either."""
+    """Another file of the right length, or a cut one on a hub that tells no sizes either."""
     hub.tells_no_hashes = True
     for shard in ("model-00001-of-00002.safetensors", WEIGHTS):
         hub.files[shard] = safetensors(bytes(70_000))
-    hub.lies[WEIGHTS] = b"<!doctype html>".ljust(len(hub.files[WEIGHTS]))
+    hub.lies[WEIGHTS] = b"Log in".ljust(len(hub.files[WEIGHTS]))
     with pytest.raises(StartupError, match=f"{WEIGHTS} comes damaged"):
         download(hub, tmp_path, hubs=[name])
     assert not (tmp_path / GLM.name).exists()
@@ -645,6 +645,38 @@ def test_a_list_that_is_none_is_called_so(
     monkeypatch.setattr(hub, "answer", lambda self, *, head: self.send(answer, head))
     with pytest.raises(StartupError, match="is not what a hub says; is a login page or a proxy"):
         download(hub, tmp_path, hubs=[name])
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(
+    "page",
+    [
+        b"<!doctype html><title>Log in to the hotel</title>",
+        b"<HTML>".ljust(len(FILES[WEIGHTS])),
+        b'{"Code": 10010, "Message": "busy"}',
+    ],
+    ids=["page", "page of the same length", "message"],
+)
+def test_a_login_page_costs_nothing_that_came(
+    hub: type[StandIn], tmp_path: Path, name: HubName, page: bytes
+) -> None:
+    """It answers 200 to whoever asks for the rest of a file."""
+    hub.faults[WEIGHTS] = 404
+    with pytest.raises(StartupError):
+        download(hub, tmp_path, hubs=[name])
+    part = tmp_path / f".partial-{GLM.name}" / f"{WEIGHTS}.part"
+    part.write_bytes(FILES[WEIGHTS][: 3 * MIB])
+    hub.faults.clear()
+    hub.lies[WEIGHTS] = page
+    hub.ignores_ranges = True
+    with pytest.raises(StartupError, match=r"not the file that was listed; is a login page"):
+        download(hub, tmp_path, hubs=[name])
+    assert part.stat().st_size == 3 * MIB
+    hub.lies.clear()
+    hub.ignores_ranges = False
+    hub.ranges.clear()
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert starts(hub) == [3 * MIB]
 
 
 @pytest.mark.parametrize("key", ["ms-sec\nret", "ms-sec…ret"])

@@ -621,6 +621,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "",
         "{subject}：返回的内容不是模型站的应答；中间是否有登录页面或代理？",
     ),
+    "error.hub_another_answer": (
+        "",
+        "{subject}：返回的内容不是清单中的文件；中间是否有登录页面或代理？",
+    ),
     "error.hub_unreachable": ("", "无法连接 {subject}：{reason}。"),
     "error.hub_stopped": ("", "{hub}：{file} 在 {expected} 字节中的第 {found} 字节处中断。"),
     "error.hub_silent": ("", "{hubs}：{seconds} 秒内没有应答。"),

@@ -23,9 +23,7 @@ from sightline.models.hub_files import (
 )
 from sightline.models.quantization import Quantization, stored_quantization
 from sightline.models.tokenizer_files import tokenizer_file
-from sightline.models.weight_files import INDEX_SUFFIX, WHOLE_FILES, weight_files
-
-WEIGHT_SUFFIXES = tuple(Path(name).suffix for name in WHOLE_FILES)
+from sightline.models.weight_files import INDEX_SUFFIX, WEIGHT_SUFFIXES, WHOLE_FILES, weight_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,10 +76,14 @@ class Listing:
 
 
 class Stream(NamedTuple):
-    """The bytes of a file from `start` on, in pieces of at most about `CHUNK_BYTES`."""
+    """The bytes of a file from `start` on, in pieces of at most about `CHUNK_BYTES`.
+
+    `length` is how many the answer says they are, if it does.
+    """
 
     start: int
     chunks: Iterator[bytes]
+    length: int | None = None
 
 
 class Hub(Protocol):
@@ -152,9 +156,8 @@ class HuggingFace:
                 response = opened.enter_context(asked)
                 hf_raise_for_status(response)
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(
-                start, _read(self.name, repository, file.name, response.iter_bytes(CHUNK_BYTES))
-            )
+            chunks = _read(self.name, repository, file.name, response.iter_bytes(CHUNK_BYTES))
+            yield Stream(start, chunks, _length(response.headers))
 
 
 class ModelScope:
@@ -191,9 +194,8 @@ class ModelScope:
             )
         with response:
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            yield Stream(
-                start, _read(self.name, repository, file.name, response.iter_content(CHUNK_BYTES))
-            )
+            chunks = _read(self.name, repository, file.name, response.iter_content(CHUNK_BYTES))
+            yield Stream(start, chunks, _length(response.headers))
 
     def _api(self) -> Any:
         from modelscope_hub import HubApi
@@ -220,6 +222,13 @@ def _start(status: int, content_range: str | None) -> int:
         return 0
     first = content_range.removeprefix("bytes").strip().partition("-")[0]
     return int(first) if first.isdigit() else 0
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    """Return how many bytes an answer says it has; of encoded ones nothing is known."""
+    told = headers.get("Content-Length", "")
+    is_plain = headers.get("Content-Encoding", "identity") == "identity"
+    return int(told) if is_plain and re.fullmatch(r"[0-9]{1,18}", told) else None
 
 
 def _git_sha1(blob_id: str | None) -> str | None:

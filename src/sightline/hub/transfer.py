@@ -7,6 +7,7 @@ told, and is on the disk. So a file of that name is whole, whatever killed the p
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -15,6 +16,7 @@ from typing import Protocol
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.remote import CHUNK_BYTES, Hub, HubFailed, Listing, RemoteFile
 from sightline.hub.weight_form import has_its_form
+from sightline.models.weight_files import WEIGHT_SUFFIXES
 
 PART = ".part"
 # Attempts in a row that bring no byte before a file is given up, and the pauses between them.
@@ -23,6 +25,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 # A mirror may hand out one damaged copy; a second one is no accident.
 MAX_DAMAGED = 2
+_PAGE = re.compile(rb"\s*<(!doctype|html)", re.IGNORECASE)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Report = Callable[[int], None]
@@ -124,12 +127,19 @@ def _append(
             with hub.open(listing, file, offset) as stream:
                 if stream.start not in (0, offset):
                     raise _Damaged
-                if stream.start == 0 and offset:
-                    output.truncate(0)
-                    digest, offset = _digest(file), 0
+                if stream.length not in (None, file.size - stream.start):
+                    raise _another_answer(hub, file)
+                is_anew = stream.start == 0
+                is_weights = file.name.endswith(WEIGHT_SUFFIXES)
                 for chunk in stream.chunks:
                     if stop.is_set():
                         raise Stopped
+                    if is_anew:
+                        # Only now: what is here is worth more than a login page.
+                        if is_weights and _PAGE.match(chunk):
+                            raise _another_answer(hub, file)
+                        output.truncate(0)
+                        digest, offset, is_anew = _digest(file), 0, False
                     output.write(chunk)
                     # What is counted as here is here, even if this process is killed now.
                     output.flush()
@@ -153,6 +163,17 @@ def _append(
         os.fsync(output.fileno())
     if not _is_right(digest, file, part):
         raise _Damaged
+
+
+def _another_answer(hub: Hub, file: RemoteFile) -> HubFailed:
+    subject = f"{hub.name}: {shorten(file.name)}"
+    return HubFailed(
+        f"{subject}: the answer is not the file that was listed; is a login page or a proxy in "
+        "between?",
+        code="hub_another_answer",
+        values={"subject": subject},
+        is_passing=True,
+    )
 
 
 def _digest(file: RemoteFile) -> _Digest:

@@ -8,6 +8,7 @@ from sightline.models.hub_files import read_json
 INDEX_SUFFIX = ".index.json"
 # Safetensors first: where a folder has both kinds, they hold the same.
 WHOLE_FILES = ("model.safetensors", "pytorch_model.bin")
+WEIGHT_SUFFIXES = (".safetensors", ".bin")
 OTHER_PICKLES = (".pt", ".pth", ".ckpt", ".pkl")
 
 

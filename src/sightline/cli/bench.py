@@ -45,7 +45,8 @@ def register(app: typer.Typer) -> None:
             str, typer.Option(metavar="|".join(IMAGES), help=catalogue.text("bench.images"))
         ] = "none",
         image_size: Annotated[
-            int, typer.Option(min=28, max=8192, help=catalogue.text("bench.image_size"))
+            int,
+            typer.Option(min=28, max=8192, metavar="N", help=catalogue.text("bench.image_size")),
         ] = 448,
         seed: Annotated[str, typer.Option(metavar="TEXT", help=catalogue.text("bench.seed"))] = "0",
         extra: Annotated[

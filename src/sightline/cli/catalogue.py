@@ -830,7 +830,7 @@ SETTINGS_ZH: dict[str, str] = {
     "force": "即使模型看来放不下也照样加载。",
     "max_num_seqs": "同时计算的回答数；默认与 max_running 相同。",
     "max_num_batched_tokens": "每一步计算的 token 数；越大处理长提示越快，但其他回答等待越久。",
-    "block_size": "键值缓存每块的 token 数，提示之间以块为单位共享。",
+    "block_size": "一块的 token 数，键值缓存的内存按块分配。",
     "prefix_caching": "提示的公共开头只计算一次。",
     "overlap_steps": "计算当前一步时预先安排下一步；默认仅在 GPU 上启用。",
     "num_speculative_tokens": (

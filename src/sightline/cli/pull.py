@@ -22,9 +22,13 @@ def register(app: typer.Typer) -> None:
         model: Annotated[str, typer.Argument(metavar="MODEL", help=catalogue.text("pull.model"))],
         hub: Annotated[
             Literal["huggingface", "modelscope"] | None,
-            typer.Option("--from", help=catalogue.text("pull.from")),
+            typer.Option(
+                "--from", metavar="huggingface|modelscope", help=catalogue.text("pull.from")
+            ),
         ] = None,
-        into: Annotated[Path | None, typer.Option(help=catalogue.text("pull.into"))] = None,
+        into: Annotated[
+            Path | None, typer.Option(metavar="FOLDER", help=catalogue.text("pull.into"))
+        ] = None,
         offline: Annotated[bool, typer.Option(help=catalogue.text("pull.offline"))] = False,
         quiet: Annotated[
             bool, typer.Option("--quiet", "-q", help=catalogue.text("pull.quiet"))

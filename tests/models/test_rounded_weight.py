@@ -1,5 +1,7 @@
 """Our own kernel for rows of bfloat16: right for every shape, the same bits in any company."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -90,10 +92,34 @@ def test_only_what_may_be_rounded_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pack_weight(weight, torch.float32, rounds_rows=True)._rounds_rows  # type: ignore[union-attr]
     assert pack_gated(weight, torch.float32, rounds_rows=True)._rounds_rows  # type: ignore[union-attr]
     assert not pack_weight(weight, torch.float32)._rounds_rows  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A processor that says it has tiles of matrices."""
     with_tiles = frozenset({"avx512_bf16", "amx_bf16"})
     monkeypatch.setattr(packed_weight, "cpu_flags", lambda: with_tiles)
     can_round.cache_clear()
-    try:
-        assert not can_round(), "oneDNN is faster there"
-    finally:
-        can_round.cache_clear()
+    yield
+    can_round.cache_clear()
+
+
+def one_dnn_gives(monkeypatch: pytest.MonkeyPatch, *, the_same_bits: bool) -> None:
+    def keeps_its_promise(pack: object, dtype: torch.dtype) -> bool:
+        return the_same_bits if pack is packed_weight.OneDnnWeight else True
+
+    monkeypatch.setattr(packed_weight, "_keeps_its_promise", keeps_its_promise)
+
+
+@pytest.mark.usefixtures("tiles")
+def test_tiles_of_matrices_are_left_to_one_dnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_dnn_gives(monkeypatch, the_same_bits=True)
+    assert not can_round()
+
+
+@pytest.mark.usefixtures("tiles")
+def test_tiles_are_not_used_where_a_row_has_other_bits_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one_dnn_gives(monkeypatch, the_same_bits=False)
+    assert can_round()

@@ -232,10 +232,13 @@ def can_stream() -> bool:
 def can_round() -> bool:
     """Whether our own kernel for rows of bfloat16 is the fastest on this processor.
 
-    Where there are tiles of matrices (AMX), oneDNN's is.
+    Where there are tiles of matrices (AMX), oneDNN's is, if it keeps its promise: a single row may
+    be multiplied without tiles there, in another order.
     """
     library = kernels()
-    if library is None or library.rounded_products is None or "amx_bf16" in cpu_flags():
+    if library is None or library.rounded_products is None:
+        return False
+    if "amx_bf16" in cpu_flags() and _keeps_its_promise(OneDnnWeight, torch.bfloat16):
         return False
     works = _keeps_its_promise(partial(StreamedWeight.fit, rounds_rows=True), torch.float32)
     if not works:

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 import torch
+from cpu_kernels import needs_own_bfloat16
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schedules import empty_pool, make_prompt, run_in_company
@@ -26,10 +27,7 @@ from sightline.models.quantization import choose_quantization
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 NUM_IDS = 190  # of the golden models, ids that mean text
 
-pytestmark = [
-    pytest.mark.engine,
-    pytest.mark.skipif(kernels() is None, reason="our own kernels were not compiled"),
-]
+pytestmark = [pytest.mark.engine, needs_own_bfloat16]
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cpu_kernels import needs_bfloat16_products
+from cpu_kernels import needs_rounded_rows
 from torch import Tensor
 from torch_threads import torch_threads
 
@@ -138,7 +138,7 @@ def test_what_a_team_held_that_failed_is_given_back_at_once() -> None:
         gc.enable()
 
 
-@needs_bfloat16_products
+@needs_rounded_rows
 @pytest.mark.parametrize("folder", ["glm4v-a", "qwenvl-a-one-image"])
 def test_pictures_are_encoded_by_a_team_where_nearly_all_work_is_our_own(
     folder: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,15 @@ function set(element, name, value) {
   else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
 }
 
+/** A sentence whose `names` stand between backticks, as children for `h`; its lines are joined. */
+export function prose(text) {
+  return text
+    .replace(/(?<!\n)\n(?!\n)/g, " ")
+    .split("`")
+    .map((part, index) => (index % 2 ? h("code", {}, part) : part))
+    .filter((part) => part !== "");
+}
+
 const SVG = "http://www.w3.org/2000/svg";
 
 export function svg(tag, attributes = {}, ...children) {

@@ -1,6 +1,6 @@
 // The server page: what runs, how fast, what went wrong, and the last requests, refreshed live.
 
-import { h } from "./element.js";
+import { h, prose } from "./element.js";
 import { duration, fileSize } from "./facts.js";
 import { askForKey, rememberedKey } from "./key_dialog.js";
 import { count, t, translate } from "./language.js";
@@ -73,7 +73,7 @@ function draw() {
   at("caches").replaceChildren(list(cacheRows(values)));
   at("errors").replaceChildren(errors(status.recent_errors));
   if (!at("requests").contains(document.activeElement)) at("requests").replaceChildren(waterfall(requests.data, opened));
-  at("content-note").textContent = t(requests.shows_content ? "content_shown" : "content_hidden");
+  at("content-note").replaceChildren(...prose(t(requests.shows_content ? "content_shown" : "content_hidden")));
 }
 
 function tile(name, value, values, more) {

@@ -284,8 +284,8 @@ export const STRINGS = {
     "不保留内容。使用 `sightline serve --inspect-content` 启动后会保留并在此显示文本。",
   ],
   content_shown: [
-    "This server was started with --inspect-content: the text of these requests is kept in memory.",
-    "本服务器以 --inspect-content 启动：这些请求的文本保留在内存中。",
+    "This server was started with `--inspect-content`: the text of these requests is kept in memory.",
+    "本服务器以 `--inspect-content` 启动：这些请求的文本保留在内存中。",
   ],
   recent_errors: ["Last errors", "最近的错误"],
   no_errors: ["No errors.", "没有错误。"],

@@ -123,7 +123,7 @@ def _responses(endpoint: Endpoint) -> Json:
             content[endpoint.stream_type] = {
                 # Without a type: readers disagree whether it is the whole text or one event of it.
                 "schema": {
-                    "description": f"Each piece is a {endpoint.stream}, as JSON.",
+                    "description": f"Each piece is JSON of the kind `{endpoint.stream}`.",
                     "x-piece": ref(endpoint.stream),
                 }
             }

@@ -1,6 +1,7 @@
 // The API page: the server's own OpenAPI document, readable and to be tried out. No help from
 // elsewhere: what is shown comes from /openapi.json of this server.
 
+import { inWords } from "./api_words.js";
 import { h, prose } from "./element.js";
 import { copyButton } from "./copy_button.js";
 import { askForKey, rememberedKey } from "./key_dialog.js";
@@ -52,8 +53,8 @@ function draw() {
     }
   }
   at("document").replaceChildren(
-    h("p", { class: "docs-intro" }, prose(`${shown.info.title} ${shown.info.version}. ${shown.info.description.trim()}`)),
-    ...[...groups].map(([tag, endpoints]) => h("section", {}, h("h2", {}, tag), endpoints)),
+    h("p", { class: "docs-intro" }, prose(`${shown.info.title} ${shown.info.version}: ${inWords(shown.info.description).trim()}`)),
+    ...[...groups].map(([tag, endpoints]) => h("section", {}, h("h2", {}, inWords(tag)), endpoints)),
   );
 }
 
@@ -63,7 +64,7 @@ function endpoint(method, path, operation) {
     {},
     h("span", { class: "verb" }, method),
     h("span", { class: "endpoint-path" }, path),
-    h("span", { class: "endpoint-about" }, prose(operation.summary)),
+    h("span", { class: "endpoint-about" }, prose(inWords(operation.summary))),
   );
   const view = h("details", { class: "endpoint", id: operation.operationId }, summary);
   view.addEventListener("toggle", () => view.open && view.children.length === 1 && view.append(body(method, path, operation)));
@@ -80,7 +81,7 @@ function body(method, path, operation) {
     request && h("section", {}, h("h3", {}, t("api_request")), schemaView(request.schema, shown)),
     answer && Object.entries(answer).map(([type, { schema }]) => h("section", {}, h("h3", {}, `${t("api_answer")} · ${type}`), schemaView(schema["x-piece"] ?? schema, shown))),
     trial(method, path, request?.examples?.simple.value),
-    h("section", {}, h("h3", {}, t("api_errors")), h("ul", { class: "errors-list" }, errors.map(([status, { description }]) => h("li", {}, h("b", {}, status), " ", prose(description))))),
+    h("section", {}, h("h3", {}, t("api_errors")), h("ul", { class: "errors-list" }, errors.map(([status, { description }]) => h("li", {}, h("b", {}, status), " ", prose(inWords(description)))))),
   );
 }
 

@@ -1,5 +1,6 @@
 // A JSON schema of the OpenAPI document as a list that opens where one wants to look deeper.
 
+import { inWords } from "./api_words.js";
 import { h, prose } from "./element.js";
 import { t } from "./language.js";
 
@@ -55,7 +56,7 @@ function field(name, schema, isRequired, document) {
     h("span", { class: "field-name" }, name), " ",
     h("span", { class: "field-kind" }, kindOf(schema)), " ",
     isRequired && h("span", { class: "field-must" }, t("required")),
-    about(schema) && h("span", { class: "muted" }, " ", prose(about(schema))),
+    about(schema) && h("span", { class: "muted" }, " ", prose(inWords(about(schema)))),
   ];
   if (!objectsIn(schema, document).length) return h("li", {}, line);
   const more = h("details", {}, h("summary", {}, line));

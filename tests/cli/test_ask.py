@@ -140,7 +140,7 @@ def foreign_server() -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_was_named_is_asked_without_a_probe(ask, foreign_server):
+def test_a_server_that_was_named_is_asked_whatever_it_says_of_itself(ask, foreign_server):
     outcome = ask("hello", SIGHTLINE_URL=foreign_server)
     assert (outcome.status, outcome.out) == (0, "I am theirs.\n")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sightline.cli import catalogue
 from sightline.cli.terminal import EXIT_FAILED, ProgressBar, fail, note, printable
-from sightline.client.chat import Client
+from sightline.client.chat import Client, State
 from sightline.client.errors import ServerUnreachable
 from sightline.client.wire import Message, Usage
 from sightline.settings import Settings
@@ -89,10 +89,11 @@ def answerer(settings: Settings) -> Iterator[Answerer]:
     url, wanted = settings.client.url, settings.model.model
     key = settings.server.api_key[0] if settings.server.api_key else None
     with Client(url, api_key=key) as client:
+        state = wait_while_loading(client)
         if settings.origin("url") != "default":
             yield Answerer(client, wanted or _model_of(client))
             return
-        names = _model_names(client) if client.is_ready(timeout_s=PROBE_TIMEOUT_S) else []
+        names = _model_names(client) if state == "ready" else []
         if names and (not wanted or wanted in names):
             yield Answerer(client, wanted or names[0])
             return
@@ -100,6 +101,13 @@ def answerer(settings: Settings) -> Iterator[Answerer]:
     note(catalogue.text(reason, url=url, model=wanted))
     with _own_server(settings) as own:
         yield own
+
+
+def wait_while_loading(client: Client) -> State:
+    def tell() -> None:
+        note(catalogue.text("server.loading", url=client.url))
+
+    return client.wait_while_loading(timeout_s=PROBE_TIMEOUT_S, on_wait=tell)
 
 
 def _model_of(client: Client) -> str:

@@ -70,7 +70,7 @@ def register(app: typer.Typer) -> None:
         for file in (json_file, plot_file):
             _must_be_writable(file)
         work = Work(
-            model=model or _first_model(url, api_key),
+            model=_model_of(url, api_key, model),
             num_words=words,
             max_tokens=max_tokens,
             images=images,  # type: ignore[arg-type]
@@ -116,11 +116,16 @@ def _must_be_writable(file: Path | None) -> None:
         fail(catalogue.text("bench.unwritable", file=file, why=error.strerror or str(error)))
 
 
-def _first_model(url: str, api_key: str | None) -> str:
+def _model_of(url: str, api_key: str | None, named: str | None) -> str:
+    """Return the model that was named, or the server's first, when the server has loaded it."""
+    from sightline.cli.answering import wait_while_loading
     from sightline.client.chat import Client
 
     with Client(url, api_key=api_key) as client:
-        cards = client.models()
+        wait_while_loading(client)
+        cards = [] if named else client.models()
+    if named:
+        return named
     if not cards:
         fail(catalogue.text("bench.no_model", url=url), status=EXIT_FAILED)
     return cards[0].id

@@ -204,6 +204,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "No server answers at {url}; starting the model for this command.",
         "{url} 没有服务，正在为本次命令启动模型。",
     ),
+    "server.loading": (
+        "The server at {url} is loading its model; waiting for it.",
+        "{url} 上的服务正在加载模型，请稍候。",
+    ),
     "server.unreachable": (
         "No server answers at {url}. Start one with `sightline serve`.",
         "{url} 没有服务。请先运行 `sightline serve`。",

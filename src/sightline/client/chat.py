@@ -1,9 +1,10 @@
 """The blocking client: `wire` put around httpx2."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import httpx2
 
@@ -16,6 +17,9 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 150.0
 # A plain answer comes in one piece after the whole of its time.
 ANSWER_TIMEOUT_S = 300.0
+LOOK_AGAIN_S = 0.2
+
+State = Literal["ready", "loading", "away"]
 
 
 class Client:
@@ -58,12 +62,31 @@ class Client:
     def close(self) -> None:
         self._http.close()
 
-    def is_ready(self, *, timeout_s: float) -> bool:
-        """Say whether a sightline server answers, within `timeout_s`, that it is ready."""
+    def state(self, *, timeout_s: float) -> State:
+        """Return what a sightline server says of itself within `timeout_s`; "away" if none does.
+
+        "loading" means that it will be ready without anybody's doing.
+        """
         try:
-            return self._http.get("/ready", timeout=timeout_s).status_code == 200
+            response = self._http.get("/ready", timeout=timeout_s)
         except httpx2.HTTPError:
-            return False
+            return "away"
+        if response.status_code == 200:
+            return "ready"
+        error = wire.parse_error(response.status_code, response.content)
+        return "loading" if error.code in _PASSING else "away"
+
+    def wait_while_loading(
+        self, *, timeout_s: float, on_wait: Callable[[], object] = lambda: None
+    ) -> State:
+        """Return the `state` once it is another than "loading"; `on_wait` hears of a wait once."""
+        is_told = False
+        while (state := self.state(timeout_s=timeout_s)) == "loading":
+            if not is_told:
+                on_wait()
+                is_told = True
+            time.sleep(LOOK_AGAIN_S)
+        return state
 
     def models(self) -> list[ModelCard]:
         with self._readable_errors():
@@ -140,3 +163,4 @@ class Client:
 
 
 _JSON = {"content-type": "application/json"}
+_PASSING = ("model_loading", "engine_restarting")

@@ -133,6 +133,28 @@ def test_a_request_that_comes_while_the_engine_restarts_is_served(tiny_folder: P
     asyncio.run(main())
 
 
+def test_what_was_counted_is_not_forgotten_when_an_engine_dies(tiny_folder: Path) -> None:
+    async def main() -> None:
+        async with engine_for(tiny_folder) as engine:
+            await collect(engine, prompt("before"))
+            before = await engine.stats()
+            os.kill(await pid_of(engine), signal.SIGKILL)
+            await until(lambda: is_down(engine))
+            meanwhile = await engine.stats()
+            await collect(engine, prompt("behind"))
+            after = await engine.stats()
+            assert (meanwhile.num_running, meanwhile.kv_slots_total) == (0, 0)
+            assert meanwhile.step_time_s.bounds == before.step_time_s.bounds
+            for field in ("num_output_tokens", "prefix_queries", "num_cut"):
+                assert 2 * getattr(before, field) == getattr(after, field)
+            for field in ("step_time_s", "inter_token_s", "batch_tokens"):
+                counts = [getattr(one, field).counts for one in (before, meanwhile, after)]
+                assert all(one <= two <= three for one, two, three in zip(*counts, strict=True))
+                assert getattr(after, field).count > getattr(before, field).count
+
+    asyncio.run(main())
+
+
 def test_a_prompt_that_kills_the_engine_twice_is_refused(tiny_folder: Path) -> None:
     async def main() -> None:
         async with engine_for(tiny_folder) as engine:

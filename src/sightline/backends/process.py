@@ -77,6 +77,7 @@ class ProcessEngine:
         self._info: EngineInfo | None = None
         self._load_s = 1.0
         self._num_restarts = 0
+        self._past = EngineStats()  # of the processes before the current one
         self._is_closing = False
         self._loaded: asyncio.Future[None] | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -131,7 +132,7 @@ class ProcessEngine:
     async def stats(self) -> EngineStats:
         unsent = sum(not request.is_sent for request in self._ledger.live.values())
         return replace(
-            self._stats,
+            self._stats.behind(self._past),
             num_waiting=self._stats.num_waiting + unsent,
             num_restarts=self._num_restarts,
         )
@@ -326,7 +327,7 @@ class ProcessEngine:
         """
         self._suspects.clear()
         self._suspect = None
-        self._stats = EngineStats()
+        self._past, self._stats = self._stats.behind(self._past), EngineStats()
         for request in [r for r in self._ledger.live.values() if not r.stream.is_finished]:
             if request.has_output:
                 request.stream.fail(refusals.restarting(self._load_s))

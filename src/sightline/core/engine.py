@@ -1,7 +1,7 @@
 """The seam: what the front knows of an engine, and the one protocol between them."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal, Protocol
 
 from sightline.core.chat import BoxUnits
@@ -86,10 +86,17 @@ class Histogram:
     def count(self) -> int:
         return sum(self.counts)
 
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """Return both together; their bounds are the same, or one of them is empty."""
+        if not (self.counts and other.counts):
+            return self if self.counts else other
+        counts = map(sum, zip(self.counts, other.counts, strict=True))
+        return Histogram(bounds=self.bounds, counts=tuple(counts), total=self.total + other.total)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """A snapshot of an engine's books; counters and histograms only grow while it lives.
+    """A snapshot of an engine's books; counters and histograms only grow.
 
     Times are in seconds. `kv_slots_cached` hold keys and values of the past that nobody uses now:
     they are given up when there is need. `prefix_*` count prompt tokens, `embedding_*` images,
@@ -131,6 +138,36 @@ class EngineStats:
     inter_token_s: Histogram = Histogram()
     pid: int | None = None
     rss_bytes: int = 0
+
+    def behind(self, past: "EngineStats") -> "EngineStats":
+        """Return these numbers of an engine that took the place of one that ended with `past`.
+
+        What only grows goes on from there.
+        """
+        grown = {
+            field.name: getattr(past, field.name) + getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in MOMENTARY
+        }
+        return replace(self, **grown)
+
+
+# Of `EngineStats`, what tells of the moment; everything else only grows.
+MOMENTARY = frozenset(
+    {
+        "num_running",
+        "num_waiting",
+        "num_restarts",
+        "kv_slots_used",
+        "kv_slots_cached",
+        "kv_slots_total",
+        "embedding_bytes_used",
+        "embedding_bytes_total",
+        "num_embedding_leases",
+        "pid",
+        "rss_bytes",
+    }
+)
 
 
 class Engine(Protocol):

@@ -373,3 +373,35 @@ def test_a_model_that_gives_nan_does_not_start(
     monkeypatch.setattr(loaded.model, "logits", lambda hidden: logits(hidden) * float("nan"))
     with pytest.raises(StartupError, match="NaN"):
         assemble_engine(EngineOptions(model=MODEL), loaded, num_tokens=NUM_TOKENS)
+
+
+def test_the_line_of_a_step_tells_of_no_other_step(
+    loaded: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sightline.engine.steps")
+    desk = bench(loaded, debug_engine=True, max_num_batched_tokens=16)
+    desk.loop.submit(ask("first", *range(16), max_tokens=3))
+    desk.loop.submit(ask("second", *range(50, 58), max_tokens=3))
+    with desk:
+        desk.wait("first", "second")
+    lines = [line.split(" | ")[:4] for line in caplog.messages if line.startswith("step")]
+    assert lines[:3] == [
+        [
+            "step 1",
+            "1 running, 1 waiting",
+            "blocks 1 used, 0 cached of 1024",
+            "16 tokens: prefill first 0..16 of 16",
+        ],
+        [
+            "step 2",
+            "2 running, 0 waiting",
+            "blocks 3 used, 0 cached of 1024",
+            "9 tokens: decode x1, prefill second 0..8 of 8",
+        ],
+        [
+            "step 3",
+            "2 running, 0 waiting",
+            "blocks 3 used, 0 cached of 1024",
+            "2 tokens: decode x2",
+        ],
+    ]

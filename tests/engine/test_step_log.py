@@ -10,7 +10,7 @@ from pretend_device import PretendDevice, sequence
 from sightline.engine.contract import StepResult
 from sightline.engine.sampler import BadLogits, Sampled
 from sightline.engine.scheduler import Scheduler
-from sightline.engine.step_log import log_step
+from sightline.engine.step_log import StepLine
 
 ARCHITECTURE = Path(__file__).parents[2] / "docs" / "architecture.md"
 PICTURE = b"the picture"
@@ -32,11 +32,12 @@ def test_the_worked_example_is_what_the_scheduler_does(caplog: pytest.LogCapture
     caplog.set_level(logging.INFO, "sightline.engine.steps")
     for number in range(1, 5):
         plan = scheduler.plan()
+        line = StepLine(number, plan, scheduler)
         before = device.num_encoded
         tokens = device.compute(plan)
         said = {s: [Sampled(token) for token in ids] for s, ids in tokens.items()}
         result = StepResult(said, device.num_encoded - before, 0.3)
-        log_step(number, plan, result, 0.35, scheduler)
+        line.write(result, 0.35)
         for chunk in plan.chunks:
             if chunk.samples:
                 chunk.sequence.answer.append(1)
@@ -59,7 +60,7 @@ def test_who_failed_and_who_gave_way_is_said(caplog: pytest.LogCaptureFixture) -
             chunk.sequence.answer.append(1)
             chunk.sequence.num_promised -= 1
             scheduler.settle(chunk)
-    log_step(2, plan, StepResult({first: BadLogits()}), 0.1, scheduler)
+    StepLine(2, plan, scheduler).write(StepResult({first: BadLogits()}), 0.1)
     assert "no block was left: 2 (time 1) gave way" in caplog.messages[0]
     assert "failed 1" in caplog.messages[0]
     assert "secret" not in caplog.text

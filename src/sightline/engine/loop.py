@@ -32,7 +32,7 @@ from sightline.engine.pulse import Pulse
 from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence as EngineSequence
-from sightline.engine.step_log import log_step
+from sightline.engine.step_log import StepLine
 
 logger = logging.getLogger(__name__)
 
@@ -265,6 +265,9 @@ class EngineLoop:
             if sequence.admitted_at is None:
                 sequence.admitted_at = began
                 self.meter.queue_time_s.add(began - sequence.arrived_at)
+        line = None
+        if self._log_steps:
+            line = StepLine(self.meter.num_steps + 1, plan, self._scheduler)
         result = compute_isolated(self._runner, plan)
         self._step_ended_at = time.monotonic()
         self.pulse.beat()
@@ -272,10 +275,8 @@ class EngineLoop:
         self.meter.step_time_s.add(self._step_ended_at - began)
         self.meter.batch_seqs.add(len(plan.chunks))
         self.meter.batch_tokens.add(plan.num_slots)
-        if self._log_steps:
-            log_step(
-                self.meter.num_steps, plan, result, self._step_ended_at - began, self._scheduler
-            )
+        if line is not None:
+            line.write(result, self._step_ended_at - began)
         return result
 
     def _settle(self, plan: Plan, result: StepResult) -> dict[str, TokenDelta]:

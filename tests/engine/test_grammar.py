@@ -283,6 +283,15 @@ def test_a_grammar_that_turns_out_too_complex_fails_alone_and_not_as_our_fault(
     assert bench.reasons["beside"] == "stop"
 
 
+def test_a_grammar_that_leads_to_a_dead_end_fails_alone_and_not_as_our_fault(bench: Bench) -> None:
+    steps = {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35}
+    bench.ask("impossible", f"%llguidance {{}}\nstart: %json {json.dumps(steps)}")
+    bench.ask("beside", DIGIT)
+    bench.wait("impossible", "beside")
+    assert bench.reasons["impossible"] == "invalid_schema"
+    assert bench.reasons["beside"] == "stop"
+
+
 class SlowGrammars:
     """Compiles when it is told to."""
 

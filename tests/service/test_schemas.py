@@ -286,6 +286,39 @@ def test_a_pattern_that_cannot_be_enforced_is_a_fault_only_where_it_must_be(
     assert ask(kit.world(), tools=(odd,), tool_choice=required) == "invalid_schema f.parameters"
 
 
+STEPS = {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"const": 2**53 + 1},
+        {"type": "array", "items": {"enum": ["x", {"id": [-(2**60)]}]}},
+        STEPS,
+        {"type": "array", "items": STEPS},
+    ],
+    ids=["a number", "a number in a value", "steps", "steps in a list"],
+)
+def test_numbers_that_the_compiler_gets_wrong_are_a_fault_only_where_they_must_be_enforced(
+    kit, schema: dict[str, Any]
+) -> None:
+    world = kit.world()
+    wanted = ResponseFormat(schema=schema, param="wanted")
+    assert ask(world, response_format=wanted) == "invalid_schema wanted"
+    assert not world.engine.requests
+    offered = tool(type="object", properties={"a": schema})
+    assert ask(kit.world(), tools=(offered,)) is None
+    must = ToolChoice(mode="required")
+    assert ask(kit.world(), tools=(offered,), tool_choice=must) == "invalid_schema f.parameters"
+
+
+def test_numbers_that_floats_hold_are_no_fault(kit) -> None:
+    schema = {"enum": [2**53, -(2**53), 0.1, True, {"type": "number", "multipleOf": 0.1}]}
+    steps = {"type": "number", "multipleOf": 0.5, "minimum": 0.25, "maximum": 0.75}
+    for wanted in (schema, steps):
+        assert ask(kit.world(), response_format=ResponseFormat(schema=wanted)) is None
+
+
 def test_a_named_choice_judges_the_tool_that_it_names(kit) -> None:
     odd = tool("odd", type="object", properties={"a": {"not": {}}})
     named = ToolChoice(mode="required", name="good")

@@ -139,6 +139,10 @@ def _error(failure: RequestFailed) -> SightlineError:
         return RequestError(
             "The schemas of this request are too complex together.", code=failure.code
         )
+    if failure.code == "invalid_schema":
+        return RequestError(
+            "A schema of this request leads to where no value satisfies it.", code=failure.code
+        )
     if failure.code == "out_of_memory":
         return InternalError(code=failure.code)
     return InternalError()

@@ -30,6 +30,7 @@ NUM_COMPILERS = 2
 # Looking what a grammar leads to takes microseconds; of one that takes so long nothing is guessed.
 SLOW_GUESS_S = 0.002
 TOO_COMPLEX = ("ParserTooComplex", "LexerTooComplex")
+DEAD_END = "NoExtensionBias"
 LIMIT = re.compile(r"max is|too many|too complex|limit|fuel")
 
 
@@ -39,6 +40,10 @@ class GrammarError(Exception):
 
 class GrammarTooComplex(GrammarError):
     """A grammar that compiles, but leads to more cases than are looked at."""
+
+
+class GrammarDeadEnd(GrammarError):
+    """A grammar that compiles, but leads to where nothing can be said."""
 
 
 class Vocabulary(Protocol):
@@ -184,6 +189,8 @@ class Grammar:
 
     def _error(self) -> GrammarError:
         text = self._matcher.get_error()
+        if text.startswith(DEAD_END):
+            return GrammarDeadEnd(text)
         is_limit = self._matcher.stop_reason() in TOO_COMPLEX or LIMIT.search(text)
         return GrammarTooComplex(text) if is_limit else GrammarError(text)
 

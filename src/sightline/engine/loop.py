@@ -23,7 +23,7 @@ import torch
 from sightline.core.engine import EngineInfo, FinishReason, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
-from sightline.engine.grammar import Grammar, Grammars, GrammarTooComplex
+from sightline.engine.grammar import Grammar, GrammarDeadEnd, Grammars, GrammarTooComplex
 from sightline.engine.intake import refusal, sequence_of
 from sightline.engine.isolate import compute_isolated
 from sightline.engine.meter import Meter
@@ -398,6 +398,8 @@ def _code_of(failure: Exception) -> str:
     match failure:
         case GrammarTooComplex():
             return "schema_too_complex"
+        case GrammarDeadEnd():
+            return "invalid_schema"
         case torch.OutOfMemoryError() | MemoryError():
             return "out_of_memory"
         case _:

@@ -1,5 +1,6 @@
 """What a chat request asks of the engine, in the engine's words and the model's."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sightline.core.chat import ChatRequest, Likelihood, Notice, TokenLikelihood
@@ -17,7 +18,7 @@ from sightline.service.formats.contract import (
 from sightline.service.formats.plain import PlainAnswer
 from sightline.service.formats.thinking import ThinkingAnswer
 from sightline.service.grammar_check import Suspect
-from sightline.service.schemas import check_schema
+from sightline.service.schemas import check_numbers, check_schema, multiples
 
 SEED_MASK = 2**64 - 1
 
@@ -54,14 +55,16 @@ def grammar_of(request: ChatRequest, prompt_format: PromptFormat) -> str | None:
 def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> list[Suspect]:
     """Return what must compile before anything is done for `request`.
 
-    Every schema by itself, so that a complaint can name it, and then `grammar`, all of them
-    together. Where tools are only offered, keywords and patterns that cannot be enforced are no
-    fault. Raises `RequestError` for schemas that need no compiler to be refused.
+    Every schema by itself, so that a complaint can name it, then `grammar`, all of them
+    together, and then single numbers. Where tools are only offered, what cannot be enforced of
+    keywords, patterns and numbers is no fault. Raises `RequestError` for schemas that need no
+    compiler to be refused.
     """
     suspects = []
     wanted = request.response_format
     if wanted is not None and wanted.schema is not None:
         check_schema(wanted.schema, wanted.param, limits)
+        check_numbers(wanted.schema, wanted.param)
         expression = lark.json_value(wanted.schema)
         suspects.append(
             Suspect(grammar=lark.whole(expression), param=wanted.param, schema=wanted.schema)
@@ -70,6 +73,8 @@ def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> li
     for tool in request.tools:
         check_schema({"type": "object", **tool.parameters}, tool.param, limits)
         lenient = grammar is None or tool.name not in used
+        if not lenient:
+            check_numbers(tool.parameters, tool.param)
         suspects.append(
             Suspect(
                 grammar=lark.whole(lark.arguments_of(tool, lenient=lenient)),
@@ -80,7 +85,16 @@ def suspects_of(request: ChatRequest, grammar: str | None, limits: Limits) -> li
         )
     if grammar is not None and len(suspects) > 1:
         suspects.append(Suspect(grammar=grammar, param="tools"))
-    return suspects
+    return [*suspects, *_multiples_in(suspects)]
+
+
+def _multiples_in(suspects: Sequence[Suspect]) -> Iterator[Suspect]:
+    """Yield, by themselves, the numbers of which bounds and steps may leave none that is told."""
+    for suspect in suspects:
+        if suspect.schema is not None and not suspect.lenient:
+            for part in multiples(suspect.schema):
+                grammar = lark.whole(lark.json_value(part))
+                yield Suspect(grammar=grammar, param=suspect.param, schema=part)
 
 
 def notices_of(request: ChatRequest, prompt_format: PromptFormat) -> tuple[Notice, ...]:

@@ -195,6 +195,8 @@ def _refusal(suspect: Suspect, complaint: str) -> RequestError:
         return invalid(param, f"A pattern at {path_of(schema, 'pattern')} cannot be enforced.")
     if "nsatisfiable" in complaint:
         return invalid(param, "No value satisfies this schema.")
+    if "NoExtensionBias" in complaint:
+        return invalid(param, "A 'multipleOf' cannot be enforced between its bounds.")
     if missing := _MISSING.search(complaint):
         reference = f"#{missing[1]}"
         place = path_of_reference(schema, reference)

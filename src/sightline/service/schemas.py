@@ -14,6 +14,16 @@ from sightline.service.schema_references import find_endless, find_loop, follow
 TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+_OF_NUMBERS = (
+    "type",
+    "multipleOf",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+)
+# The compiler keeps numbers as floats.
+MAX_WHOLE = 2**53
 _SINGLE = (
     "items",
     "additionalProperties",
@@ -49,6 +59,25 @@ def check_schema(schema: Mapping[str, Any] | bool, param: str, limits: Limits) -
                 raise too_complex(param, f"more than {limits.max_schema_properties} properties.")
         _check_keywords(part, place, param)
     _check_references(schema, param)
+
+
+def check_numbers(schema: Mapping[str, Any] | bool, param: str) -> None:
+    """Raise `RequestError` for values that the compiler would round to others."""
+    for place, part, _ in walk(schema):
+        if isinstance(part, dict):
+            for keyword in ("const", "enum"):
+                if keyword in part and _is_rounded(part[keyword]):
+                    what = f"has whole numbers beyond {MAX_WHOLE}; send them as strings."
+                    raise invalid(param, f"Keyword '{keyword}' at {place} {what}")
+
+
+def multiples(schema: Mapping[str, Any] | bool) -> list[dict[str, Any]]:
+    """Return what `schema` says of numbers that are multiples of another."""
+    return [
+        {keyword: part[keyword] for keyword in _OF_NUMBERS if keyword in part}
+        for _, part, _ in walk(schema)
+        if isinstance(part, dict) and part.get("type") == "number" and "multipleOf" in part
+    ]
 
 
 def walk(schema: object, place: str = "$", depth: int = 1) -> Iterator[tuple[str, object, int]]:
@@ -105,6 +134,14 @@ def inside(part: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
                 yield from ((f"{keyword}[{index}]", value) for index, value in enumerate(inner))
             else:
                 yield keyword, inner
+
+
+def _is_rounded(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_is_rounded, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_rounded, value))
+    return isinstance(value, int) and abs(value) > MAX_WHOLE
 
 
 def _check_keywords(part: Mapping[str, Any], place: str, param: str) -> None:

@@ -244,7 +244,7 @@ def test_likelihoods_are_told_in_parallel_lists_with_offsets_that_go_on() -> Non
     assert legacy.of([token("é".encode()), token(b"b")]) == {
         "tokens": ["é", "b"],
         "token_logprobs": [-0.5, -0.5],
-        "top_logprobs": [{"x": -1}, {"x": -1}],
+        "top_logprobs": [{"é": -0.5, "x": -1}, {"b": -0.5, "x": -1}],
         "text_offset": [0, 1],
     }
     cut = legacy.of([token(b"\xe4\xb8")])

@@ -180,8 +180,10 @@ class LegacyLogprobs:
         return {
             "tokens": [token_text(token) for token in tokens],
             "token_logprobs": [token.logprob for token in tokens],
+            # The token itself is told even if it is not among the likeliest; those come last, so
+            # that of two with one text the likelier stays.
             "top_logprobs": [
-                {token_text(other): other.logprob for other in reversed(token.top)}
+                {token_text(other): other.logprob for other in (token, *reversed(token.top))}
                 for token in tokens
             ],
             "text_offset": offsets,

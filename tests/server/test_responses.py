@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from front import PICTURE, Front, chat, eventually
+from front import PICTURE, Front, chat, eventually, serving
 
 from sightline.backends.fake import Reply
 from sightline.core.chat import ChatDelta, ToolCall, ToolCallDelta, Usage
@@ -151,6 +151,20 @@ def test_a_failure_in_a_stream_is_a_failed_response(front: Front) -> None:
     assert response["status"] == "failed"
     assert response["error"]["code"] == "server_error"
     assert response["error"]["message"].startswith("Internal error, request id req_")
+
+
+def test_a_failure_after_silence_alone_is_a_response_that_was_created_and_failed() -> None:
+    with serving(Front(limits=Limits(keep_alive_comment_s=0.02))) as front:
+        gate = front.new_gate()
+        front.enqueue(Reply([gate], error=InternalError()))
+        url, body = front.url + PATH, asks("x", stream=True)
+        with front.client.stream("POST", url, json=body) as answer:
+            pieces = answer.iter_text()
+            assert next(pieces) == ": keep-alive\n\n"
+            front.on_loop(gate.set)
+            told = "".join(pieces).replace(": keep-alive\n\n", "")
+    names = [event["type"] for event in events_of(told)]
+    assert names == ["response.created", "response.in_progress", "response.failed"]
 
 
 def test_an_error_before_the_first_word_has_a_status(front: Front) -> None:

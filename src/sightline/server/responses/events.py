@@ -72,12 +72,12 @@ class ResponseEvents:
                 yield from self._enter("message")  # an answer without a word is a message, too
             yield from self._end(final_status(delta.finish_reason), delta.usage)
 
-    def fail(self, code: str, message: str) -> Json:
-        """Return the event that ends a response which cannot go on."""
+    def fail(self, code: str, message: str) -> Iterator[Json]:
+        """Yield what ends a response that cannot go on; one that has not begun begins first."""
+        if not self._sequence:
+            yield from self.start()
         error = {"code": code, "message": message}
-        return self._event(
-            "failed", response=self._form.response("failed", self._done, error=error)
-        )
+        yield self._event("failed", response=self._form.response("failed", self._done, error=error))
 
     def _end(self, status: ItemStatus, usage: Usage) -> Iterator[Json]:
         yield from self._leave(status)

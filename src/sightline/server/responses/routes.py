@@ -93,8 +93,8 @@ def _understand(body: bytes, terms: Terms) -> ResponsesCall:
 
 def _stream_form(events: ResponseEvents) -> StreamForm:
     def failed(error: SightlineError, request_id: str) -> bytes:
-        event = events.fail(_failure(error), error_message(error, request_id))
-        return named_block(event["type"], event)
+        told = events.fail(_failure(error), error_message(error, request_id))
+        return b"".join(named_block(event["type"], event) for event in told)
 
     return StreamForm(end=b"", error=failed)
 

@@ -69,6 +69,15 @@ def test_without_a_length_it_is_openais(front: Front) -> None:
     assert (choice["text"], choice["finish_reason"]) == ("x" * 16, "length")
 
 
+def test_a_length_that_nobody_asked_for_is_lowered_without_a_word(front: Front) -> None:
+    body = completion([5] * 4090)
+    del body["max_tokens"]
+    answer = front.post(body, path=PATH, x_sightline_strict="1")
+    assert answer.status_code == 200
+    assert "x-sightline-warnings" not in answer.headers
+    assert front.engine.requests[-1].params.max_tokens == 6
+
+
 def test_settings_reach_the_engine_and_stop_strings_stop(front: Front) -> None:
     front.enqueue(Reply(["one two three"]))
     (choice,) = front.post(

@@ -172,7 +172,8 @@ class Notice:
 class ChatRequest:
     """A validated chat request. None means the model's or the server's default.
 
-    `max_tokens_param` is the name under which the client gave `max_tokens`, used in notices.
+    `max_tokens_param` is the name under which the client gave `max_tokens`, used in notices;
+    `default_max_tokens` is what its dialect says of those who give none.
     `raw_prompt`, if there is one, is continued as it is, and there are no messages: a text, or
     token ids that may be control tokens, too.
     `n` answers are made of one prompt. `logprobs` is None when nobody asked, else the number of
@@ -188,6 +189,7 @@ class ChatRequest:
     raw_prompt: str | tuple[int, ...] | None = field(default=None, repr=False)
     max_tokens: int | None = None
     max_tokens_param: str = "max_tokens"
+    default_max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None

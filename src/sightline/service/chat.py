@@ -327,7 +327,7 @@ class ChatService:
             request.max_tokens,
             counts,
             window=model.info.max_model_len,
-            default=self.options.default_max_tokens,
+            default=request.default_max_tokens or self.options.default_max_tokens,
             param=request.max_tokens_param,
         )
 

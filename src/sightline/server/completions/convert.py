@@ -83,7 +83,7 @@ def to_completion_call(body: CompletionBody, terms: Terms, *, completion_id: str
     fields: dict[str, Any] = {
         "model": body.model,
         "messages": [{"role": "user", "content": ""}],
-        "max_tokens": DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        "max_tokens": body.max_tokens,
     }
     if body.logprobs is not None:
         check_number("logprobs", body.logprobs, 0, MAX_TOP_LOGPROBS, whole=True)
@@ -110,6 +110,7 @@ def to_completion_call(body: CompletionBody, terms: Terms, *, completion_id: str
                 request_id=f"{completion_id}-{index}",
                 messages=(),
                 raw_prompt=prompt,
+                default_max_tokens=DEFAULT_MAX_TOKENS,
             )
             for index, prompt in enumerate(prompts)
         ),

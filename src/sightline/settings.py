@@ -32,6 +32,13 @@ DEFAULT_FILE = "sightline.toml"
 DEFAULT_PORT = 8888
 LIMITS_THAT_MAY_BE_ZERO = frozenset({"max_images", "max_redirects", "max_waiting"})
 
+HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
+# Mirrors of the hubs, by the names that the hubs' own tools use; the first that is set counts.
+ENDPOINT_VARIABLES = {
+    "huggingface": ("HF_ENDPOINT",),
+    "modelscope": ("MODELSCOPE_ENDPOINT", "MODELSCOPE_DOMAIN"),
+}
+
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 AttentionBackend = Literal["auto", "triton", "varlen", "sdpa"]
 EngineKind = Literal["process", "inline", "fake"]
@@ -349,15 +356,51 @@ def hub_endpoints(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Mirrors of the model hubs, by the names that the hubs' own tools use."""
     environ = os.environ if environ is None else environ
     named = {
-        "huggingface": environ.get("HF_ENDPOINT", ""),
-        "modelscope": environ.get("MODELSCOPE_ENDPOINT", "")
-        or environ.get("MODELSCOPE_DOMAIN", ""),
+        hub: next((environ[name] for name in names if environ.get(name)), "")
+        for hub, names in ENDPOINT_VARIABLES.items()
     }
     return {
         hub: url.rstrip("/") if "://" in url else f"https://{url}"
         for hub, url in named.items()
         if url
     }
+
+
+def hub_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Say which variables decide how each hub is reached: `HF_ENDPOINT=http://mirror`.
+
+    A name and a password in them are left out. Hubs that no variable concerns are left out, too.
+    """
+    environ = os.environ if environ is None else environ
+    found = {}
+    for hub, url in (HUB_HOMES | hub_endpoints(environ)).items():
+        mirror = next((name for name in ENDPOINT_VARIABLES[hub] if environ.get(name)), None)
+        names = [name for name in (mirror, proxy_variable(url, environ)) if name is not None]
+        if names:
+            found[hub] = ", ".join(f"{name}={_without_login(environ[name])}" for name in names)
+    return found
+
+
+def proxy_variable(url: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the name of the variable whose proxy is asked for `url`, None if none is."""
+    from urllib.parse import urlsplit
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    environ = os.environ if environ is None else environ
+    past = environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    try:
+        parts = urlsplit(url)
+        if proxy_bypass_environment(parts.netloc.rpartition("@")[2], {"no": past}):
+            return None
+    except ValueError:
+        return None
+    names = (f"{parts.scheme}_proxy".lower(), "all_proxy")
+    spelled = [spelling for name in names for spelling in (name, name.upper())]
+    return next((name for name in spelled if environ.get(name)), None)
+
+
+def _without_login(url: str) -> str:
+    return re.sub(r"^([a-z0-9+.-]*://)?[^/?#]*@", r"\1", url, flags=re.IGNORECASE)
 
 
 def hubs_are_offline(environ: Mapping[str, str] | None = None) -> bool:

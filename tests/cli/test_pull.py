@@ -72,8 +72,36 @@ def test_hubs_that_cannot_be_reached_are_named_once_each_in_chinese(sightline):
     told = sightline("--lang", "zh", "pull", "glm-4v-9b", **mirrors).err
     assert told.startswith("sightline: 没有模型站给出该模型。无法连接 ")
     assert told.count("没有模型站") == 1
-    assert "无法连接 huggingface: zai-org/glm-4v-9b：" in told
-    assert "无法连接 modelscope: ZhipuAI/glm-4v-9b：" in told
+    assert "无法连接 huggingface: zai-org/glm-4v-9b (HF_ENDPOINT=http://127.0.0.1:9)：" in told
+    assert (
+        "无法连接 modelscope: ZhipuAI/glm-4v-9b (MODELSCOPE_ENDPOINT=http://127.0.0.1:9)：" in told
+    )
+
+
+def test_what_decides_how_a_hub_is_reached_is_named_where_it_is_not(sightline):
+    nowhere = "http://127.0.0.1:9"
+    proxies = {"HTTP_PROXY": "http://me:secret@127.0.0.1:7", "NO_PROXY": "elsewhere"}
+    words = ("pull", "glm-4v-9b", "--from")
+    told = sightline(*words, "huggingface", HF_ENDPOINT=nowhere, **proxies).err
+    assert told == (
+        "sightline: huggingface: zai-org/glm-4v-9b cannot be reached (HF_ENDPOINT="
+        "http://127.0.0.1:9, HTTP_PROXY=http://127.0.0.1:7): Connection refused.\n"
+    )
+    direct = {"MODELSCOPE_DOMAIN": nowhere, "HTTP_PROXY": "http://x", "NO_PROXY": "127.0.0.1"}
+    told = sightline(*words, "modelscope", **direct).err
+    assert "cannot be reached (MODELSCOPE_DOMAIN=http://127.0.0.1:9): Connection refused" in told
+
+
+@pytest.mark.parametrize(("hub", "scheme"), [("huggingface", "http"), ("modelscope", "https")])
+def test_a_proxy_that_wants_a_password_is_told_from_a_hub_that_does(sightline, hub, scheme):
+    with stand_in_hub({}) as proxy:
+        proxy.faults["list"] = proxy.faults["proxy"] = 407
+        mirrors = {"HF_ENDPOINT": f"{scheme}://hub.invalid", f"{scheme.upper()}_PROXY": proxy.url}
+        mirrors["MODELSCOPE_ENDPOINT"] = mirrors["HF_ENDPOINT"]
+        words = ("pull", "glm-4v-9b", "--from", hub)
+        told = sightline(*words, **mirrors).err
+        assert told.endswith(f"{scheme.upper()}_PROXY={proxy.url}): the proxy answers 407.\n")
+        assert "代理返回 407。" in sightline("--lang", "zh", *words, **mirrors).err
 
 
 def test_a_quantised_name_is_no_other_model_and_never_run_as_the_whole_one(sightline):

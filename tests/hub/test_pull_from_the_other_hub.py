@@ -101,6 +101,17 @@ def test_a_damaged_copy_is_fetched_from_the_other_hub(hubs: Hubs, tmp_path: Path
     assert hubs.reasons[0].code == "pull_damaged"
 
 
+def test_a_file_that_trickles_goes_on_from_the_other_hub(
+    hubs: Hubs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.remote.SLOW_S", 0.05)
+    hubs.first.trickles["model.safetensors"] = 100
+    assert hubs.pull(tmp_path).hub == "modelscope"
+    assert [reason.code for reason in hubs.reasons] == ["hub_slow"]
+    [start] = [start for name, start in hubs.second.ranges if name == "model.safetensors"]
+    assert start > 100
+
+
 def test_half_a_file_goes_on_from_the_other_hub(hubs: Hubs, tmp_path: Path) -> None:
     hubs.first.cuts["model.safetensors"] = [2 * MIB] + [0] * 9
     assert hubs.pull(tmp_path).hub == "modelscope"

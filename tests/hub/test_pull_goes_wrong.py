@@ -24,7 +24,7 @@ from sightline.core.errors import StartupError
 from sightline.hub.local import check_folder
 from sightline.hub.names import find_model
 from sightline.hub.pull import Pulled, pull, remove
-from sightline.hub.remote import HubName
+from sightline.hub.remote import HubFailed, HubName, Subject, while_it_flows
 from sightline.hub.transfer import MAX_FRUITLESS, disk_failed
 
 MIB = 1024 * 1024
@@ -147,12 +147,69 @@ def test_a_line_that_goes_silent_is_given_up(
 ) -> None:
     monkeypatch.setattr("sightline.hub.remote.STALL_TIMEOUT_S", 0.2)
     monkeypatch.setattr("modelscope_hub._legacy_api.DOWNLOAD_TIMEOUT", 0.2)
-    hub.holds[WEIGHTS] = MIB // 2
+    hub.holds[WEIGHTS] = 0
     with pytest.raises(StartupError, match=f"{name}: .* cannot be reached: ") as caught:
         download(hub, tmp_path, hubs=[name])
     assert caught.value.code == "hub_unreachable"
     hub.holds.clear()
     require_whole(download(hub, tmp_path, hubs=[name]).folder)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_what_came_before_a_line_went_silent_is_kept(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.remote.STALL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("modelscope_hub._legacy_api.DOWNLOAD_TIMEOUT", 0.2)
+    hub.holds[WEIGHTS] = 2 * MIB - 1
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert starts(hub) == [0, 2 * MIB - 1, 4 * MIB - 2]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_line_that_trickles_is_given_up_and_what_came_is_kept(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.remote.SLOW_S", 0.2)
+    hub.trickles[WEIGHTS] = 100
+    with pytest.raises(StartupError, match=f"{name}: .*/{WEIGHTS} comes too slowly") as caught:
+        download(hub, tmp_path, hubs=[name])
+    assert caught.value.code == "hub_slow"
+    assert len(starts(hub)) == MAX_FRUITLESS
+    assert starts(hub) == sorted(starts(hub))
+    assert starts(hub)[-1] > 100
+    hub.trickles.clear()
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_line_that_trickles_now_and_then_is_taken_up_again(
+    hub: type[StandIn], tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.hub.remote.SLOW_S", 0.05)
+    monkeypatch.setattr("sightline.hub.transfer.MAX_FRUITLESS", 2)
+    hub.trickles[WEIGHTS] = MIB
+    require_whole(download(hub, tmp_path, hubs=[name]).folder)
+    assert len(starts(hub)) == 5
+
+
+def test_a_rate_is_that_of_waiting_not_of_whoever_takes_the_bytes() -> None:
+    now = [0.0]
+
+    def arriving(seconds: float) -> Iterator[bytes]:
+        for _ in range(100):
+            now[0] += seconds
+            yield bytes(1000)
+
+    asked = Subject("huggingface", "a/b", "c", " (HF_ENDPOINT=http://m)")
+    for data in while_it_flows(arriving(0.9), asked, lambda: now[0]):
+        assert len(data) == 1000
+        now[0] += 3600
+    with pytest.raises(HubFailed) as caught:
+        list(while_it_flows(arriving(1.0), asked, lambda: now[0]))
+    assert caught.value.message == (
+        "huggingface: a/b/c comes too slowly (HF_ENDPOINT=http://m): 1000 bytes a second for 30 s."
+    )
 
 
 @pytest.mark.parametrize("name", BOTH)

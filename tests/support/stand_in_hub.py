@@ -24,6 +24,7 @@ class StandIn(BaseHTTPRequestHandler):
     faults: dict[str, int]
     cuts: dict[str, list[int]]
     holds: dict[str, int]
+    trickles: dict[str, int]
     is_held: threading.Event
     may_go_on: threading.Event
     ignores_ranges: bool
@@ -39,6 +40,10 @@ class StandIn(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.answer(head=False)
+
+    def do_CONNECT(self) -> None:
+        """As a proxy it lets nobody through."""
+        self.send(b"", head=False, status=self.faults.get("proxy", 403))
 
     def answer(self, *, head: bool) -> None:
         url = urlsplit(self.path)
@@ -121,12 +126,20 @@ class StandIn(BaseHTTPRequestHandler):
             end = self.cuts[name].pop(0)
         elif not head and name in self.holds:
             end = self.holds[name]
+        elif not head and name in self.trickles:
+            end = self.trickles[name]
         self.send(data[start:], head, status=status, end=end, **headers)
         if not head and end is not None:
             if name in self.holds:
                 self.is_held.set()
                 self.may_go_on.wait(60)
                 self.wfile.write(data[start + end :])
+            elif name in self.trickles:
+                for byte in data[start + end :]:
+                    self.wfile.write(bytes([byte]))
+                    if self.may_go_on.wait(0.005):
+                        break
+                self.close_connection = True
             else:
                 self.close_connection = True
 
@@ -162,9 +175,9 @@ def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
     """Serve `files` as every repository of both hubs.
 
     What can go wrong: `lies` are sent in the place of files; `faults` are status codes for a file
-    or the `list`; `cuts` end each next answer for a file after so many bytes; `holds` stop
-    answers there until `may_go_on`, and set `is_held`. `next_statuses` answer the next questions
-    for a file; `elsewhere` sends those for it to another address; `more_rows` are listed, with a
+    or the `list`, or for whoever takes it for a `proxy`; `cuts` end each next answer for a file
+    after so many bytes; `holds` stop answers there until `may_go_on`, and set `is_held`; `trickles`
+    give a byte now and then from there on. `next_statuses` answer the next questions for a file; `elsewhere` sends those for it to another address; `more_rows` are listed, with a
     size, and not there. `keys` are those that came with questions for files.
     """
     state: dict[str, Any] = {
@@ -175,6 +188,7 @@ def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
         "faults": {},
         "cuts": {},
         "holds": {},
+        "trickles": {},
         "is_held": threading.Event(),
         "may_go_on": threading.Event(),
         "ignores_ranges": False,

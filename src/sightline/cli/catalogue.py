@@ -623,13 +623,20 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     ),
     "error.hub_not_understood": (
         "",
-        "{subject}：返回的内容不是模型站的应答；中间是否有登录页面或代理？",
+        "{subject}：返回的内容不是模型站的应答{way}；中间是否有登录页面或代理？",
     ),
     "error.hub_another_answer": (
         "",
-        "{subject}：返回的内容不是清单中的文件；中间是否有登录页面或代理？",
+        "{subject}：返回的内容不是清单中的文件{way}；中间是否有登录页面或代理？",
     ),
-    "error.hub_unreachable": ("", "无法连接 {subject}：{reason}。"),
+    "error.hub_unreachable": ("", "无法连接 {subject}{way}：{reason}。"),
+    "error.hub_proxy": ("", "无法连接 {subject}{way}：代理返回 {status}。"),
+    "error.hub_certificate": (
+        "",
+        "无法连接 {subject}{way}：证书不受信任。中间有登录页面，或解密 TLS 的代理；"
+        "若是后者，请用 SSL_CERT_FILE 和 REQUESTS_CA_BUNDLE 指定其证书。",
+    ),
+    "error.hub_slow": ("", "{subject} 传输过慢{way}：{seconds} 秒内平均每秒 {rate} 字节。"),
     "error.hub_stopped": ("", "{hub}：{file} 在 {expected} 字节中的第 {found} 字节处中断。"),
     "error.hub_silent": ("", "{hubs}：{seconds} 秒内没有应答。"),
     "error.hub_missing": ("", "{subject} 不存在（404）。"),

@@ -14,7 +14,7 @@ from sightline.core.errors import StartupError
 from sightline.hub.names import KnownModel
 from sightline.hub.pull import Download, Pulled
 from sightline.hub.remote import HUBS, HubName, RemoteFile
-from sightline.settings import Settings, cache_dir, hub_endpoints, hubs_are_offline
+from sightline.settings import Settings, cache_dir, hub_endpoints, hub_variables, hubs_are_offline
 
 PLAIN_EVERY_S = 10.0
 # The rate is that of the last seconds, and so is the time that is left.
@@ -36,7 +36,7 @@ def download(
     from sightline.hub.pull import pull
 
     style: Style = "quiet" if quiet else "bars" if sys.stderr.isatty() else "lines"
-    mirrors = hub_endpoints()
+    mirrors, told = hub_endpoints(), hub_variables()
     with _shown(style) as display:
 
         def announce(coming: Download) -> None:
@@ -55,6 +55,7 @@ def download(
                 into or models_dir(),
                 hubs=list(HUBS) if hub is None else [hub],
                 endpoints={name: mirrors[name] for name in HUBS if name in mirrors},
+                variables={name: told[name] for name in HUBS if name in told},
                 announce=announce,
                 progress=display.update,
                 turned_away=turned_away,

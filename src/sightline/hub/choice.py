@@ -2,12 +2,12 @@
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from queue import Empty, Queue
 
 from sightline.core.errors import StartupError, shorten
 from sightline.hub.names import KnownModel, known_model, nearest_names
-from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
+from sightline.hub.remote import Hub, HubFailed, Listing, RemoteFile
 from sightline.models.tokenizer_files import TOKENIZER_FILES
 
 RACE_S = 30.0
@@ -32,8 +32,7 @@ PICKLES = re.compile(r"pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.inde
 
 def choose_hub(
     model: KnownModel,
-    hubs: Sequence[HubName],
-    endpoints: Mapping[HubName, str],
+    hubs: Sequence[Hub],
     refusals: Sequence[StartupError] = (),
 ) -> tuple[Hub, Listing]:
     """Ask all at once and take the first that lists a whole model.
@@ -43,27 +42,26 @@ def choose_hub(
     answers: Queue[tuple[Hub, Listing | StartupError]] = Queue()
 
     def ask(hub: Hub) -> None:
-        repository = model.huggingface if hub.name == "huggingface" else model.modelscope
         try:
-            listing = hub.list(repository)
+            listing = hub.list(model.repository(hub.name))
             needed_files(listing)
             answers.put((hub, listing))
         except StartupError as error:
             answers.put((hub, error))
 
-    for name in hubs:
-        threading.Thread(target=ask, args=(HUBS[name](endpoints.get(name)),), daemon=True).start()
+    for hub in hubs:
+        threading.Thread(target=ask, args=(hub,), daemon=True).start()
     refused: list[StartupError] = list(refusals)
-    silent = set(hubs)
+    silent = {hub.name: hub for hub in hubs}
     try:
         while silent:
             hub, answer = answers.get(timeout=RACE_S)
             if isinstance(answer, Listing):
                 return hub, answer
             refused.append(answer)
-            silent.discard(hub.name)
+            del silent[hub.name]
     except Empty:
-        names = " and ".join(sorted(silent))
+        names = ", ".join(f"{name}{hub.way}" for name, hub in sorted(silent.items()))
         refused.append(
             HubFailed(
                 f"{names}: no answer within {RACE_S:g} s.",

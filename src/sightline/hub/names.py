@@ -33,6 +33,9 @@ class KnownModel:
         spelled = (self.name, *self.aliases, self.huggingface, self.modelscope)
         return (*spelled, *(name.rpartition("/")[2] for name in spelled))
 
+    def repository(self, hub: str) -> str:
+        return self.huggingface if hub == "huggingface" else self.modelscope
+
 
 def _glm(name: str, *aliases: str) -> KnownModel:
     return KnownModel(

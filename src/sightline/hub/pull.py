@@ -19,7 +19,7 @@ from sightline.core.errors import StartupError, shorten
 from sightline.hub.choice import choose_hub, is_small, needed_files, no_hub_gave
 from sightline.hub.local import check_folder, repository_of
 from sightline.hub.names import KnownModel, find_model
-from sightline.hub.remote import Hub, HubFailed, HubName, Listing, RemoteFile
+from sightline.hub.remote import HUBS, Hub, HubFailed, HubName, Listing, RemoteFile
 from sightline.hub.transfer import PART, Stopped, bring, disk_failed, is_whole
 from sightline.models.families import find_family
 from sightline.models.hub_files import RECORD_FILE, read_config
@@ -75,6 +75,7 @@ def pull(
     *,
     hubs: Sequence[HubName] = ("huggingface", "modelscope"),
     endpoints: Mapping[HubName, str] | None = None,
+    variables: Mapping[HubName, str] | None = None,
     announce: Callable[[Download], None] = lambda download: None,
     progress: Progress = lambda file, done: None,
     turned_away: Callable[[StartupError], None] = lambda reason: None,
@@ -83,8 +84,9 @@ def pull(
     """Put `model` into the folder `into`/NAME, unless it is there.
 
     With several hubs the first that lists the repository is taken, and the next where that one does
-    not give its files, which `turned_away` hears; `endpoints` are mirrors. `announce` is called
-    before the weights come from a hub, and may raise StartupError to refuse them.
+    not give its files, which `turned_away` hears; `endpoints` are mirrors, `variables` what
+    errors name because it decides how a hub is reached. `announce` is called before the weights
+    come from a hub, and may raise StartupError to refuse them.
     Raises StartupError: no hub has it, a file that is needed is missing there, it is of no family
     that sightline runs, the disk is too small, or what came is not what was listed.
     """
@@ -108,21 +110,30 @@ def pull(
         if folder.exists():  # somebody else was faster
             return _here_already(folder, model)
         gathered = into / f".partial-{model.name}"
-        left, refusals = list(hubs), list[StartupError]()
+        left, refusals = _hubs(hubs, endpoints, variables), list[StartupError]()
         while True:
-            hub, listing = _go_on_or_choose(gathered, model, left, endpoints or {}, refusals)
+            hub, listing = _go_on_or_choose(gathered, model, left, refusals)
             try:
                 size_bytes = _gather(hub, listing, model, folder, gathered, announce, progress)
                 break
             except HubFailed as error:
                 refusals.append(error)
-                left.remove(hub.name)
+                left.remove(hub)
                 if not left:
                     raise no_hub_gave(model, refusals) from None
                 turned_away(error)
             except OSError as error:
                 raise disk_failed(error) from None
         return Pulled(folder=folder, hub=hub.name, size_bytes=size_bytes)
+
+
+def _hubs(
+    names: Sequence[HubName],
+    endpoints: Mapping[HubName, str] | None,
+    variables: Mapping[HubName, str] | None,
+) -> list[Hub]:
+    endpoints, variables = endpoints or {}, variables or {}
+    return [HUBS[name](endpoints.get(name), variables.get(name, "")) for name in names]
 
 
 def _gather(
@@ -337,18 +348,17 @@ def _locked(into: Path, name: str) -> Iterator[None]:
 def _go_on_or_choose(
     gathered: Path,
     model: KnownModel,
-    hubs: Sequence[HubName],
-    endpoints: Mapping[HubName, str],
+    hubs: Sequence[Hub],
     refusals: Sequence[StartupError],
 ) -> tuple[Hub, Listing]:
     """Return the hub that half of the model came from, if it still has it, else the fastest."""
-    begun = [hub for hub in hubs if hub == _record_of(gathered).get("hub")]
+    begun = [hub for hub in hubs if hub.name == _record_of(gathered).get("hub")]
     if begun and len(hubs) > 1:
         try:
-            return choose_hub(model, begun, endpoints)
+            return choose_hub(model, begun)
         except StartupError:
             pass
-    return choose_hub(model, hubs, endpoints, refusals)
+    return choose_hub(model, hubs, refusals)
 
 
 def _keep_what_fits(

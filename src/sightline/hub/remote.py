@@ -9,6 +9,7 @@ listing models needs neither.
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ HubName = Literal["huggingface", "modelscope"]
 LIST_TIMEOUT_S = 15.0
 # Without a byte for so long, a connection is given up and the file goes on with another.
 STALL_TIMEOUT_S = 30.0
-CHUNK_BYTES = 1024 * 1024
+# The same for one that gives less than this for so long: it would take days.
+SLOWEST_BYTES_PER_S, SLOW_S = 1024, 30.0
+READ_BYTES = 64 * 1024
 KEY_VARIABLES: dict[HubName, str] = {
     "huggingface": "HF_TOKEN",
     "modelscope": "MODELSCOPE_API_TOKEN",
@@ -36,7 +39,7 @@ class HubFailed(StartupError):
     """A hub could not be reached, does not give the model, or wants a key: another hub may do.
 
     `is_passing` says that another attempt may well succeed, `retry_after_s` from when on;
-    `refuses_range` that the hub will not begin there.
+    `refuses_range` that the hub will not begin there, `is_slow` that hardly anything came.
     """
 
     def __init__(
@@ -47,11 +50,13 @@ class HubFailed(StartupError):
         values: Mapping[str, str | int] | None = None,
         is_passing: bool = False,
         refuses_range: bool = False,
+        is_slow: bool = False,
         retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(message, code=code, values=values)
         self.is_passing = is_passing
         self.refuses_range = refuses_range
+        self.is_slow = is_slow
         self.retry_after_s = retry_after_s
 
 
@@ -76,7 +81,7 @@ class Listing:
 
 
 class Stream(NamedTuple):
-    """The bytes of a file from `start` on, in pieces of at most about `CHUNK_BYTES`.
+    """The bytes of a file from `start` on, in pieces as they come.
 
     `length` is how many the answer says they are, if it does.
     """
@@ -87,9 +92,15 @@ class Stream(NamedTuple):
 
 
 class Hub(Protocol):
-    """Raises HubFailed, also while a stream is read. A stream may begin before `offset`, at 0."""
+    """Raises HubFailed, also while a stream is read. A stream may begin before `offset`, at 0.
+
+    `way` is what is to be looked at when it is not reached: " (HF_ENDPOINT=...)", or nothing.
+    """
 
     name: HubName
+
+    @property
+    def way(self) -> str: ...
 
     def list(self, repository: str) -> Listing: ...
 
@@ -98,16 +109,32 @@ class Hub(Protocol):
     ) -> AbstractContextManager[Stream]: ...
 
 
-class HuggingFace:
+class _Library:
+    """What both have in common: whatever a client library raises becomes one line of ours."""
+
+    name: HubName
+
+    def __init__(self, endpoint: str | None = None, told: str = "") -> None:
+        """Ask at `endpoint`; `told` are the variables that decide how it is reached."""
+        self._endpoint = endpoint
+        self.way = f" ({shorten(told, 160)})" if told else ""
+
+    def _asking(self, repository: str, file: str = "") -> AbstractContextManager[None]:
+        return _asking(Subject(self.name, repository, file, self.way))
+
+    def _read(self, repository: str, file: str, arriving: Iterator[bytes]) -> Iterator[bytes]:
+        subject = Subject(self.name, repository, file, self.way)
+        with _asking(subject):
+            yield from while_it_flows(arriving, subject)
+
+
+class HuggingFace(_Library):
     """huggingface.co, or a mirror; HF_TOKEN is its key."""
 
     name: HubName = "huggingface"
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self._endpoint = endpoint
-
     def list(self, repository: str) -> Listing:
-        with _asking(self.name, repository):
+        with self._asking(repository):
             from huggingface_hub import HfApi
 
             logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)
@@ -152,25 +179,22 @@ class HuggingFace:
             follow_redirects=True,
         )
         with ExitStack() as opened:
-            with _asking(self.name, repository, file.name):
+            with self._asking(repository, file.name):
                 response = opened.enter_context(asked)
                 hf_raise_for_status(response)
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            chunks = _read(self.name, repository, file.name, response.iter_bytes(CHUNK_BYTES))
+            chunks = self._read(repository, file.name, response.iter_bytes())
             yield Stream(start, chunks, _length(response.headers))
 
 
-class ModelScope:
+class ModelScope(_Library):
     """modelscope.cn, or a mirror; MODELSCOPE_API_TOKEN is its key."""
 
     name: HubName = "modelscope"
     revision = "master"
 
-    def __init__(self, endpoint: str | None = None) -> None:
-        self._endpoint = endpoint
-
     def list(self, repository: str) -> Listing:
-        with _asking(self.name, repository):
+        with self._asking(repository):
             rows = self._api().list_repo_files(repository, "model", revision=self.revision)
             return Listing(
                 hub=self.name,
@@ -188,13 +212,13 @@ class ModelScope:
     @contextmanager
     def open(self, listing: Listing, file: RemoteFile, offset: int) -> Iterator[Stream]:
         repository = listing.repository
-        with _asking(self.name, repository, file.name):
+        with self._asking(repository, file.name):
             response = self._api().legacy.download_stream(
                 repository, "model", file.name, listing.revision, headers=_range(offset)
             )
         with response:
             start = _start(response.status_code, response.headers.get("Content-Range"))
-            chunks = _read(self.name, repository, file.name, response.iter_content(CHUNK_BYTES))
+            chunks = self._read(repository, file.name, _arriving(response))
             yield Stream(start, chunks, _length(response.headers))
 
     def _api(self) -> Any:
@@ -204,7 +228,7 @@ class ModelScope:
         return HubApi(endpoint=self._endpoint)
 
 
-HUBS: dict[HubName, Callable[[str | None], Hub]] = {
+HUBS: dict[HubName, Callable[[str | None, str], Hub]] = {
     "huggingface": HuggingFace,
     "modelscope": ModelScope,
 }
@@ -236,28 +260,84 @@ def _git_sha1(blob_id: str | None) -> str | None:
     return blob_id if is_hash else None
 
 
-def _read(hub: HubName, repository: str, file: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    with _asking(hub, repository, file):
-        yield from chunks
+class Subject(NamedTuple):
+    """What a hub is asked for, and by which way; see `Hub`."""
+
+    hub: HubName
+    repository: str
+    file: str
+    way: str
+
+    def __str__(self) -> str:
+        name = f"{self.repository}/{self.file}" if self.file else self.repository
+        return f"{self.hub}: " + shorten(name, 120)
+
+
+def _arriving(response: Any) -> Iterator[bytes]:
+    """Yield what requests gets as it comes, not when there is a whole piece of it."""
+    read = getattr(response.raw, "read1", None)
+    if read is None:  # an urllib3 before 2
+        yield from response.iter_content(READ_BYTES // 16)
+        return
+    while data := read(READ_BYTES, decode_content=True):
+        yield data
+
+
+def while_it_flows(
+    arriving: Iterator[bytes], subject: Subject, clock: Callable[[], float] = time.monotonic
+) -> Iterator[bytes]:
+    """Yield what arrives, until less than `SLOWEST_BYTES_PER_S` have come for `SLOW_S`.
+
+    Raises HubFailed then. Only the time of waiting counts, not that of whoever takes the bytes.
+    """
+    num_bytes, waited_s = 0, 0.0
+    while True:
+        began = clock()
+        data = next(arriving, b"")
+        waited_s += clock() - began
+        if not data:
+            return
+        num_bytes += len(data)
+        yield data
+        if waited_s >= SLOW_S:
+            if num_bytes < SLOWEST_BYTES_PER_S * waited_s:
+                raise _too_slow(subject, num_bytes / waited_s)
+            num_bytes, waited_s = 0, 0.0
+
+
+def _too_slow(subject: Subject, bytes_per_s: float) -> HubFailed:
+    values: dict[str, str | int] = {
+        "subject": str(subject),
+        "way": subject.way,
+        "rate": round(bytes_per_s),
+        "seconds": round(SLOW_S),
+    }
+    return HubFailed(
+        "{subject} comes too slowly{way}: {rate} bytes a second for {seconds} s.".format(**values),
+        code="hub_slow",
+        values=values,
+        is_passing=True,
+        is_slow=True,
+    )
 
 
 @contextmanager
-def _asking(hub: HubName, repository: str, file: str = "") -> Iterator[None]:
+def _asking(subject: Subject) -> Iterator[None]:
     """Whatever a client library raises inside becomes one line that names the hub."""
     try:
         yield
     except (StartupError, KeyboardInterrupt, GeneratorExit):
         raise
     except Exception as error:
-        raise _failed(hub, repository, file, error) from None
+        raise _failed(subject, error) from None
 
 
-def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFailed:
-    subject = f"{hub}: " + shorten(f"{repository}/{file}" if file else repository, 120)
+def _failed(asked: Subject, error: Exception) -> HubFailed:
+    hub, repository, subject, way = asked.hub, asked.repository, str(asked), asked.way
     status = getattr(getattr(error, "response", None), "status_code", None)
     status = status or getattr(error, "status_code", None)
     if status in (401, 403):
-        values = {
+        values: dict[str, str | int] = {
             "subject": subject,
             "status": status,
             "variable": KEY_VARIABLES[hub],
@@ -275,6 +355,14 @@ def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFa
             "and accept the licence at {page} if there is one.".format(**values),
             code="hub_wants_key",
             values=values,
+        )
+    refusal = _PROXY_REFUSAL.search(str(error)) if "roxy" in repr(error) else None
+    if status == 407 or refusal is not None:
+        answer = "407" if refusal is None else refusal[1]
+        return HubFailed(
+            f"{subject} cannot be reached{way}: the proxy answers {answer}.",
+            code="hub_proxy",
+            values={"subject": subject, "way": way, "status": answer},
         )
     if status == 404:
         return HubFailed(
@@ -300,19 +388,28 @@ def _failed(hub: HubName, repository: str, file: str, error: Exception) -> HubFa
         )
     if isinstance(error, _NOT_UNDERSTOOD):
         return HubFailed(
-            f"{subject}: the answer is not what a hub says; is a login page or a proxy in between?",
+            f"{subject}: the answer is not what a hub says{way}; is a login page or a proxy in "
+            "between?",
             code="hub_not_understood",
-            values={"subject": subject},
+            values={"subject": subject, "way": way},
             is_passing=True,
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return HubFailed(
+            f"{subject} cannot be reached{way}: the certificate is not trusted. A login page, or a "
+            "proxy that opens TLS, is in between; of such a proxy SSL_CERT_FILE and "
+            "REQUESTS_CA_BUNDLE name the certificates.",
+            code="hub_certificate",
+            values={"subject": subject, "way": way},
         )
     # Libraries wrap the system's own words in many of theirs.
     found = _SYSTEM_ERROR.search(str(error))
     lines: Sequence[str] = str(error).strip().splitlines() or [type(error).__name__]
     reason = found[1].strip() if found else shorten(lines[0], 160).rstrip(".")
     return HubFailed(
-        f"{subject} cannot be reached: {reason}.",
+        f"{subject} cannot be reached{way}: {reason}.",
         code="hub_unreachable",
-        values={"subject": subject, "reason": reason},
+        values={"subject": subject, "way": way, "reason": reason},
         is_passing=True,
     )
 
@@ -321,6 +418,7 @@ def _header(error: Exception, name: str) -> str:
     return str(getattr(getattr(error, "response", None), "headers", {}).get(name, ""))
 
 
+_PROXY_REFUSAL = re.compile(r"(?:^|Tunnel connection failed: )([45]\d\d)\b")
 _SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([\w ]{3,80})")
 # What the libraries meet in an answer that is no JSON, or other JSON than they know.
 _NOT_UNDERSTOOD = (json.JSONDecodeError, RecursionError, AttributeError, LookupError, TypeError)

@@ -8,17 +8,23 @@ import errno
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Protocol
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.remote import CHUNK_BYTES, Hub, HubFailed, Listing, RemoteFile
+from sightline.hub.remote import Hub, HubFailed, Listing, RemoteFile
 from sightline.hub.weight_form import has_its_form
 from sightline.models.weight_files import WEIGHT_SUFFIXES
 
 PART = ".part"
+READ_BYTES = 4 * 1024 * 1024
+# Of bytes that come in small pieces, so many are told at a time, or what came in so long.
+REPORT_BYTES, REPORT_S = 1024 * 1024, 0.2
+# An attempt that ended because it was too slow counts for one if it brought as much.
+ENOUGH_BYTES = 1024 * 1024
 # Attempts in a row that bring no byte before a file is given up, and the pauses between them.
 MAX_FRUITLESS = 5
 FIRST_PAUSE_S = 1.0
@@ -67,7 +73,9 @@ def bring(
                     values={"file": file.name, "hub": hub.name},
                 ) from None
         except HubFailed as error:
-            num_fruitless = 1 if _size(part) > before else num_fruitless + 1
+            # What is too slow brings bytes, too, and would for ever.
+            is_fruitful = _size(part) - before >= (ENOUGH_BYTES if error.is_slow else 1)
+            num_fruitless = 1 if is_fruitful else num_fruitless + 1
             if not error.is_passing or num_fruitless == MAX_FRUITLESS:
                 if not error.refuses_range or not _size(part) or num_damaged:
                     raise
@@ -130,6 +138,7 @@ def _append(
                 if stream.length not in (None, file.size - stream.start):
                     raise _another_answer(hub, file)
                 is_anew = stream.start == 0
+                told, told_at = offset, 0.0
                 is_weights = file.name.endswith(WEIGHT_SUFFIXES)
                 for chunk in stream.chunks:
                     if stop.is_set():
@@ -145,9 +154,13 @@ def _append(
                     output.flush()
                     digest.update(chunk)
                     offset += len(chunk)
-                    report(offset)
+                    now = time.monotonic()
+                    if offset - told >= REPORT_BYTES or now - told_at >= REPORT_S:
+                        report(offset)
+                        told, told_at = offset, now
                     if offset > file.size:
                         raise _Damaged
+                report(offset)
         if offset < file.size:
             raise HubFailed(
                 f"{hub.name}: {file.name} ended after {offset} of {file.size} bytes.",
@@ -168,10 +181,10 @@ def _append(
 def _another_answer(hub: Hub, file: RemoteFile) -> HubFailed:
     subject = f"{hub.name}: {shorten(file.name)}"
     return HubFailed(
-        f"{subject}: the answer is not the file that was listed; is a login page or a proxy in "
-        "between?",
+        f"{subject}: the answer is not the file that was listed{hub.way}; is a login page or a "
+        "proxy in between?",
         code="hub_another_answer",
-        values={"subject": subject},
+        values={"subject": subject, "way": hub.way},
         is_passing=True,
     )
 
@@ -189,7 +202,7 @@ def _is_right(digest: _Digest, file: RemoteFile, path: Path) -> bool:
 
 def _feed(digest: _Digest, path: Path) -> None:
     with path.open("rb") as opened:
-        while piece := opened.read(4 * CHUNK_BYTES):
+        while piece := opened.read(READ_BYTES):
             digest.update(piece)
 
 

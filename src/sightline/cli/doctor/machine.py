@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from sightline.cli.doctor.ports import PortOwner, owner_of
+from sightline.settings import HUB_HOMES
 
 HUB_TIMEOUT_S = 3.0
 PROXY_TIMEOUT_S = 1.0
-HUB_HOMES = {"huggingface": "https://huggingface.co", "modelscope": "https://modelscope.cn"}
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -374,11 +374,17 @@ def hub_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     environ = os.environ if environ is None else environ
     found = {}
     for hub, url in (HUB_HOMES | hub_endpoints(environ)).items():
-        mirror = next((name for name in ENDPOINT_VARIABLES[hub] if environ.get(name)), None)
-        names = [name for name in (mirror, proxy_variable(url, environ)) if name is not None]
+        mirror, proxy = mirror_variable(hub, environ), proxy_variable(url, environ)
+        names = [name for name in (mirror, proxy) if name is not None]
         if names:
-            found[hub] = ", ".join(f"{name}={_without_login(environ[name])}" for name in names)
+            found[hub] = ", ".join(f"{name}={without_login(environ[name])}" for name in names)
     return found
+
+
+def mirror_variable(hub: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """Return the name of the variable that names a mirror of `hub`, None if none does."""
+    environ = os.environ if environ is None else environ
+    return next((name for name in ENDPOINT_VARIABLES[hub] if environ.get(name)), None)
 
 
 def proxy_variable(url: str, environ: Mapping[str, str] | None = None) -> str | None:
@@ -399,7 +405,8 @@ def proxy_variable(url: str, environ: Mapping[str, str] | None = None) -> str | 
     return next((name for name in spelled if environ.get(name)), None)
 
 
-def _without_login(url: str) -> str:
+def without_login(url: str) -> str:
+    """Return an address without the name and the password that may stand in it."""
     return re.sub(r"^([a-z0-9+.-]*://)?[^/?#]*@", r"\1", url, flags=re.IGNORECASE)
 
 

@@ -177,8 +177,9 @@ def stand_in_hub(files: dict[str, bytes]) -> Iterator[type[StandIn]]:
     What can go wrong: `lies` are sent in the place of files; `faults` are status codes for a file
     or the `list`, or for whoever takes it for a `proxy`; `cuts` end each next answer for a file
     after so many bytes; `holds` stop answers there until `may_go_on`, and set `is_held`; `trickles`
-    give a byte now and then from there on. `next_statuses` answer the next questions for a file; `elsewhere` sends those for it to another address; `more_rows` are listed, with a
-    size, and not there. `keys` are those that came with questions for files.
+    give a byte now and then from there on. `next_statuses` answer the next questions for a file;
+    `elsewhere` sends those for it to another address; `more_rows` are listed, with a size, and not
+    there. `keys` are those that came with questions for files.
     """
     state: dict[str, Any] = {
         "files": dict(files),

@@ -261,6 +261,63 @@ TEXTS: dict[str, tuple[str, str]] = {
         "the same, with MODELSCOPE_ENDPOINT for a mirror",
         "同上，镜像用 MODELSCOPE_ENDPOINT",
     ),
+    "doctor.hub.page": (
+        "at {url} something else than {hub} answers: {reason}",
+        "{url} 的应答不是 {hub} 的：{reason}",
+    ),
+    "doctor.hub.page.fix": (
+        "open {url} in a browser and log in where the network (a hotel's, a company's) asks for "
+        "it; if it refuses, whoever runs it must let {host} through",
+        "在浏览器中打开 {url}，按所在网络（酒店、公司等）的要求登录；若被拒绝，"
+        "请网络管理员放行 {host}",
+    ),
+    "doctor.hub.page_mirror": (
+        "at {url} ({mirror}) something else than a mirror of {hub} answers: {reason}",
+        "{url}（{mirror}）的应答不是 {hub} 镜像的：{reason}",
+    ),
+    "doctor.hub.page_mirror.fix": (
+        "`unset {mirror}`, or set it to a mirror of {hub}; if it is one, open {url} in a browser "
+        "and log in where the network asks for it",
+        "执行 `unset {mirror}`，或将其设为 {hub} 的镜像；若地址无误，请在浏览器中打开 {url} "
+        "并按所在网络的要求登录",
+    ),
+    "doctor.hub.page_proxy": (
+        "at {url}, through {proxy}={proxy_url}, something else than {hub} answers: {reason}",
+        "经由 {proxy}={proxy_url} 访问 {url}，应答不是 {hub} 的：{reason}",
+    ),
+    "doctor.hub.page_proxy.fix": (
+        "open {url} in a browser that uses this proxy and log in where it asks for it; if it "
+        "refuses, whoever runs it must let {host} through, or `unset {proxy}` where none is needed",
+        "在使用该代理的浏览器中打开 {url} 并按要求登录；若被拒绝，请代理管理员放行 {host}；"
+        "不需要代理时执行 `unset {proxy}`",
+    ),
+    "doctor.hub.proxy_login": (
+        "{hub} ({url}): the proxy {proxy}={proxy_url} wants a name and a password (407)",
+        "{hub}（{url}）：代理 {proxy}={proxy_url} 要求用户名和密码（407）",
+    ),
+    "doctor.hub.proxy_login.fix": (
+        "export {proxy}={scheme}://NAME:PASSWORD@{rest}",
+        "export {proxy}={scheme}://用户名:密码@{rest}",
+    ),
+    "doctor.hub.proxy_refuses": (
+        "{hub} ({url}): the proxy {proxy}={proxy_url} answers {reason}",
+        "{hub}（{url}）：代理 {proxy}={proxy_url} 返回 {reason}",
+    ),
+    "doctor.hub.proxy_refuses.fix": (
+        "whoever runs the proxy must let {host} through; or `unset {proxy}` where none is needed",
+        "请代理管理员放行 {host}；不需要代理时执行 `unset {proxy}`",
+    ),
+    "doctor.hub.certificate": (
+        "the certificate at {url} is not trusted: a login page, or a proxy that opens TLS, is in "
+        "between",
+        "{url} 的证书不受信任：中间有登录页面，或解密 TLS 的代理",
+    ),
+    "doctor.hub.certificate.fix": (
+        "open {url} in a browser and log in where the network asks for it; of a company's proxy: "
+        "export SSL_CERT_FILE=/its/certificates.pem REQUESTS_CA_BUNDLE=/its/certificates.pem",
+        "在浏览器中打开 {url} 并按所在网络的要求登录；若是公司的代理：export "
+        "SSL_CERT_FILE=/证书.pem REQUESTS_CA_BUNDLE=/证书.pem",
+    ),
     "doctor.proxies.none": ("none", "无"),
     "doctor.proxies.ok": ("{name}: {host} takes connections", "{name}：{host} 可以连接"),
     "doctor.proxies.malformed": (

@@ -4,14 +4,21 @@ import errno
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import trustme
 from stand_in_hub import stand_in_hub
 
-from sightline.cli.doctor import machine, self_test
+from sightline.cli.doctor import checks, machine, self_test
+from sightline.cli.doctor.findings import Finding
 from sightline.cli.doctor.machine import CpuKernels
 from sightline.cli.doctor.ports import PortOwner, owner_of
 from sightline.cli.doctor.torch_process import TorchProcess
@@ -109,6 +116,141 @@ def test_hubs_are_knocked_at_and_offline_they_are_not():
         assert (first.problem, second.hub) == (None, "modelscope")
         assert second.problem
         assert all(answer.is_offline for answer in machine.ask_hubs(homes, is_offline=True))
+
+
+class Portal(BaseHTTPRequestHandler):
+    """Whatever it is asked, and for whomever, it gives the same answer."""
+
+    status: int
+    content: bytes
+    location: str
+
+    def do_GET(self) -> None:
+        is_moved = self.location and not self.path.startswith("/login")
+        self.send_response(302 if is_moved else self.status)
+        if is_moved:
+            self.send_header("Location", self.location)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    do_CONNECT = do_GET
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@contextmanager
+def portal(status: int, content: str = "", location: str = "") -> Iterator[str]:
+    state = {"status": status, "content": content.encode(), "location": location}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("It", (Portal,), state)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def finding_of(url: str, hub: str = "huggingface") -> Finding:
+    return checks.check_hub(machine.ask_hubs({hub: url}, is_offline=False)[0])
+
+
+LOGIN = "<!doctype html><html><head><title>\n Log in &amp; surf\x1b[2J\n</title></head></html>"
+
+
+@pytest.fixture
+def in_a_hotel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hub is at one address, and no variable decides how it is reached."""
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+    for name in (*proxies, *map(str.lower, proxies), "HF_ENDPOINT", "MODELSCOPE_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(machine, "HUB_HOMES", {})
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+@pytest.mark.parametrize("hub", ["huggingface", "modelscope"])
+@pytest.mark.parametrize(
+    ("status", "content", "seen"),
+    [
+        (200, LOGIN, 'HTTP 200, "Log in & surf?[2J"'),
+        (403, "<title>Blocked</title>", 'HTTP 403, "Blocked"'),
+        (404, '{"detail": "Not Found"}', 'HTTP 404, "{"detail": "Not Found"}"'),
+        (200, "[" * 10_000, f'HTTP 200, "{"[" * 63}…"'),
+        (200, "", 'HTTP 200, ""'),
+        (200, '{"models": []}', 'HTTP 200, "{"models": []}"'),
+    ],
+)
+def test_a_page_in_the_place_of_a_hub_is_no_hub(hub, status, content, seen):
+    with portal(status, content) as url:
+        finding = finding_of(url, hub)
+    assert (finding.level, finding.code) == ("warning", "hub.page")
+    assert finding.message == f"at {url} something else than {hub} answers: {seen}"
+    assert f"open {url} in a browser" in finding.fix
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+def test_where_a_login_page_is_is_said():
+    with portal(200, LOGIN) as there:
+        port = there.rpartition(":")[2]
+        with portal(200, LOGIN, f"http://localhost:{port}/login") as url:
+            finding = finding_of(url)
+    assert finding.message.endswith(', "Log in & surf?[2J", http://localhost')
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+def test_the_variable_that_leads_to_no_hub_is_the_one_to_mend(monkeypatch):
+    with portal(200, LOGIN) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url.replace("//", "//me:secret@"))
+        finding = finding_of(url.replace("//", "//me:secret@"))
+        assert finding.code == "hub.page_mirror"
+        assert f"at {url} (HF_ENDPOINT) something else" in finding.message
+        assert "`unset HF_ENDPOINT`" in finding.fix
+        monkeypatch.delenv("HF_ENDPOINT")
+        monkeypatch.setenv("HTTP_PROXY", url.replace("//", "//me:secret@"))
+        finding = finding_of("http://hub.invalid")
+        assert finding.code == "hub.page_proxy"
+        assert f"through HTTP_PROXY={url}, something else" in finding.message
+        assert "hub.invalid" in finding.fix
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_or_refuses_is_named(monkeypatch, scheme):
+    name = f"{scheme.upper()}_PROXY"
+    with portal(407, "<title>Who are you?</title>") as url:
+        monkeypatch.setenv(name, url)
+        finding = finding_of(f"{scheme}://hub.invalid", "modelscope")
+    assert (finding.level, finding.code) == ("warning", "hub.proxy_login")
+    assert finding.fix == f"export {name}={url.replace('//', '//NAME:PASSWORD@')}"
+    with portal(403) as url:
+        monkeypatch.setenv(name, url)
+        finding = finding_of(f"{scheme}://hub.invalid")
+    assert finding.code == ("hub.page_proxy" if scheme == "http" else "hub.proxy_refuses")
+    assert url in finding.message
+    assert "403" in finding.message
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+def test_a_certificate_that_is_not_trusted_is_called_so(monkeypatch):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        finding = finding_of(f"https://localhost:{server.server_port}")
+        server.shutdown()
+    assert (finding.level, finding.code) == ("warning", "hub.certificate")
+    assert "SSL_CERT_FILE" in finding.fix
+
+
+@pytest.mark.usefixtures("in_a_hotel")
+def test_a_hub_that_refuses_is_a_hub(monkeypatch):
+    with stand_in_hub({}) as hub:
+        hub.faults["list"] = 503
+        finding = finding_of(hub.url, "modelscope")
+        assert (finding.level, finding.code) == ("note", "hub.modelscope_unreachable")
+        assert finding.message.endswith("cannot be reached: HTTP 503")
+    with portal(404, '{"Code": 10010205001, "Message": "not found"}') as url:
+        assert finding_of(url, "modelscope").level == "ok"
 
 
 def test_a_proxy_that_takes_no_connection_is_dead():

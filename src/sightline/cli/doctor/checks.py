@@ -1,6 +1,7 @@
 """The checks: facts in, findings out. They ask nobody, so tests can make up any machine."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from sightline.cli.doctor.findings import Finding
@@ -155,10 +156,27 @@ def check_hub(answer: HubAnswer, *, is_cut_off: bool = False) -> Finding:
     shown = {"hub": answer.hub, "url": answer.url, "reason": answer.problem}
     if answer.is_offline:
         return Finding("hub", "note", "hub.offline", shown)
+    if answer.obstacle is not None:
+        return Finding("hub", "warning", *_obstacle(answer, shown))
     if answer.problem is not None:
         end = "cut_off" if is_cut_off else "unreachable"
         return Finding("hub", "note", f"hub.{answer.hub}_{end}", shown)
     return Finding("hub", "ok", "hub.ok", shown | {"ms": round(1000 * answer.seconds)})
+
+
+def _obstacle(answer: HubAnswer, shown: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the code of what answers in the place of a hub, and what is to be said of it."""
+    host = proxy_host(answer.url) or answer.url
+    shown = shown | {"host": host, "mirror": answer.mirror or "", "proxy": answer.proxy or ""}
+    scheme, _, rest = answer.proxy_url.rpartition("://")
+    shown |= {"proxy_url": answer.proxy_url, "rest": rest, "scheme": scheme or "http"}
+    if answer.obstacle == "certificate":
+        return "hub.certificate", shown
+    if answer.obstacle == "proxy":
+        return "hub.proxy_login" if answer.problem == "407" else "hub.proxy_refuses", shown
+    if answer.mirror is not None:
+        return "hub.page_mirror", shown
+    return "hub.page_proxy" if answer.proxy is not None else "hub.page", shown
 
 
 def check_proxies(proxies: Mapping[str, str], dead: Sequence[str]) -> list[Finding]:

@@ -1,21 +1,41 @@
 """The facts that the checks judge, and how this machine is asked for them."""
 
 import errno
+import json
 import os
+import re
 import shutil
 import socket
 import struct
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from html import unescape
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from sightline.cli.doctor.ports import PortOwner, owner_of
-from sightline.settings import HUB_HOMES
+from sightline.core.errors import shorten
+from sightline.settings import (
+    HUB_HOMES,
+    mirror_variable,
+    proxy_variable,
+    variables,
+    without_login,
+)
+
+if TYPE_CHECKING:
+    import httpx2
 
 HUB_TIMEOUT_S = 3.0
+# A list of files is smaller.
+MOST_BYTES = 4 * 1024 * 1024
+_LISTING = {
+    "huggingface": "/api/models/zai-org/glm-4v-9b",
+    "modelscope": "/api/v1/models/ZhipuAI/glm-4v-9b/repo/files?Revision=master",
+}
 PROXY_TIMEOUT_S = 1.0
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -82,11 +102,22 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubAnswer:
+    """How a hub answered, or what was in the way: `problem`, None if nothing was.
+
+    `obstacle` says what else answered in its place, the `problem` is what that said. `mirror` and
+    `proxy` are the names of the variables that decide how the hub is reached, where one does;
+    `proxy_url` is without a password.
+    """
+
     hub: str
     url: str
     seconds: float = 0.0
     problem: str | None = None
+    obstacle: Literal["page", "proxy", "certificate"] | None = None
     is_offline: bool = False
+    mirror: str | None = None
+    proxy: str | None = None
+    proxy_url: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,23 +175,72 @@ def ask_hubs(endpoints: dict[str, str], *, is_offline: bool) -> list[HubAnswer]:
     """Knock at both at the same time."""
     urls = HUB_HOMES | endpoints
     if is_offline:
-        return [HubAnswer(hub=hub, url=url, is_offline=True) for hub, url in urls.items()]
+        shown = {hub: without_login(url) for hub, url in urls.items()}
+        return [HubAnswer(hub=hub, url=url, is_offline=True) for hub, url in shown.items()]
     with ThreadPoolExecutor(len(urls)) as pool:
         return list(pool.map(lambda pair: _knock(*pair), urls.items()))
 
 
 def _knock(hub: str, url: str) -> HubAnswer:
+    """Ask for what `pull` asks for first: only a hub can answer that."""
     import httpx2
 
+    proxy = proxy_variable(url)
+    proxy_url = without_login(variables(proxy)[proxy]) if proxy else ""
+    shown = without_login(url)
+    answer = HubAnswer(
+        hub=hub, url=shown, mirror=mirror_variable(hub), proxy=proxy, proxy_url=proxy_url
+    )
     began = time.monotonic()
     try:
-        with httpx2.Client(timeout=HUB_TIMEOUT_S, follow_redirects=False) as client:
-            status = client.head(url).status_code
+        with (
+            httpx2.Client(timeout=HUB_TIMEOUT_S, follow_redirects=True) as client,
+            client.stream("GET", url + _LISTING[hub]) as response,
+        ):
+            content = b""
+            for piece in response.iter_bytes():
+                content += piece
+                if len(content) > MOST_BYTES or time.monotonic() - began > 2 * HUB_TIMEOUT_S:
+                    break
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return HubAnswer(hub=hub, url=url, problem=reason or type(error).__name__)
-    problem = f"status {status}" if status >= 500 else None
-    return HubAnswer(hub=hub, url=url, seconds=time.monotonic() - began, problem=problem)
+        if isinstance(error, httpx2.ProxyError) and re.match(r"[45]\d\d\b", reason):
+            return replace(answer, problem=reason[:3], obstacle="proxy")
+        if "CERTIFICATE_VERIFY_FAILED" in reason:
+            return replace(answer, problem=reason, obstacle="certificate")
+        return replace(answer, problem=reason or type(error).__name__)
+    status = response.status_code
+    if status == 407:
+        return replace(answer, problem="407", obstacle="proxy")
+    if _is_of_hub(hub, response, content):
+        return replace(answer, seconds=time.monotonic() - began)
+    if status >= 500 or status == 429:
+        return replace(answer, problem=f"HTTP {status}")
+    seen = f"HTTP {status}, {_described(content)}"
+    if response.url.host != httpx2.URL(url).host:
+        seen += f", {shorten(f'{response.url.scheme}://{response.url.host}')}"
+    return replace(answer, problem=seen, obstacle="page")
+
+
+def _is_of_hub(hub: str, response: "httpx2.Response", content: bytes) -> bool:
+    """Whether only a hub says this: what it has of a model, or why it does not tell."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(told, dict):
+        return False
+    if hub == "modelscope":
+        return "Code" in told and (response.status_code != 200 or "Data" in told)
+    return "siblings" in told or "X-Error-Code" in response.headers
+
+
+def _described(content: bytes) -> str:
+    """Return a page's title, or how an answer begins."""
+    text = content[:65536].decode("utf-8", "replace")
+    title = re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL)
+    words = " ".join(unescape(title[1] if title else text[:200]).split())
+    return f'"{shorten(words)}"'
 
 
 def dead_proxies(proxies: dict[str, str]) -> list[str]:

@@ -70,6 +70,28 @@ def test_pictures_come_as_base64_before_the_text(front: Front, path: str) -> Non
 
 
 @pytest.mark.parametrize("path", [CHAT, GENERATE])
+def test_likelihoods_are_told_plain_and_streamed(front: Front, path: str) -> None:
+    asked = (asks if path == CHAT else generates)("x", logprobs=True, top_logprobs=2)
+    asked["options"] = {"stop": ["END"]}
+    said = [*"hé EN", *"D!"]
+    front.enqueue(Reply(said), Reply(said))
+    body = front.post(asked, path=path).json()
+    tokens = body["logprobs"]
+    assert b"".join(bytes(token["bytes"]) for token in tokens) == "hé ".encode()
+    assert all(len(token["top_logprobs"]) == 2 for token in tokens)
+    lines = lines_of(front.post(asked | {"stream": True}, path=path).text)
+    assert [token for line in lines for token in line.get("logprobs", ())] == tokens
+
+
+def test_without_likelihoods_alternatives_are_ignored_with_a_notice(front: Front) -> None:
+    answer = front.post(asks("x", top_logprobs=2), path=CHAT)
+    assert answer.headers["x-sightline-warnings"] == "top_logprobs=not-used"
+    assert "logprobs" not in answer.json()
+    too_many = front.post(asks("x", logprobs=True, top_logprobs=21), path=CHAT)
+    assert too_many.status_code == 400
+
+
+@pytest.mark.parametrize("path", [CHAT, GENERATE])
 def test_it_streams_unless_told_not_to(front: Front, path: str) -> None:
     front.enqueue(Reply(["Hel", "lo"]))
     asked = asks("x") if path == CHAT else generates("x")

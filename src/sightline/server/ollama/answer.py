@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from sightline.core.chat import FinishReason, ToolCall, Usage
+from sightline.core.chat import FinishReason, TokenLikelihood, ToolCall, Usage
+from sightline.server.openai.answers import likelihoods
 from sightline.service.served_model import ServedModel
 
 # The version whose shapes these are; clients ask for it before they use newer ones.
-OLLAMA_VERSION = "0.12.6"
+OLLAMA_VERSION = "0.12.11"
 _DONE_REASONS: dict[FinishReason, str] = {"stop": "stop", "length": "length", "tool_calls": "stop"}
 
 Kind = Literal["chat", "generate"]
@@ -29,9 +30,15 @@ class OllamaWriter:
     kind: Kind
 
     def piece(
-        self, text: str = "", *, thinking: str = "", tool_calls: Sequence[ToolCall] = ()
+        self,
+        text: str = "",
+        *,
+        thinking: str = "",
+        tool_calls: Sequence[ToolCall] = (),
+        logprobs: Sequence[TokenLikelihood] = (),
     ) -> dict[str, Any]:
-        return {**self._head(), **self._gained(text, thinking, tool_calls), "done": False}
+        gained = self._gained(text, thinking, tool_calls, logprobs)
+        return {**self._head(), **gained, "done": False}
 
     def last(
         self,
@@ -39,6 +46,7 @@ class OllamaWriter:
         *,
         thinking: str = "",
         tool_calls: Sequence[ToolCall] = (),
+        logprobs: Sequence[TokenLikelihood] = (),
         finish_reason: FinishReason,
         usage: Usage,
         first_s: float,
@@ -47,7 +55,7 @@ class OllamaWriter:
         """Return the object that ends an answer; its first text came after `first_s`."""
         return {
             **self._head(),
-            **self._gained(text, thinking, tool_calls),
+            **self._gained(text, thinking, tool_calls, logprobs),
             "done": True,
             "done_reason": _DONE_REASONS[finish_reason],
             "total_duration": _nanoseconds(total_s),
@@ -60,18 +68,25 @@ class OllamaWriter:
 
     def loaded(self) -> dict[str, Any]:
         """Return the answer to a request without a question."""
-        return {**self._head(), **self._gained("", "", ()), "done": True, "done_reason": "load"}
+        return {**self._head(), **self._gained("", "", (), ()), "done": True, "done_reason": "load"}
 
     def _head(self) -> dict[str, Any]:
         return {"model": self.model, "created_at": _time(datetime.now(UTC))}
 
-    def _gained(self, text: str, thinking: str, tool_calls: Sequence[ToolCall]) -> dict[str, Any]:
+    def _gained(
+        self,
+        text: str,
+        thinking: str,
+        tool_calls: Sequence[ToolCall],
+        logprobs: Sequence[TokenLikelihood],
+    ) -> dict[str, Any]:
         more: dict[str, Any] = {"thinking": thinking} if thinking else {}
+        told: dict[str, Any] = {"logprobs": likelihoods(logprobs)} if logprobs else {}
         if self.kind == "generate":
-            return {"response": text, **more}
+            return {"response": text, **more, **told}
         if tool_calls:
             more["tool_calls"] = [_call(*numbered) for numbered in enumerate(tool_calls)]
-        return {"message": {"role": "assistant", "content": text, **more}}
+        return {"message": {"role": "assistant", "content": text, **more}, **told}
 
 
 def _call(index: int, call: ToolCall) -> dict[str, object]:

@@ -220,6 +220,10 @@ class _Chat:
                     Notice(field=path, reason=reason, severity="info" if info else "warn")
                 )
         fields |= self._format(body.format) | self._think(body.think)
+        if body.logprobs:
+            fields |= {"logprobs": True, "top_logprobs": body.top_logprobs or 0}
+        elif body.top_logprobs:
+            self.notices.append(Notice(field="top_logprobs", reason="not-used"))
         if body.keep_alive is not None:
             self.notices.append(
                 Notice(field="keep_alive", reason="the-operator-decides", severity="info")

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from sightline.core.chat import Usage
+from sightline.core.chat import TokenLikelihood, Usage
 from sightline.core.errors import InternalError, SightlineError
 from sightline.server import ascii_json
 from sightline.server.context import RequestContext, context_of
@@ -143,6 +143,7 @@ async def _whole(
         choice.text,
         thinking=choice.reasoning,
         tool_calls=choice.tool_calls,
+        logprobs=choice.logprobs,
         finish_reason=choice.finish_reason,
         usage=answer.usage,
         first_s=first_s if isinstance(first_s, float) else 0.0,
@@ -167,12 +168,15 @@ async def _stream(
         first_s = time.monotonic() - began
         parts = ChoiceParts()
         usage: Usage | None = None
+        untold: list[TokenLikelihood] = []  # of tokens whose text is still held back
         async with aclosing(answer):
             context.notices.extend(answer.notices)
             async for delta in answer:
                 parts.add(delta)
+                untold.extend(delta.logprobs)
                 if delta.text or delta.reasoning:
-                    yield _line(writer.piece(delta.text, thinking=delta.reasoning))
+                    yield _line(writer.piece(delta.text, thinking=delta.reasoning, logprobs=untold))
+                    untold.clear()
                 usage = delta.usage
         if usage is None:
             raise InternalError
@@ -181,6 +185,7 @@ async def _stream(
             yield _line(writer.piece(tool_calls=choice.tool_calls))
         yield _line(
             writer.last(
+                logprobs=untold,
                 finish_reason=choice.finish_reason,
                 usage=usage,
                 first_s=first_s,

@@ -26,6 +26,8 @@ class OllamaSettings(Body):
     options: dict[str, Any] | None = None
     think: Any = None
     keep_alive: Any = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
 
 
 _Messages = Annotated[

@@ -65,22 +65,12 @@ def schemas() -> dict[str, Schema]:
                 ),
             },
         ),
+        "Likelihood": thing(
+            "token logprob bytes top_logprobs",
+            {**likelihood, "top_logprobs": array(thing("token logprob bytes", likelihood))},
+        ),
         "Logprobs": thing(
-            "content",
-            {
-                "content": nullable(
-                    array(
-                        thing(
-                            "token logprob bytes top_logprobs",
-                            {
-                                **likelihood,
-                                "top_logprobs": array(thing("token logprob bytes", likelihood)),
-                            },
-                        )
-                    )
-                ),
-                "refusal": NULL,
-            },
+            "content", {"content": nullable(array(ref("Likelihood"))), "refusal": NULL}
         ),
         "ImageReport": thing(
             "param original_width original_height width height scale tokens",

@@ -48,6 +48,8 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         "options": nullable(options),
         "think": nullable(one_of(BOOLEAN, EFFORT)),
         "keep_alive": told(ANY, "Ignored."),
+        "logprobs": nullable(BOOLEAN),
+        "top_logprobs": nullable(told(whole(0, 20), "Needs logprobs: true.")),
     }
     call = thing(
         "function",
@@ -90,7 +92,12 @@ def schemas(limits: Limits) -> dict[str, Schema]:
         "eval_count": COUNT,
         "eval_duration": COUNT,
     }
-    head = {"model": STRING, "created_at": STRING, "done": BOOLEAN}
+    head = {
+        "model": STRING,
+        "created_at": STRING,
+        "done": BOOLEAN,
+        "logprobs": array(ref("Likelihood")),
+    }
     details = thing("format family parameter_size quantization_level", {"format": STRING})
     listed = thing(
         "name model size digest details",

@@ -226,6 +226,58 @@ def test_settings_that_are_null_are_repeated_as_what_they_stand_for(front: Front
     assert response["reasoning"] == {"effort": None, "summary": None}
 
 
+def test_the_settings_that_were_used_are_repeated_and_nothing_else(front: Front) -> None:
+    schema = {"type": "object", "properties": {}}
+    look = {"type": "function", "name": "look", "parameters": schema, "strict": True}
+    chosen = {
+        "type": "allowed_tools",
+        "mode": "auto",
+        "tools": [{"type": "function", "name": "look"}],
+    }
+    form = {"type": "json_schema", "name": "x", "schema": {"type": "null"}}
+    body = asks(
+        "x",
+        tools=[{**look, "cache": "x"}, {"type": "web_search", "x": "y" * 9}],
+        tool_choice={**chosen, "more": 1},
+        text={"format": {**form, "more": 1}, "verbosity": "low"},
+        reasoning={"effort": "low", "more": 1},
+        metadata={"a": "b"},
+    )
+    response = front.post(body, path=PATH).json()
+    assert response["tools"] == [look]
+    assert response["tool_choice"] == chosen
+    assert response["text"] == {"format": form, "verbosity": "low"}
+    assert response["reasoning"] == {"effort": "low", "summary": None}
+    assert response["metadata"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"tools": [{"type": "web_search", "x": "中" * 1_000_000}]},
+        {"reasoning": {"effort": "low", "x": "中" * 1_000_000}},
+        {"text": {"verbosity": "中" * 1_000_000}},
+    ],
+    ids=["a tool", "reasoning", "verbosity"],
+)
+def test_megabytes_that_nobody_uses_do_not_come_back_with_every_event(
+    front: Front, field: dict[str, object]
+) -> None:
+    assert len(front.post(asks("x", stream=True, **field), path=PATH).content) < 10_000
+
+
+@pytest.mark.parametrize(
+    "field",
+    ['"metadata": {"a": 1e400}', '"tools": [{"type": "web_search", "x": 1e400}]'],
+    ids=["metadata", "a tool"],
+)
+def test_numbers_that_no_float_holds_are_no_fault_of_ours(front: Front, field: str) -> None:
+    body = f'{{"model": "sightline-fake", "input": "x", {field}}}'
+    answer = front.post(body.encode(), path=PATH)
+    assert answer.status_code in (200, 400)
+    assert "nfinity" not in answer.text
+
+
 WRONG = {
     "no input": ({"input": None}, "invalid_type", "input"),
     "empty input": ({"input": []}, "missing_required_parameter", "input"),

@@ -186,9 +186,14 @@ def check_size(name: str, value: Any, limits: Limits) -> None:
     if name == "metadata":
         if not isinstance(value, dict):
             raise wrong_type(name, "object", value)
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        except ValueError:
+            raise invalid_value(name, "has a number that is not finite.") from None
     elif not isinstance(value, str):
         raise wrong_type(name, "string", value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    else:
+        text = value
     size = len(text.encode())
     if size > limits.max_metadata_bytes:
         raise invalid_value(name, f"{size} bytes; limit {limits.max_metadata_bytes}.")

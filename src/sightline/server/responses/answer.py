@@ -1,12 +1,13 @@
 """From `core.chat` to responses: objects and items. Pure functions, no I/O."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sightline.core.chat import FinishReason, TokenLikelihood, ToolCall, Usage
 from sightline.server.openai.answers import likelihoods
+from sightline.server.responses.repeated import repeated_settings
 from sightline.server.responses.schema import ResponsesBody
 from sightline.server.whole_answer import WholeChoice
 
@@ -36,44 +37,19 @@ class ResponseForm:
         error: Json | None = None,
     ) -> Json:
         """Return the response as it is now, with the settings that it is made with."""
-        body = self.body
         incomplete = {"reason": "max_output_tokens"} if status == "incomplete" else None
         return {
             "id": self.response_id,
             "object": "response",
             "created_at": self.created,
             "status": status,
-            "background": False,
             "error": error,
             "incomplete_details": incomplete,
-            "instructions": body.instructions,
-            "max_output_tokens": body.max_output_tokens,
-            "max_tool_calls": None,
-            "metadata": body.metadata or {},
             "model": self.model,
             "output": list(output),
-            "parallel_tool_calls": body.parallel_tool_calls is not False,
-            "previous_response_id": None,
-            "prompt_cache_key": body.unknown.get("prompt_cache_key"),
-            "reasoning": {"effort": None, "summary": None, **_given(body.reasoning)},
-            "safety_identifier": body.unknown.get("safety_identifier"),
-            "service_tier": "default",
-            "store": False,
-            "temperature": body.temperature,
-            "text": {"format": {"type": "text"}, **_given(body.text)},
-            "tool_choice": "auto" if body.tool_choice is None else body.tool_choice,
-            "tools": body.tools or [],
-            "top_logprobs": body.top_logprobs or 0,
-            "top_p": body.top_p,
-            "truncation": "disabled",
+            **repeated_settings(self.body),
             "usage": None if usage is None else usage_object(usage),
-            "user": body.unknown.get("user"),
         }
-
-
-def _given(fields: Mapping[str, Any] | None) -> Json:
-    """Return what is not null: what is counts as absent."""
-    return {name: value for name, value in (fields or {}).items() if value is not None}
 
 
 def usage_object(usage: Usage) -> Json:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from sightline.core.chat import ResponseFormat, Tool, ToolChoice
 from sightline.core.errors import RequestError
 from sightline.core.limits import Limits
 from sightline.service.formats import lark
-from sightline.service.grammar_check import GrammarCheck, Suspect
+from sightline.service.grammar_check import GrammarCheck, Suspect, _Worker
 from sightline.service.schemas import check_schema
 
 Schema = Mapping[str, Any] | bool
@@ -360,5 +360,36 @@ def test_a_compiler_that_takes_too_long_is_killed_and_the_next_schema_is_judged(
             await patient.check([suspect, suspect])
         finally:
             await patient.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("when", ["while it waits", "while it compiles"])
+def test_a_compiler_that_somebody_killed_is_no_fault_of_the_schema(
+    when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = _Worker.ask
+    victims: list[_Worker] = []
+
+    async def killed_once(worker: _Worker, grammars: Sequence[str], timeout_s: float) -> list[str]:
+        if when == "while it compiles" and not victims:
+            victims.append(worker)
+            worker.kill()
+        return await ask(worker, grammars, timeout_s)
+
+    async def run() -> None:
+        check = GrammarCheck(Limits())
+        first, second = (
+            Suspect(grammar=lark.whole(lark.json_value({"type": kind})), param="f")
+            for kind in ("integer", "string")
+        )
+        try:
+            await check.check([first])
+            if when == "while it waits":
+                check._workers[0].kill()
+            monkeypatch.setattr(_Worker, "ask", killed_once)
+            await check.check([second])
+        finally:
+            await check.close()
 
     asyncio.run(run())

@@ -83,22 +83,32 @@ class GrammarCheck:
             await worker.end()
         self._dying = []
 
-    async def _judge(self, suspects: Sequence[Suspect]) -> None:
-        """Find out about `suspects`; what takes too long is remembered as None."""
+    async def _judge(self, suspects: Sequence[Suspect], *, again: bool = False) -> None:
+        """Find out about `suspects`; what takes too long, or kills two workers, is noted as None.
+
+        One worker may have died of something else: `again` a new one is asked.
+        """
+        has_died = False
         async with self._free:
-            worker = self._workers.pop() if self._workers else await _Worker.start()
+            worker = None if again else self._idle_worker()
+            if worker is None:
+                worker = await _Worker.start()
             try:
                 complaints: Sequence[str | None] = await worker.ask(
                     [suspect.grammar for suspect in suspects], self._limits.schema_timeout_s
                 )
                 self._workers.append(worker)
-            except (TimeoutError, EOFError, OSError, ValueError):
+            except (EOFError, OSError, ValueError) as error:
                 complaints = [None] * len(suspects)
+                has_died = not isinstance(error, TimeoutError)
             finally:
                 if worker not in self._workers:
                     worker.kill()
                     self._dying = [other for other in self._dying if other.is_alive]
                     self._dying.append(worker)
+        if has_died and not again:
+            await self._judge(suspects, again=True)
+            return
         if len(suspects) > 1 and None in complaints:
             for suspect in suspects:  # one of them is to blame
                 await self._judge([suspect])
@@ -107,6 +117,15 @@ class GrammarCheck:
             self._complaints[_key(suspect)] = complaint
         while len(self._complaints) > MAX_REMEMBERED:
             self._complaints.popitem(last=False)
+
+    def _idle_worker(self) -> "_Worker | None":
+        """Return a worker that waits for work, if one is left that nobody killed meanwhile."""
+        while self._workers:
+            worker = self._workers.pop()
+            if worker.is_alive:
+                return worker
+            self._dying.append(worker)
+        return None
 
 
 class _Worker:

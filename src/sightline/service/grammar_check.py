@@ -112,6 +112,8 @@ class GrammarCheck:
         if len(suspects) > 1 and None in complaints:
             for suspect in suspects:  # one of them is to blame
                 await self._judge([suspect])
+                if self._complaints.get(_key(suspect), "") is None:
+                    break
             return
         for suspect, complaint in zip(suspects, complaints, strict=True):
             self._complaints[_key(suspect)] = complaint

@@ -14,14 +14,10 @@ from sightline.service.schema_references import find_endless, find_loop, follow
 TYPES = ("string", "number", "integer", "boolean", "null", "object", "array")
 _MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
-_OF_NUMBERS = (
-    "type",
-    "multipleOf",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-)
+_LOWER, _UPPER = {"minimum", "exclusiveMinimum"}, {"maximum", "exclusiveMaximum"}
+_OF_NUMBERS = ("type", "multipleOf", *sorted(_LOWER | _UPPER))
+# Each costs milliseconds. What is wrong with the others is found out while an answer is made.
+MAX_MULTIPLES = 32
 # The compiler keeps numbers as floats.
 MAX_WHOLE = 2**53
 _SINGLE = (
@@ -72,12 +68,16 @@ def check_numbers(schema: Mapping[str, Any] | bool, param: str) -> None:
 
 
 def multiples(schema: Mapping[str, Any] | bool) -> list[dict[str, Any]]:
-    """Return what `schema` says of numbers that are multiples of another."""
-    return [
-        {keyword: part[keyword] for keyword in _OF_NUMBERS if keyword in part}
-        for _, part, _ in walk(schema)
-        if isinstance(part, dict) and part.get("type") == "number" and "multipleOf" in part
-    ]
+    """Return what `schema` says of multiples between two bounds: of the first few of them."""
+    found: list[dict[str, Any]] = []
+    for _, part, _ in walk(schema):
+        if isinstance(part, dict) and part.get("type") == "number" and "multipleOf" in part:
+            told = {keyword: part[keyword] for keyword in _OF_NUMBERS if keyword in part}
+            if part.keys() & _LOWER and part.keys() & _UPPER and told not in found:
+                found.append(told)
+        if len(found) == MAX_MULTIPLES:
+            break
+    return found
 
 
 def walk(schema: object, place: str = "$", depth: int = 1) -> Iterator[tuple[str, object, int]]:

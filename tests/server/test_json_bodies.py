@@ -288,6 +288,21 @@ def test_a_huge_unknown_field_is_named_and_the_loop_stays_free(front: Front, pie
     assert any(post() < MAX_HOLD_UP_S for _ in range(4))
 
 
+def test_many_schemas_are_looked_at_and_the_loop_stays_free(front: Front) -> None:
+    properties = {f"p{number}": {"type": "string"} for number in range(120)}
+    schema = {"type": "object", "properties": properties}
+    named = [{"name": f"f{number}", "parameters": schema} for number in range(128)]
+    tools = [{"type": "function", "function": function} for function in named]
+
+    def post() -> float:
+        with front.watching_the_loop() as held_up_s:
+            answer = front.post(chat("x", tools=tools, tool_choice="required"))
+        assert answer.json()["error"]["code"] == "context_length_exceeded"
+        return held_up_s()
+
+    assert any(post() < MAX_HOLD_UP_S for _ in range(4))
+
+
 def test_a_declared_body_over_the_limit_is_refused_before_it_is_read(front: Front) -> None:
     head = raw_post(b"").replace(b"Content-Length: 0", b"Content-Length: 150000000")
     answer = front.exchange(head)

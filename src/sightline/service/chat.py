@@ -31,7 +31,7 @@ from sightline.service.generation import (
     suspects_of,
     tools_in_use,
 )
-from sightline.service.grammar_check import GrammarCheck
+from sightline.service.grammar_check import GrammarCheck, Suspect
 from sightline.service.image_supply import (
     FetchedImages,
     ImageLoader,
@@ -315,9 +315,18 @@ class ChatService:
 
     async def _judge(self, request: ChatRequest, maker: PromptMaker) -> str | None:
         """Return the grammar of the answer. Raises `RequestError` for what cannot be enforced."""
-        grammar = grammar_of(request, maker.format)
-        await self._grammar_check.check(suspects_of(request, grammar, self.limits))
         maker.require_known_biases(request.logit_bias)
+        if request.response_format is None and not request.tools:
+            return None
+
+        def read_schemas() -> tuple[str | None, list[Suspect]]:
+            grammar = grammar_of(request, maker.format)
+            return grammar, suspects_of(request, grammar, self.limits)
+
+        # Schemas of hundreds of kilobytes take tenths of a second.
+        loop = asyncio.get_running_loop()
+        grammar, suspects = await loop.run_in_executor(self._text_pool, read_schemas)
+        await self._grammar_check.check(suspects)
         return grammar
 
     def _budget(

@@ -1,11 +1,12 @@
 """From `/tokenize` and `/detokenize` to what the service knows, and back: pure functions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sightline.core.chat import ChatRequest, Notice
 from sightline.core.errors import shorten
+from sightline.server import ascii_json
 from sightline.server.intake import Terms
 from sightline.server.openai.fields import invalid_value, unsupported
 from sightline.server.openai.schema import missing_parameter
@@ -77,15 +78,20 @@ def to_detokenize_call(body: DetokenizeBody, terms: Terms) -> DetokenizeCall:
     )
 
 
-def tokens_object(
-    token_ids: Sequence[int], strings: Sequence[str] | None, *, max_model_len: int
-) -> dict[str, object]:
-    return {
-        "count": len(token_ids),
-        "max_model_len": max_model_len,
-        "tokens": list(token_ids),
-        "token_strs": None if strings is None else list(strings),
-    }
+def tokens_json(
+    token_ids: Sequence[int],
+    strings_of: Callable[[Sequence[int]], Sequence[str]] | None,
+    *,
+    max_model_len: int,
+) -> bytes:
+    """Return the answer to a tokenize request; `strings_of` tells the texts of ids."""
+    head = ascii_json.encode({"count": len(token_ids), "max_model_len": max_model_len})
+    strings = None if strings_of is None else ascii_json.encode_list(strings_of(token_ids))
+    return b'%b,"tokens":%b,"token_strs":%b}' % (
+        head[:-1],
+        ascii_json.encode_list(token_ids),
+        strings or b"null",
+    )
 
 
 def _unknown(fields: dict[str, Any], terms: Terms) -> tuple[Notice, ...]:

@@ -1,6 +1,8 @@
 """Counting and tokenizing without answering; nothing is fetched and nothing generated."""
 
+import asyncio
 import uuid
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +22,7 @@ from sightline.server.tokens.convert import (
     TokenizeCall,
     to_detokenize_call,
     to_tokenize_call,
-    tokens_object,
+    tokens_json,
 )
 from sightline.server.tokens.schema import DetokenizeBody, TokenizeBody
 from sightline.server.via_chat import parse_body
@@ -73,8 +75,14 @@ def tokens_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> R
                 ids = await vocabulary.tokenize(
                     call.text, with_prefix=call.with_prefix, window=window
                 )
-        strings = vocabulary.token_strings(ids) if call.return_strings else None
-        return _json(tokens_object(ids, strings, max_model_len=model.info.max_model_len))
+        tell = partial(
+            tokens_json,
+            ids,
+            vocabulary.token_strings if call.return_strings else None,
+            max_model_len=model.info.max_model_len,
+        )
+        told = tell() if len(ids) <= ascii_json.PIECE else await asyncio.to_thread(tell)
+        return Response(told, media_type="application/json")
 
     @router.post("/v1/detokenize")
     @router.post("/detokenize")

@@ -124,6 +124,20 @@ def test_the_row_logprobs_without_alternatives_has_empty_lists(front: Front) -> 
     assert tell(front, "\nh")["choices"][0]["logprobs"] is None
 
 
+def test_the_row_logprobs_of_a_long_answer_are_told_in_every_dialect(front: Front) -> None:
+    body = tell(front, "\n" + "x" * 200, logprobs=True, top_logprobs=1)
+    content = body["choices"][0]["logprobs"]["content"]
+    assert "".join(token["token"] for token in content) == "x" * 200
+    front.enqueue(Reply(["x" * 200]))
+    asked = {"model": "sightline-fake", "prompt": "x", "max_tokens": 300, "logprobs": 1}
+    (choice,) = front.post(asked, path="/v1/completions").json()["choices"]
+    assert choice["logprobs"]["text_offset"] == list(range(200))
+    front.enqueue(Reply(["\n" + "x" * 200]))
+    asked = {"model": "sightline-fake", "input": "x", "top_logprobs": 1}
+    (item,) = front.post(asked, path="/v1/responses").json()["output"]
+    assert len(item["content"][0]["logprobs"]) == 200
+
+
 def test_the_row_stop_never_leaks_and_takes_its_likelihoods_along(front: Front) -> None:
     body = tell(front, *"\nab END cd", stop=["END"], logprobs=True)
     assert body["choices"][0]["message"]["content"] == "ab "

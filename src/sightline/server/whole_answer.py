@@ -1,10 +1,12 @@
 """Answers for those who want them whole, in no particular dialect."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from starlette.responses import Response
 
 from sightline.core.chat import (
     ChatDelta,
@@ -16,6 +18,7 @@ from sightline.core.chat import (
     Usage,
 )
 from sightline.core.errors import InternalError, Unavailable
+from sightline.server import ascii_json
 from sightline.server.context import RequestContext
 from sightline.server.contract import Answer, Asked
 from sightline.server.lifecycle import Lifecycle
@@ -23,6 +26,8 @@ from sightline.service.choices import MAX_REPEATS
 from sightline.service.request_log import Facts
 
 T = TypeVar("T")
+# With the alternatives beside it, the likelihood of one token is a kilobyte or two of JSON.
+MAX_LOOP_LIKELIHOODS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,16 @@ async def _gather(answer: Answer, parts: dict[int, ChoiceParts]) -> WholeAnswer:
         usage=usage,
         images=answer.images,
     )
+
+
+async def tell(answers: Sequence[WholeAnswer], build: Callable[[], object]) -> Response:
+    """Return what `build` makes of `answers`; where many tokens are told, a thread makes it."""
+    told = sum(len(choice.logprobs) for answer in answers for choice in answer.choices)
+    if told <= MAX_LOOP_LIKELIHOODS:
+        data = ascii_json.encode(build())
+    else:
+        data = await asyncio.to_thread(lambda: ascii_json.encode_parts(build()))
+    return Response(data, media_type="application/json")
 
 
 async def side_by_side(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -5,13 +5,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.core.chat import ChatDelta, ChatRequest, Notice, Usage
 from sightline.core.errors import InternalError
-from sightline.server import ascii_json
 from sightline.server.completions.convert import (
     CompletionCall,
     CompletionWriter,
@@ -29,7 +29,7 @@ from sightline.server.options import ServerOptions
 from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.via_chat import Renamed, parse_body
-from sightline.server.whole_answer import side_by_side, whole_answer
+from sightline.server.whole_answer import side_by_side, tell, whole_answer
 from sightline.service.budget import require_room
 from sightline.service.request_log import Facts
 
@@ -65,7 +65,7 @@ def completions_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle)
             for number, (one, request) in enumerate(zip(asked, call.requests, strict=True))
         ]
         answers = await run_for_client(side_by_side(works), request.receive, lifecycle)
-        return Response(ascii_json.encode(writer.whole(answers)), media_type="application/json")
+        return await tell(answers, partial(writer.whole, answers))
 
     return router
 

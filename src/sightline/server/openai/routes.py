@@ -4,13 +4,13 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from sightline.core.chat import Usage
 from sightline.core.errors import InternalError
-from sightline.server import ascii_json
 from sightline.server.context import RequestContext, context_of
 from sightline.server.contract import Chat
 from sightline.server.hangup import run_for_client
@@ -28,7 +28,7 @@ from sightline.server.options import ServerOptions
 from sightline.server.router import Router
 from sightline.server.sse import EventStream, block
 from sightline.server.text_blocks import TextBlocks
-from sightline.server.whole_answer import whole_answer
+from sightline.server.whole_answer import WholeAnswer, tell, whole_answer
 
 
 def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
@@ -47,10 +47,11 @@ def chat_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Rou
                 lifecycle=lifecycle,
                 keep_alive_s=options.limits.keep_alive_comment_s,
             )
-        completion = await run_for_client(
-            _complete(chat, call, context, lifecycle), request.receive, lifecycle
+        answer = await run_for_client(
+            whole_answer(chat, call.request, context, lifecycle), request.receive, lifecycle
         )
-        return Response(ascii_json.encode(completion), media_type="application/json")
+        form = _form(chat, call, answer.model)
+        return await tell([answer], partial(_completion, form, call, answer, context))
 
     return router
 
@@ -78,12 +79,11 @@ def _form(chat: Chat, call: ChatCall, model: str) -> AnswerForm:
     )
 
 
-async def _complete(
-    chat: Chat, call: ChatCall, context: RequestContext, lifecycle: Lifecycle
+def _completion(
+    form: AnswerForm, call: ChatCall, answer: WholeAnswer, context: RequestContext
 ) -> dict[str, object]:
     """Return the whole `chat.completion` object."""
-    answer = await whole_answer(chat, call.request, context, lifecycle)
-    completion = completion_object(_form(chat, call, answer.model), answer)
+    completion = completion_object(form, answer)
     if call.report:
         completion["sightline"] = report_object(
             context.notices, answer.images, context.log, [choice.text for choice in answer.choices]

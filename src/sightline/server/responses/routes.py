@@ -23,7 +23,7 @@ from sightline.server.responses.schema import ResponsesBody
 from sightline.server.router import Router
 from sightline.server.sse import EventStream, StreamForm, named_block
 from sightline.server.via_chat import Renamed, parse_body
-from sightline.server.whole_answer import whole_answer
+from sightline.server.whole_answer import tell, whole_answer
 
 
 def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -> Router:
@@ -58,7 +58,11 @@ def responses_router(chat: Chat, options: ServerOptions, lifecycle: Lifecycle) -
         )
         (choice,) = answer.choices
         status = final_status(choice.finish_reason)
-        return _json(form.response(status, output_items(choice), usage=answer.usage))
+
+        def build() -> object:
+            return form.response(status, output_items(choice), usage=answer.usage)
+
+        return await tell([answer], build)
 
     @router.post("/v1/responses/input_tokens")
     @router.post("/responses/input_tokens")

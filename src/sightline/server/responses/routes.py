@@ -1,7 +1,8 @@
 """OpenAI's Responses API, stateless: every request brings its whole input, nothing is kept."""
 
+import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
 from starlette.requests import Request
@@ -16,7 +17,7 @@ from sightline.server.hangup import run_for_client
 from sightline.server.intake import Terms, WithoutKnown, read_call
 from sightline.server.lifecycle import Lifecycle
 from sightline.server.options import ServerOptions
-from sightline.server.responses.answer import ResponseForm, final_status, new_id, output_items
+from sightline.server.responses.answer import Json, ResponseForm, final_status, new_id, output_items
 from sightline.server.responses.convert import ResponsesCall, to_responses_call
 from sightline.server.responses.events import ResponseEvents
 from sightline.server.responses.schema import ResponsesBody
@@ -97,8 +98,7 @@ def _understand(body: bytes, terms: Terms) -> ResponsesCall:
 
 def _stream_form(events: ResponseEvents) -> StreamForm:
     def failed(error: SightlineError, request_id: str) -> bytes:
-        told = events.fail(_failure(error), error_message(error, request_id))
-        return b"".join(named_block(event["type"], event) for event in told)
+        return _blocks(events.fail(_failure(error), error_message(error, request_id)))
 
     return StreamForm(end=b"", error=failed)
 
@@ -122,13 +122,22 @@ async def _stream(
         )
         async with aclosing(answer):
             context.notices.extend(answer.notices)
-            blocks = b"".join(named_block(event["type"], event) for event in events.start())
+            blocks = _blocks(events.start())
+            tells_tokens = asked.call.request.logprobs is not None
             async for delta in answer:
+                # The last events repeat the likelihoods of all tokens, several times.
+                if tells_tokens and delta.finish_reason is not None:
+                    told = await asyncio.to_thread(_blocks, events.of(delta))
+                else:
+                    told = _blocks(events.of(delta))
                 # The head goes out with the first text: one write less before the first word.
-                told = [named_block(event["type"], event) for event in events.of(delta)]
                 if blocks or told:
-                    yield blocks + b"".join(told)
+                    yield blocks + told
                 blocks = b""
+
+
+def _blocks(events: Iterator[Json]) -> bytes:
+    return b"".join(named_block(event["type"], event) for event in events)
 
 
 def _json(value: object) -> Response:

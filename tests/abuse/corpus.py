@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from tests.abuse.rows import ANY_REFUSAL, BAD, OK, PICTURE, Builder, Row
@@ -46,7 +47,20 @@ def bodies(make: Builder) -> Iterator[Row]:
         ),
         statuses=(413,),
     )
+    yield from _repeated(replace(make, path="/v1/responses"))
     yield from _messages(make)
+
+
+def _repeated(make: Builder) -> Iterator[Row]:
+    """Yield what a response might repeat of its request."""
+    head = b'{"model":"%b","input":"x","max_output_tokens":8,' % make.target.model.encode()
+    for word in (b"1e999", b"1" + b"0" * 400 + b".5"):
+        body = head + b'"metadata":{"a":%b}}' % word
+        yield make.body(f"J07 {word.decode():.6} repeated", body, statuses=BAD)
+        body = head + b'"tools":[{"type":"x","x":%b}],"stream":true}' % word
+        yield make.body(f"J07 {word.decode():.6} in a tool", body, statuses=OK)
+    large = head + b'"tools":[{"type":"x","x":"' + b"a" * (31 * 2**20) + b'"}],"stream":true}'
+    yield make.body("J13 31 MiB in a tool", large, statuses=OK, is_heavy=True)
 
 
 def _messages(make: Builder) -> Iterator[Row]:
@@ -213,6 +227,10 @@ def tools(make: Builder) -> Iterator[Row]:
     yield make.json("S01 129", make.chat(tools=[tool(f"f{i}") for i in range(129)]), statuses=BAD)
     for name in (None, "x" * 65, "a b", "a\nb", 'a"b', "../x", "😀", "", 5):
         yield make.json(f"S02 {name!r:.20}", make.chat(tools=[tool(name)]), statuses=BAD)
+    properties = {f"p{i}": {"type": "string"} for i in range(120)}
+    schema_of_many = {"type": "object", "properties": properties}
+    many = [tool(f"f{i}", parameters=schema_of_many) for i in range(128)]
+    yield make.json("many schemas", make.chat(tools=many), statuses=BAD, is_heavy=True)
     yield make.json("S02 twice", make.chat(tools=[tool("f"), tool("f")]), statuses=BAD)
     for parameters in (
         [],
@@ -277,6 +295,11 @@ def schemas() -> dict[str, Any]:
         "S08 repeats": {"type": "string", "pattern": "(a{1000}){1000}"},
         "S08 look-ahead": {"type": "string", "pattern": "(?=a)b"},
         "S08 NUL": {"type": "string", "pattern": "["},
+        "steps that lead nowhere": {
+            "items": {"type": "number", "multipleOf": 0.1, "minimum": 0.25, "maximum": 0.35},
+            "type": "array",
+        },
+        "a number that floats round": {"const": 2**53 + 1},
         "remote ref": {"$ref": "http://127.0.0.1/schema.json"},
         "file ref": {"$ref": "file:///etc/passwd"},
         "ref to itself": {"$ref": "#"},

@@ -111,7 +111,11 @@ class InlineEngine:
                 self._engine.abort(wire_id)
 
     async def stats(self) -> EngineStats:
-        return EngineStats() if self._engine is None else self._engine.stats
+        if self._engine is None:
+            return EngineStats()
+        stats = self._engine.stats
+        # Whoever died runs nothing and holds nothing any more.
+        return EngineStats().behind(stats) if self._refusal is InternalError else stats
 
     async def close(self) -> None:
         """End live requests with `draining` and stop the engine when its turn ends."""

@@ -42,6 +42,15 @@ def test_one_slow_step_among_many_does_not_stretch_the_limit() -> None:
     assert watch.limit_s == 10.0
 
 
+def test_a_watcher_that_was_stopped_does_not_take_its_own_silence_for_the_engines() -> None:
+    watch = Watch(10.0)
+    watch.tick(0.5, is_busy=True)
+    watch.heard(0.5, is_busy=True)
+    watch.tick(0.5, is_busy=True)  # the only one in a minute
+    watch.heard(60.5, is_busy=True)
+    assert watch.limit_s == 10.0
+
+
 def test_silence_without_work_is_no_hang() -> None:
     watch = Watch(10.0)
     for _ in range(100):

@@ -17,14 +17,21 @@ class Watch:
     def __init__(self, hang_timeout_s: float) -> None:
         self.silent_s = 0.0
         self._silent_busy_s = 0.0
+        self._interval_s = 0.0
         self._hang_timeout_s = hang_timeout_s
         self._gaps: deque[float] = deque(maxlen=_REMEMBERED_GAPS)
         self._last_report: float | None = None
 
     def heard(self, now: float, *, is_busy: bool) -> None:
-        """Note a report; `is_busy` says whether the engine had work before it."""
+        """Note a report; `is_busy` says whether the engine had work before it.
+
+        By the clock a gap may be longer than by the watcher's ticks: then nobody listened.
+        """
         if self._last_report is not None and is_busy:
-            self._gaps.append(now - self._last_report)
+            gap_s = now - self._last_report
+            if self._interval_s:
+                gap_s = min(gap_s, self.silent_s + self._interval_s)
+            self._gaps.append(gap_s)
         self._last_report = now
         self.silent_s = self._silent_busy_s = 0.0
 
@@ -34,6 +41,7 @@ class Watch:
         Time is counted in the watcher's own ticks, not by the clock: a front that was stopped
         for a minute has only failed to listen for a minute.
         """
+        self._interval_s = interval_s
         self.silent_s += interval_s
         if is_busy:
             self._silent_busy_s += interval_s

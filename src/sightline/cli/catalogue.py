@@ -465,8 +465,8 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "该 GPU 不支持 bfloat16 运算，请使用 --dtype float16。",
     ),
     "fit.nothing": (
-        "Nothing that is known fits; free some memory, or use a larger machine.",
-        "没有已知的模型放得下，请释放内存或换更大的机器。",
+        "Nothing that is known fits; free some memory, or use a larger machine",
+        "没有已知的模型放得下，请释放内存或换更大的机器",
     ),
     "fit.best.fewer pictures": (
         "What fits: pictures one after another, {command}",

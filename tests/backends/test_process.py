@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -380,6 +381,28 @@ def test_the_sockets_are_gone_after_close(
     with tempfile.TemporaryDirectory(prefix="t-") as folder:
         monkeypatch.setattr("tempfile.tempdir", folder)
         assert asyncio.run(main(Path(folder))) == [0o700]
+        assert list(Path(folder).glob("sightline-*")) == []
+
+
+def tidy(folder: Path) -> None:
+    [private] = folder.glob("sightline-*")
+    shutil.rmtree(private)
+
+
+def test_an_engine_is_replaced_although_somebody_tidied_its_folder_away(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main(folder: Path) -> None:
+        async with engine_for(tiny_folder) as engine:
+            canary = await collect(engine, prompt("canary"))
+            tidy(folder)
+            os.kill(await pid_of(engine), signal.SIGKILL)
+            await until(lambda: is_down(engine))
+            assert await collect(engine, prompt("canary")) == canary
+
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        asyncio.run(main(Path(folder)))
         assert list(Path(folder).glob("sightline-*")) == []
 
 

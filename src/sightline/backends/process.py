@@ -14,7 +14,8 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -197,13 +198,14 @@ class ProcessEngine:
 
     async def _supervise(self, loaded: "asyncio.Future[None]") -> None:
         """Keep one engine process running until cancelled, or until the first cannot start."""
-        folder = _private_folder()
         context = zmq.asyncio.Context()
         failures = 0
         try:
             while True:
                 try:
-                    cause = await self._run(context, folder, loaded)
+                    # A new one each time: whoever tidies up may have taken the last one away.
+                    with _private_folder() as folder:
+                        cause = await self._run(context, folder, loaded)
                     if self._info is None:
                         raise StartupError(f"The engine process {cause} while loading the model.")
                 except StartupError as error:
@@ -225,7 +227,6 @@ class ProcessEngine:
             self._ledger.fail_all(InternalError)
         finally:
             context.destroy(linger=0)
-            shutil.rmtree(folder, ignore_errors=True)
 
     async def _run(
         self, context: zmq.asyncio.Context, folder: Path, loaded: "asyncio.Future[None]"
@@ -238,7 +239,7 @@ class ProcessEngine:
         try:
             child = EngineProcess(context, folder, self._num_restarts, self._options, self._waiting)
             self._waiting = None
-        except OSError as error:
+        except (OSError, zmq.ZMQError) as error:
             raise StartupError("The system gives no new process for the engine.") from error
         self._child = child
         reading = asyncio.create_task(self._read(child, loaded))
@@ -336,10 +337,20 @@ class ProcessEngine:
                 self._submit(request)
 
 
-def _private_folder() -> Path:
-    """Make a folder that only this user can enter, with a name short enough for sockets in it."""
-    folder = tempfile.mkdtemp(prefix="sightline-")
-    if len(folder) + MAX_FILE_NAME > zmq.IPC_PATH_MAX_LEN:
-        Path(folder).rmdir()
-        folder = tempfile.mkdtemp(prefix="sightline-", dir="/tmp")
-    return Path(folder)
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """Yield a folder that only this user can enter, with a name short enough for sockets in it.
+
+    Raises `StartupError`.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix="sightline-")
+        if len(folder) + MAX_FILE_NAME > zmq.IPC_PATH_MAX_LEN:
+            Path(folder).rmdir()
+            folder = tempfile.mkdtemp(prefix="sightline-", dir="/tmp")
+    except OSError as error:
+        raise StartupError("The system gives no temporary folder for the engine.") from error
+    try:
+        yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -36,6 +36,17 @@ def test_a_waiting_process_ends_with_who_started_it() -> None:
         assert waiting.wait(PATIENCE_S) == 0
 
 
+def test_a_process_is_started_although_the_working_directory_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    with launch.launch_ahead(1) as waiting:
+        assert waiting.stdin is not None
+        waiting.stdin.close()
+        assert waiting.wait(PATIENCE_S) == 0
+
+
 def test_a_waiting_process_takes_its_arguments() -> None:
     """It says what is missing of them, as one does that is started with them."""
     with launch.tell(launch.launch_ahead(1), ["--commands=ipc://nowhere"]) as waiting:

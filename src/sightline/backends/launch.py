@@ -35,7 +35,17 @@ def launch(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
         stdout=_STDERR,  # what libraries print belongs to the log
         start_new_session=True,  # Ctrl-C is for the front, which drains first
         env=environment,
+        cwd=_working_directory(),
     )
+
+
+def _working_directory() -> str | None:
+    """Return the root where the folder we work in was deleted: without one, MKL does not load."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return os.sep
+    return None
 
 
 def tunables(asked: str) -> str:

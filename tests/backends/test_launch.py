@@ -74,7 +74,9 @@ def test_what_the_environment_asks_of_the_allocator_stands() -> None:
 
 def test_a_process_is_started_with_what_the_allocator_is_asked() -> None:
     with launch.launch(["--help"]) as process:
-        environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        environment = b""
+        while not environment and process.poll() is None:  # the kernel is still laying it out
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
         assert process.wait(PATIENCE_S) == 0
     assert b"\0GLIBC_TUNABLES=glibc.malloc." in environment
 

@@ -31,13 +31,24 @@ CPU = torch.device("cpu")
 WHOLE_SUMS = (StreamedKernel, IntegerKernel)
 
 
-@pytest.fixture(params=WHOLE_SUMS, ids=lambda kind: kind.__name__)
-def whole_sums(request: pytest.FixtureRequest) -> type[Kernel]:
-    weight = quantize(draw(1, 32, 64), "int8")
-    if not request.param.suits(weight) or not keeps_its_promise(request.param, "int8", CPU):
-        pytest.skip("no such int8 products on this processor")
-    kind: type[Kernel] = request.param
-    return kind
+@pytest.fixture(
+    params=[(StreamedKernel, "int8"), (IntegerKernel, "int8"), (StreamedKernel, "int4")],
+    ids=lambda param: f"{param[0].__name__}-{param[1]}",
+)
+def whole_sums(request: pytest.FixtureRequest) -> tuple[type[Kernel], Scheme]:
+    kind, scheme = request.param
+    weight = quantize(draw(1, 32, 64), scheme)
+    if not kind.suits(weight) or not keeps_its_promise(kind, scheme, CPU):
+        pytest.skip("no such products on this processor")
+    return kind, scheme
+
+
+@pytest.fixture(params=SCHEMES)
+def streamed(request: pytest.FixtureRequest) -> Scheme:
+    scheme: Scheme = request.param
+    if not StreamedKernel.suits(quantize(draw(1, 32, 64), scheme)):
+        pytest.skip("no int8 products on this processor")
+    return scheme
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -159,14 +170,15 @@ def test_every_kernel_computes_what_the_plain_twin_does_in_any_company(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_activations_in_16_bits_cost_next_to_nothing(
-    whole_sums: type[Kernel], seed: int, scale: int, spike: int
+    whole_sums: tuple[type[Kernel], Scheme], seed: int, scale: int, spike: int
 ) -> None:
     """Also where one activation is a thousand times the others, as large models have them."""
-    weight = quantize(draw(seed, 32, 128), "int8")
+    kind, scheme = whole_sums
+    weight = quantize(draw(seed, 32, 128), scheme)
     x = draw(seed + 1, 9, 128) * 2.0**scale
     x[:, 7] *= 10.0**spike
     expected = x.double() @ weight.dequantized(torch.float64).T
-    found = whole_sums(weight)(x, None)
+    found = kind(weight)(x, None)
     step = x.double().abs().amax(1, keepdim=True) / 32512
     size = weight.dequantized(torch.float64).norm(dim=1)
     # Rounding errors of at most half a step each add up like noise: six deviations.
@@ -206,14 +218,17 @@ def test_a_kernel_that_is_wrong_is_not_used(monkeypatch: pytest.MonkeyPatch) -> 
     keeps_its_promise.cache_clear()
 
 
-def test_rows_of_any_size_are_split_and_bad_ones_show(whole_sums: type[Kernel]) -> None:
-    weight = quantize(draw(1, 32, 64), "int8")
+def test_rows_of_any_size_are_split_and_bad_ones_show(
+    whole_sums: tuple[type[Kernel], Scheme],
+) -> None:
+    kind, scheme = whole_sums
+    kernel = kind(quantize(draw(1, 32, 64), scheme))
     x = draw(2, 6, 64)
-    plain = whole_sums(weight)(x, None)
+    plain = kernel(x, None)
     x[0], x[1, 3], x[2, 5] = 0.0, torch.nan, torch.inf
     x[3] *= 2.0**-60
     x[4] *= 2.0**90
-    found = whole_sums(weight)(x, None)
+    found = kernel(x, None)
     assert (found[0] == 0).all()
     assert not found[1:3].isfinite().any()
     assert torch.equal(found[3] * 2.0**60, plain[3])
@@ -235,10 +250,23 @@ def test_our_sums_are_those_of_the_library_for_every_shape_and_number_of_threads
         assert (ours - library).norm() < 2e-5 * library.norm()
 
 
-def test_a_row_next_to_nothing_is_nothing() -> None:
-    weight = quantize(draw(1, 32, 64), "int8")
-    if not StreamedKernel.suits(weight):
-        pytest.skip("no such int8 products on this processor")
+def test_sums_of_groups_are_those_of_rounded_rows_for_every_shape_and_number_of_threads() -> None:
+    if not StreamedKernel.suits(quantize(draw(1, 32, 64), "int4")):
+        pytest.skip("no int8 products on this processor")
+    shapes = [(1, 32, 16), (3, 96, 33), (11, 160, 48), (14, 896, 160), (40, 4864, 96)]
+    for threads, (rows, inputs, outputs) in product((1, 3), shapes):
+        weight = quantize(draw(outputs, outputs, inputs), "int4")
+        x = draw(rows, rows, inputs)
+        factor = 32512 / x.abs().amax(1, keepdim=True)
+        rounded = (x * factor).round().double() / factor.double()
+        expected = rounded @ weight.dequantized(torch.float64).T
+        with torch_threads(threads):
+            found = StreamedKernel(weight)(x, None)
+        assert (found - expected).norm() < 4e-6 * expected.norm()
+
+
+def test_a_row_next_to_nothing_is_nothing(streamed: Scheme) -> None:
+    weight = quantize(draw(1, 32, 64), streamed)
     assert (StreamedKernel(weight)(torch.full((1, 64), 1e-42), None).abs() < 1e-30).all()
 
 
@@ -258,10 +286,21 @@ def test_sums_of_the_largest_numbers_fit() -> None:
             torch.testing.assert_close(found, torch.stack((expected, -expected)))
 
 
-def test_gates_residuals_and_float16_are_taken_along() -> None:
-    weight = quantize(draw(1, 96, 64), "int8")
+def test_sums_of_the_largest_groups_fit_however_many_there_are() -> None:
+    num_inputs = 2**18
+    values = torch.full((16, num_inputs // 2), 0xFF, dtype=torch.uint8)
+    values[8:] = 0
+    weight = QuantizedWeight(values, torch.ones(16, num_inputs // GROUP_SIZE, 2).bfloat16())
     if not StreamedKernel.suits(weight):
-        pytest.skip("no such int8 products on this processor")
+        pytest.skip("no int8 products on this processor")
+    x = torch.ones(2, num_inputs)
+    x[1] = -1.0
+    expected = num_inputs * torch.tensor([8.0] * 8 + [-7.0] * 8)
+    torch.testing.assert_close(StreamedKernel(weight)(x, None), torch.stack((expected, -expected)))
+
+
+def test_gates_residuals_and_float16_are_taken_along(streamed: Scheme) -> None:
+    weight = quantize(draw(1, 96, 64), streamed)
     kernel, x, residual = StreamedKernel(weight), draw(2, 21, 64), draw(3, 21, 96)
     outputs = kernel(x, None)
     gate, up = outputs.chunk(2, -1)
@@ -274,7 +313,7 @@ def test_gates_residuals_and_float16_are_taken_along() -> None:
         torch.testing.assert_close(found, function(outputs + bias), atol=2e-6, rtol=2e-6)
     huge = kernel.packed.plus(x.half() * 1000, None, residual.half() * 60000)
     assert huge.isfinite().all()
-    assert not StreamedKernel(quantize(draw(1, 40, 64), "int8")).packed.can_gate
+    assert not StreamedKernel(quantize(draw(1, 40, 64), streamed)).packed.can_gate
 
 
 @pytest.mark.parametrize("num_rows", [1, 5, 32, 33, 70])

@@ -51,7 +51,7 @@ def packed(folder: str, dtype: str = "bfloat16", scheme: str | None = None) -> G
     return model
 
 
-@pytest.fixture(scope="module", params=[None, "int8"], ids=["bf16", "int8"])
+@pytest.fixture(scope="module", params=[None, "int8", "int4"], ids=["bf16", "int8", "int4"])
 def model(request: pytest.FixtureRequest) -> Glm4v:
     if request.param and not kernels().has_whole_products:  # type: ignore[union-attr]
         pytest.skip("this processor has no products of bytes")

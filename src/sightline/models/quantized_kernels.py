@@ -1,10 +1,11 @@
 """Products with quantised matrices: the fastest way that this torch and processor do right.
 
 `StreamedKernel` and `IntegerKernel` round each row of activations to 16 bits and multiply its
-upper and lower bytes, as two rows of 8 bits, by int8 weights. The sums are whole numbers and thus
-exact: a row's bits depend neither on its company nor on a library's order of addition, and all but
-the weights' own error is below one part in 10,000. The packed kernels widen weights in registers;
-activations are rounded to bfloat16. `DequantizingKernel` always works.
+upper and lower bytes, as two rows of 8 bits, by int8 weights, the former by int4 weights, too. The
+sums (of an int4 group) are whole numbers and thus exact: a row's bits depend neither on its company
+nor on a library's order of addition, and all but the weights' own error is below one part in
+10,000. The packed kernels widen weights in registers; activations are rounded to bfloat16.
+`DequantizingKernel` always works.
 
 A kernel is chosen by trying it against what it is trusted for, once per process. The operators
 are private to torch, hence the check.
@@ -20,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sightline.models.cpu.streamed_weight import StreamedIntegers
+from sightline.models.cpu.streamed_weight import StreamedNumbers
 from sightline.models.quantization import GROUP_SIZE, Scheme
 from sightline.models.quantized import QuantizedWeight, quantize, unpack_int4
 
@@ -91,15 +92,18 @@ class DequantizingKernel(Kernel):
 
 
 class StreamedKernel(Kernel):
-    """Our own whole sums, on processors with int8 products; see `whole_products.c`."""
+    """Our own whole sums, on processors with int8 products.
+
+    See `whole_products.c` for int8 and `group_products.c` for int4.
+    """
 
     def __init__(self, weight: QuantizedWeight) -> None:
         super().__init__(weight)
-        self.packed = StreamedIntegers(weight)
+        self.packed = StreamedNumbers.of(weight)
 
     @classmethod
     def suits(cls, weight: QuantizedWeight) -> bool:
-        return StreamedIntegers.suits(weight)
+        return StreamedNumbers.suits(weight)
 
     def product(self, rows: Tensor) -> Tensor:
         return self.packed.apply(rows, None)

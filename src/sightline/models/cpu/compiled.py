@@ -51,7 +51,9 @@ class Matrix(ctypes.Structure):
 
     _fields_ = (
         *((name, c_void_p) for name in ("panels", "scales", "bias")),
-        *((name, c_int64) for name in ("num_inputs", "num_panels", "num_outputs", "rounds_rows")),
+        *((name, c_int64) for name in (
+            "num_inputs", "num_panels", "num_outputs", "rounds_rows", "is_grouped",
+        )),
     )  # fmt: skip
 
 
@@ -164,6 +166,15 @@ class Kernels:
                 "multiply_whole", None,
                 c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_void_p,
                 c_int64, ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
+            )  # fmt: skip
+            self.groups_room = function("groups_room", c_int64, c_int64, c_int64)
+            self.lay_out_group_weights = function(
+                "lay_out_group_weights", None, c_void_p, c_void_p, c_int64, c_int64, c_void_p
+            )
+            self.multiply_groups = function(
+                "multiply_groups", None,
+                c_void_p, c_int64, c_int64, c_void_p, c_int64, c_void_p, c_void_p, c_int64,
+                ctypes.c_int, c_void_p, c_int64, c_void_p, _num_threads,
             )  # fmt: skip
         self.as_team = function("as_team", None, _num_threads, c_void_p, c_void_p)
         self.attention_room = function("attention_room", c_int64, c_int64, c_int64)

@@ -15,10 +15,11 @@
 /* A matrix and what is known of it, see `Matrix` in compiled.py. */
 typedef struct {
     const void *panels;
-    const float *scales; /* of int8 weights; NULL for bfloat16 */
+    const float *scales; /* of int8 weights, else NULL */
     const float *bias;   /* or NULL */
     int64_t num_inputs, num_panels, num_outputs;
     int64_t rounds_rows; /* panels are those of rounded_products.c */
+    int64_t is_grouped;  /* panels are those of group_products.c */
 } matrix;
 
 /* Matrices that do not exist have no panels. */
@@ -43,6 +44,7 @@ static int64_t room_of(const matrix *m, int64_t num_rows, int num_threads)
 {
 #ifdef __AVX512VNNI__
     if (m->scales) return in_vectors(whole_room(num_rows, m->num_inputs));
+    if (m->is_grouped) return in_vectors(groups_room(num_rows, m->num_inputs));
 #endif
 #ifdef __AVX512BF16__
     if (m->rounds_rows) return in_vectors(rounded_room(num_rows, m->num_inputs, num_threads));
@@ -60,6 +62,12 @@ static void apply(
         multiply_whole(
             rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->scales, m->bias,
             added, added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
+        return;
+    }
+    if (m->is_grouped) {
+        multiply_groups(
+            rows, num_rows, m->num_inputs, m->panels, m->num_panels, m->bias, added,
+            added_stride, ending, out, out_stride, (int32_t *)room, num_threads);
         return;
     }
 #endif
@@ -99,7 +107,7 @@ static void gate(
     int num_threads)
 {
     const int64_t width = l->down.num_inputs;
-    if (!l->gate_up[1].panels && !l->gate_up[0].scales) {
+    if (!l->gate_up[1].panels && !l->gate_up[0].scales && !l->gate_up[0].is_grouped) {
         apply(l->gate_up, rows, num_rows, NULL, 0, GATED, out, width, room, num_threads);
         return;
     }

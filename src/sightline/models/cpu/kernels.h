@@ -56,6 +56,13 @@ void multiply_whole(
     int64_t added_stride, int ending, float *out, int64_t out_stride, int32_t *room,
     int num_threads);
 
+/* group_products.c */
+int64_t groups_room(int64_t num_rows, int64_t num_inputs);
+void multiply_groups(
+    const float *rows, int64_t num_rows, int64_t num_inputs, const uint8_t *weights,
+    int64_t num_panels, const float *bias, const float *added, int64_t added_stride, int ending,
+    float *out, int64_t out_stride, int32_t *room, int num_threads);
+
 /* attention.c */
 void attend(attention *a, int num_threads);
 

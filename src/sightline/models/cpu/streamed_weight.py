@@ -1,7 +1,7 @@
 """Weights in the layouts of our own kernels, which stream them as memory gives them.
 
-A row's bits are the same for every number of rows and threads; see `panels.h` and
-`whole_products.c`.
+A row's bits are the same for every number of rows and threads; see `panels.h`,
+`whole_products.c` and `group_products.c`.
 
 Shapes: I inputs, O outputs; x `[..., I]`.
 """
@@ -66,7 +66,7 @@ class Streamed(ABC):
             return None
         return Matrix(
             panels.data_ptr(), None if scales is None else scales.data_ptr(), None,
-            self._num_inputs, self._num_panels, self._num_outputs, False,
+            self._num_inputs, self._num_panels, self._num_outputs, False, False,
         )  # fmt: skip
 
     def _outputs(
@@ -163,29 +163,21 @@ class StreamedWeight(Streamed):
         )  # fmt: skip
 
 
-class StreamedIntegers(Streamed):
-    """int8 weights that meet rows rounded to 16 bits: whole sums, which are exact."""
+class StreamedNumbers(Streamed):
+    """Quantised weights that meet rows rounded to 16 bits, by whole numbers."""
 
-    def __init__(self, weight: QuantizedWeight) -> None:
-        self._library = library = _library()
-        num_outputs, num_inputs = weight.values.shape
-        super().__init__(num_outputs, num_inputs, library.head_multiple)
-        self._panels = empty_in_huge_pages(self._padded * (-(-num_inputs // 4) * 4), torch.uint8)
-        self._scales = torch.zeros(self._padded, dtype=torch.float32)
-        self._scales[:num_outputs] = weight.scales
-        self.size_bytes = weight.size_bytes
-        values = weight.values.contiguous()
-        library.lay_out_whole_weights(
-            values.data_ptr(), num_outputs, num_inputs, self._panels.data_ptr()
-        )
+    _library: Kernels
 
-    @classmethod
-    def suits(cls, weight: QuantizedWeight) -> bool:
+    @staticmethod
+    def of(weight: QuantizedWeight) -> "StreamedNumbers":
+        return StreamedIntegers(weight) if weight.scheme == "int8" else StreamedGroups(weight)
+
+    @staticmethod
+    def suits(weight: QuantizedWeight) -> bool:
         library = kernels()
         return (
-            weight.scheme == "int8"
-            and weight.values.device.type == "cpu"
-            and weight.num_inputs <= MOST_WHOLE_INPUTS
+            weight.values.device.type == "cpu"
+            and (weight.scheme == "int4" or weight.num_inputs <= MOST_WHOLE_INPUTS)
             and library is not None
             and library.has_whole_products
         )
@@ -204,6 +196,23 @@ class StreamedIntegers(Streamed):
         )
         return _like(out, x)
 
+
+class StreamedIntegers(StreamedNumbers):
+    """int8 weights: whole sums, which are exact."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._library = library = _library()
+        num_outputs, num_inputs = weight.values.shape
+        super().__init__(num_outputs, num_inputs, library.head_multiple)
+        self._panels = empty_in_huge_pages(self._padded * (-(-num_inputs // 4) * 4), torch.uint8)
+        self._scales = torch.zeros(self._padded, dtype=torch.float32)
+        self._scales[:num_outputs] = weight.scales
+        self.size_bytes = weight.size_bytes
+        values = weight.values.contiguous()
+        library.lay_out_whole_weights(
+            values.data_ptr(), num_outputs, num_inputs, self._panels.data_ptr()
+        )
+
     def matrix(self) -> Matrix | None:
         return self._matrix(self._panels, self._scales)
 
@@ -217,6 +226,39 @@ class StreamedIntegers(Streamed):
             rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
             self._num_panels, self._scales.data_ptr(), bias, residual, self._padded, ending,
             out.data_ptr(), self._padded, room, num_threads,
+        )  # fmt: skip
+
+
+class StreamedGroups(StreamedNumbers):
+    """int4 weights: whole sums within a group, which fp32 adds up in the groups' order."""
+
+    def __init__(self, weight: QuantizedWeight) -> None:
+        self._library = library = _library()
+        num_outputs, num_inputs = weight.num_outputs, weight.num_inputs
+        super().__init__(num_outputs, num_inputs, library.head_multiple)
+        self.size_bytes = self._padded * weight.size_bytes // num_outputs
+        self._panels = empty_in_huge_pages(self.size_bytes, torch.uint8)
+        values, scales = weight.values.contiguous(), weight.scales.contiguous()
+        library.lay_out_group_weights(
+            values.data_ptr(), scales.data_ptr(), num_outputs, num_inputs, self._panels.data_ptr()
+        )
+
+    def matrix(self) -> Matrix | None:
+        matrix = self._matrix(self._panels)
+        if matrix is not None:
+            matrix.is_grouped = True
+        return matrix
+
+    def _multiply(
+        self, rows: Tensor, num_rows: int, bias: int, residual: int, ending: int, out: Tensor,
+        num_threads: int,
+    ) -> None:  # fmt: skip
+        library = self._library
+        room = _scratch.address(library.groups_room(num_rows, self._num_inputs))
+        library.multiply_groups(
+            rows.data_ptr(), num_rows, self._num_inputs, self._panels.data_ptr(),
+            self._num_panels, bias, residual, self._padded, ending, out.data_ptr(), self._padded,
+            room, num_threads,
         )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 /* Products of fp32 rows with int8 weights, by whole numbers.
  *
- * A row is rounded to 16 bits, scaled by its largest number, and its lower and upper bytes are
- * multiplied with the weights apart. Both sums are whole and fit 32 bits, so they are exact: no
- * order, company or number of threads can change them. Rounding a row costs 3e-5 of it beside the
- * 9e-3 that int8 weights cost.
+ * A row is rounded to 16 bits (`whole_rows.h`), and its lower and upper bytes are multiplied with
+ * the weights apart. Both sums are whole and fit 32 bits, so they are exact: no order, company or
+ * number of threads can change them. Rounding a row costs 3e-5 of it beside the 9e-3 that int8
+ * weights cost.
  *
  * Needs the processor's products of four bytes (VNNI), of which one factor is unsigned: weights are
  * stored with 128 added, and 128 times the sum of a row's bytes is taken off again.
@@ -14,107 +14,17 @@
 
 #ifdef __AVX512VNNI__
 
-#include <immintrin.h>
-
 #include "kernels.h"
 #include "repeat.h"
-#include "threads.h"
-#include "tiles.h"
-#include "vectors.h"
-
-#define HIGHEST 32512.0f /* 127 * 256: the upper byte stays within -127 to 127 */
-
-typedef struct {
-    const float *rows;      /* [num_rows][num_inputs] */
-    int32_t *blocks;        /* [block][four inputs][row][lower, upper]: four bytes each */
-    float *factors;         /* [num_rows]: what a unit of a row's whole numbers is worth */
-    int32_t *lower, *upper; /* [num_rows]: 128 times the sums of a row's bytes */
-    const uint8_t *weights;
-    const float *scales;    /* [num_panels * LANES] */
-    const float *bias, *added; /* see products.c */
-    float *out;
-    int64_t num_rows, num_inputs, num_panels, added_stride, out_stride;
-    shares blocks_taken, panels_taken;
-    int64_t next; /* panel that no thread has taken yet */
-    int ending;
-} product;
-
-static int64_t fours(const product *p) { return (p->num_inputs + 3) / 4; }
-static int64_t num_blocks(const product *p) { return blocks_of(p->num_rows); }
-
-/* Sixteen inputs from `i` on, with zeros behind the last. */
-INLINE floats load_inputs(const product *p, const float *from, int64_t i)
-{
-    const int64_t left = p->num_inputs - i;
-    return left >= LANES ? load(from + i)
-                         : (floats)_mm512_maskz_loadu_ps((__mmask16)((1 << left) - 1), from + i);
-}
-
-/* Rounds a row and puts its bytes where tiles read them: `to` is [four inputs][height][2]. */
-static void round_row(const product *p, int64_t row, int64_t height, int32_t *to)
-{
-    const float *from = p->rows + row * p->num_inputs;
-    floats tops = {0}, zeros = {0};
-    for (int64_t i = 0; i < p->num_inputs; i += LANES) {
-        const floats x = load_inputs(p, from, i);
-        tops = larger((floats)((words)x & 0x7fffffff), tops);
-        zeros += x * 0.0f; /* NaN where a number is not finite */
-    }
-    float top = 0.0f;
-    for (int i = 0; i < LANES; i++) top = tops[i] > top ? tops[i] : top;
-    const float not_finite = sum_of(zeros);
-    /* Below, the factor would not be finite; such rows are as good as zeros. */
-    const float factor = top > 1e-30f && not_finite == 0.0f ? HIGHEST / top : 0.0f;
-    integers lower_sums = {0}, upper_sums = {0};
-    for (int64_t i = 0; i < p->num_inputs; i += LANES) {
-        const integers whole =
-            (integers)_mm512_cvtps_epi32((__m512)(load_inputs(p, from, i) * factor));
-        /* What is not finite has become the lowest whole number, of which both bytes are zero. */
-        const integers low = whole << 24 >> 24, high = (whole - low) << 16 >> 24;
-        const __m128i lower = _mm512_cvtepi32_epi8((__m512i)low);
-        const __m128i upper = _mm512_cvtepi32_epi8((__m512i)high);
-        lower_sums += low;
-        upper_sums += high;
-        int32_t both[2][LANES / 4];
-        _mm_storeu_si128((__m128i *)both[0], lower);
-        _mm_storeu_si128((__m128i *)both[1], upper);
-        const int64_t four = i / 4, end = fours(p) - four < LANES / 4 ? fours(p) - four : LANES / 4;
-        for (int64_t f = 0; f < end; f++) {
-            to[(four + f) * height * 2] = both[0][f];
-            to[(four + f) * height * 2 + 1] = both[1][f];
-        }
-    }
-    p->factors[row] = top / HIGHEST + not_finite;
-    p->lower[row] = 128 * _mm512_reduce_add_epi32((__m512i)lower_sums);
-    p->upper[row] = 128 * _mm512_reduce_add_epi32((__m512i)upper_sums);
-}
-
-static void lay_out(const product *p, int64_t block)
-{
-    const int64_t row = first_row(p->num_rows, block);
-    const int64_t height = first_row(p->num_rows, block + 1) - row;
-    int32_t *to = p->blocks + row * fours(p) * 2;
-    for (int64_t r = 0; r < height; r++) round_row(p, row + r, height, to + 2 * r);
-}
-
-INLINE integers add_products(integers sums, integers weights, int32_t bytes)
-{
-    return (integers)_mm512_dpbusd_epi32(
-        (__m512i)sums, (__m512i)weights, _mm512_set1_epi32(bytes));
-}
+#include "whole_rows.h"
 
 APART void finish(
     const product *p, int64_t row, int64_t panel, integers lower, integers upper)
 {
-    const floats low = __builtin_convertvector(lower - p->lower[row], floats);
-    const floats high = __builtin_convertvector(upper - p->upper[row], floats);
-    floats out = (low + high * 256.0f) * load(p->scales + panel * LANES) * p->factors[row];
-    if (p->bias) out += load(p->bias + panel * LANES);
-    if (p->added) out += load(p->added + row * p->added_stride + panel * LANES);
-    if (p->ending == SILU) out = silu(out);
-    if (p->ending == GELU) out = gelu(out);
-    if (p->ending == QUICK_GELU) out = quick_gelu(out);
-    store(p->out + row * p->out_stride + panel * LANES, out);
+    const floats low = __builtin_convertvector(lower - p->w.lower[row], floats);
+    const floats high = __builtin_convertvector(upper - p->w.upper[row], floats);
+    const floats out = (low + high * 256.0f) * load(p->scales + panel * LANES) * p->w.factors[row];
+    put(p, row, panel, out);
 }
 
 /* As in products.c: a cell is a row and a panel, two vectors of sums. */
@@ -133,7 +43,7 @@ APART void finish(
         const product *p, const int32_t *blocks, int64_t row, int64_t panel) \
     { \
         enum { R = num_rows_, P = num_panels_ }; \
-        const int64_t count = fours(p), stride = count * 4 * LANES; \
+        const int64_t count = fours(&p->w), stride = count * 4 * LANES; \
         const uint8_t *weights = p->weights + panel * stride; \
         integers acc[2 * CELLS], four_of[P]; \
         TIMES_##CELLS(CLEAR) \
@@ -143,42 +53,7 @@ APART void finish(
         TIMES_##CELLS(FINISH) \
     }
 
-typedef void (*tile)(const product *, const int32_t *, int64_t, int64_t);
-
-#include "tiles.h"
-
-static void multiply_panels(const product *p, int64_t first, int64_t last)
-{
-    const int64_t blocks = num_blocks(p);
-    for (int64_t panel = first, width = 1; panel < last; panel += width)
-        for (int64_t block = 0; block < blocks; block++) {
-            const int64_t row = first_row(p->num_rows, block);
-            const int64_t height = first_row(p->num_rows, block + 1) - row;
-            const int exponent = widest_tile(height, last - panel, blocks);
-            width = (int64_t)1 << exponent;
-            TILES[height][exponent](p, p->blocks + row * fours(p) * 2, row, panel);
-        }
-}
-
-static void lay_out_share(void *data)
-{
-    product *p = data;
-    int64_t first, last;
-    while (take_own(&p->blocks_taken, num_blocks(p), &first, &last))
-        for (int64_t block = first; block < last; block++) lay_out(p, block);
-}
-
-static void multiply_share(void *data)
-{
-    product *p = data;
-    int64_t first, last;
-    if (num_blocks(p) < MANY_BLOCKS) {
-        while (take_own(&p->panels_taken, p->num_panels, &first, &last))
-            multiply_panels(p, first, last);
-        return;
-    }
-    while (take_some(&p->next, p->num_panels, &first, &last)) multiply_panels(p, first, last);
-}
+#include "whole_panels.h"
 
 /* How many four-byte numbers `multiply_whole` needs room for. */
 int64_t whole_room(int64_t num_rows, int64_t num_inputs)
@@ -224,15 +99,16 @@ void multiply_whole(
     int num_threads)
 {
     product p = {
-        .rows = rows, .weights = weights, .scales = scales, .bias = bias, .added = added,
-        .out = out, .num_rows = num_rows, .num_inputs = num_inputs, .num_panels = num_panels,
-        .added_stride = added_stride, .out_stride = out_stride, .ending = ending, .lower = room,
-        .upper = room + num_rows, .factors = (float *)room + 2 * num_rows,
-        .blocks = room + 3 * num_rows,
+        .w = {
+            .rows = rows, .num_rows = num_rows, .num_inputs = num_inputs, .lower = room,
+            .upper = room + num_rows, .factors = (float *)room + 2 * num_rows,
+            .blocks = room + 3 * num_rows,
+        },
+        .weights = weights, .scales = scales, .bias = bias, .added = added, .out = out,
+        .num_panels = num_panels, .added_stride = added_stride, .out_stride = out_stride,
+        .ending = ending,
     };
-    num_threads = threads_for(num_rows * num_inputs * num_panels * LANES, ONE_THREAD, num_threads);
-    on_threads(num_rows > MOST_ROWS ? num_threads : 1, lay_out_share, &p);
-    on_threads(num_threads, multiply_share, &p);
+    run(&p, num_threads);
 }
 
 #endif

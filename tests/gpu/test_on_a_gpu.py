@@ -20,8 +20,11 @@ from sightline.core.limits import MIB
 from sightline.engine.loop import EngineLoop
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.gpu.picture_attention import TowerShape, choose_picture_attention
+from sightline.models.gpu.quantized_choice import fastest_first
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.positions import compressed_positions
+from sightline.models.quantization import Scheme
+from sightline.models.quantized import quantize
 
 # Kernels are compiled when they are first met, which takes a second or two for each.
 pytestmark = [pytest.mark.gpu, pytest.mark.engine, pytest.mark.timeout(600)]
@@ -103,6 +106,22 @@ def test_an_engine_on_the_gpu_says_what_one_on_the_cpu_says(
     """In fp32, where two ways of adding up hardly ever choose another token."""
     expected = answers(bench(load_model(tiny_folder, device="cpu")))
     assert answers(small(loaded)) == expected
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scheme", ["int8", "int4"])
+def test_quantised_weights_give_what_they_stand_for(scheme: Scheme) -> None:
+    """By every kernel that was found to work, one row and many, in the shapes of a large layer."""
+    weight = quantize(torch.randn(4096, 1024, device="cuda"), scheme)
+    kernels = fastest_first(scheme, weight.values.device)
+    assert "StoredKernel" in [kind.__name__ for kind in kernels]
+    for kind in kernels:
+        made = kind(weight)
+        for num_rows in (1, 16, 64, 65, 500):
+            rows = torch.randn(num_rows, 1024, device="cuda").bfloat16()
+            expected = rows.float() @ weight.dequantized(torch.float32).T
+            error = (made(rows, None).float() - expected).norm() / expected.norm()
+            assert error < 0.02, (kind, num_rows)
 
 
 @pytest.mark.parametrize("backend", ["triton", "sdpa"])

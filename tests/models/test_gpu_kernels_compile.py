@@ -13,7 +13,7 @@ from gpu_kernels import needs_triton
 
 pytestmark = pytest.mark.engine
 SCRIPT = Path(__file__).parents[1] / "support" / "compile_kernels.py"
-LAYERS = 3  # with few rows: see the script
+LAYERS = 3 + 2 * 2  # with few rows, as they are and quantised: see the script
 
 
 @pytest.fixture(scope="module", params=[75, 89, 90])
@@ -38,10 +38,26 @@ def test_attention_fits(launches: list[dict[str, Any]]) -> None:
 def test_every_layer_has_tiles_that_fit(launches: list[dict[str, Any]]) -> None:
     fitting = defaultdict(int)
     for each in launches:
+        constants = each["constants"]
         if each["kernel"] == "few_rows":
-            constants = each["constants"]
-            layer = constants["NUM_OUTPUTS"], constants["IS_GATED"]
+            layer = constants["NUM_OUTPUTS"], constants["IS_GATED"], constants["BITS"]
             fitting[layer] += each["shared"] <= each["limit"]
     if launches[0]["capability"] >= 80:
         assert len(fitting) == LAYERS
         assert all(fitting.values()), fitting
+
+
+def test_quantised_weights_are_multiplied_on_every_card(launches: list[dict[str, Any]]) -> None:
+    """By the tiles that nothing is measured for: one row, the most rows, and all the others."""
+    formats = {each["constants"]["BITS"] for each in launches if each["kernel"] == "dequantize"}
+    assert formats == {8, 4}
+    alone = [each for each in launches if is_of_a_quantised_layer_alone(each)]
+    assert len(alone) == 2 * 3
+    assert all(each["shared"] <= each["limit"] for each in alone), alone
+
+
+def is_of_a_quantised_layer_alone(launch: dict[str, Any]) -> bool:
+    constants = launch["constants"]
+    if launch["kernel"] == "few_rows":
+        return constants["BITS"] < 16 and not constants["HAS_NORM"]
+    return bool(launch["kernel"] == "dequantize")

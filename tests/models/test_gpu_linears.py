@@ -9,8 +9,13 @@ from torch import Tensor
 if not HAS_TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from sightline.models.gpu.fast_linears import FewRows, Tiles, rms_norm, silu_times
+from sightline.models.gpu import quantized_linears
+from sightline.models.gpu.fast_linears import rms_norm, silu_times
+from sightline.models.gpu.few_rows import FewRows, Tiles
+from sightline.models.gpu.quantized_linears import StoredKernel
 from sightline.models.linear import LARGEST_HALF, GatedLinear, Linear, Norm
+from sightline.models.quantization import Scheme
+from sightline.models.quantized import quantize
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # an interpreter takes its time
 
@@ -77,6 +82,53 @@ def test_a_layer_uses_its_kernel_for_few_rows_only(norm: Norm) -> None:
     found = layer.normed(many, norm), layer.normed(few, norm), layer.plus(few, few[:, :32])
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert asked == [4, 4]
+
+
+SCHEMES: tuple[Scheme, ...] = ("int8", "int4")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("num_rows", [1, 16, 17, 64, 65])
+@pytest.mark.parametrize(("outputs", "inputs"), [(40, 96), (48, 320), (64, 256)])
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_quantised_weights_are_multiplied_as_they_are_stored(
+    scheme: Scheme, outputs: int, inputs: int, num_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few rows by the kernel, many by the library, a piece of the outputs after the other."""
+    monkeypatch.setattr(quantized_linears, "_PIECE_ELEMENTS", 17 * inputs)
+    weight = quantize(drawn(3, outputs, inputs), scheme)
+    x, bias = drawn(4, num_rows, inputs), drawn(5, outputs)
+    found = StoredKernel(weight)(x, bias)
+    expected = x @ weight.dequantized(torch.float32).T + bias
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_few_rows_take_norm_gate_and_residual_along_in_any_format(scheme: Scheme) -> None:
+    norm = Norm(96, EPS).to(DEVICE)
+    norm.weight.data.copy_(drawn(9, 96))
+    x, residual = drawn(1, 5, 96), drawn(2, 5, 40)
+    for kind, is_gated in ((Linear, False), (GatedLinear, True)):
+        layer = layer_of(kind, 96, 40)
+        layer.quantize(quantize(layer.weight, scheme))
+        few = FewRows(layer, TILES)
+        torch.testing.assert_close(few(x, norm=norm), layer.normed(x, norm), atol=1e-4, rtol=1e-4)
+        if not is_gated:
+            expected = layer.plus(x, residual)
+            torch.testing.assert_close(few(x, residual=residual), expected, atol=1e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_stored_weight_that_is_no_number_does_not_become_one(scheme: Scheme) -> None:
+    matrix = drawn(1, 32, 64)
+    matrix[3, 5] = torch.nan
+    kernel = StoredKernel(quantize(matrix, scheme))
+    for num_rows in (4, 70):
+        found = kernel(drawn(2, num_rows, 64), None)
+        assert not torch.isfinite(found[:, 3]).any()
+        assert torch.isfinite(found[:, 4:]).all()
 
 
 @torch.inference_mode()

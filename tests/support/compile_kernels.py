@@ -19,10 +19,14 @@ from triton.compiler import ASTSource
 
 from sightline.models.attention import Turns
 from sightline.models.gpu import attention_kernels, linear_kernels, triton_attention
-from sightline.models.gpu.fast_linears import CANDIDATES, FewRows, rms_norm, silu_times
+from sightline.models.gpu.fast_linears import CANDIDATES, rms_norm, silu_times
+from sightline.models.gpu.few_rows import FewRows
+from sightline.models.gpu.quantized_linears import FEW_ROWS, StoredKernel
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.linear import GatedLinear, Linear, Norm
 from sightline.models.paged_batch import PagedBatch
+from sightline.models.quantization import Scheme
+from sightline.models.quantized import QuantizedWeight, stored_tensors
 
 # What CUDA's programming guide says a block of threads may have at most.
 SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
@@ -31,6 +35,8 @@ TYPES = {
     torch.float16: "*fp16",
     torch.bfloat16: "*bf16",
     torch.int32: "*i32",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
 }
 NAMES = ("turn_and_store", "attend_decodes", "merge_splits", "attend_chunks")
 DECODES_AND_CHUNK = [Segment(1, 20, [0, 1]), Segment(1, 3, [2]), Segment(40, 0, [3, 4, 5])]
@@ -103,7 +109,7 @@ def on_a_card(capability: int) -> Iterator[None]:
             patch.object(module, name, Compiled(getattr(module, name), capability))
             for module, names in (
                 (attention_kernels, NAMES),
-                (linear_kernels, ("few_rows", "rms_norm", "silu_times")),
+                (linear_kernels, ("few_rows", "dequantize", "rms_norm", "silu_times")),
             )
             for name in names
         ]
@@ -141,6 +147,26 @@ def linears(dtype: torch.dtype) -> None:
     silu_times(x)
 
 
+def quantized(scheme: Scheme, dtype: torch.dtype) -> None:
+    """Launch what quantised layers use, of the same shapes: alone, then as a step has them."""
+    norm = Norm(4096, 1e-6).to(dtype)
+    with torch.device("meta"):
+        weights = [
+            QuantizedWeight(*(torch.empty(s.shape, dtype=s.dtype) for s in stored.values()))
+            for stored in (stored_tensors("", (n, 4096), scheme) for n in (4608, 2 * 13696))
+        ]
+        layers = Linear(4096, 4608, bias=False), GatedLinear(4096, 13696)
+    for num_rows in (1, FEW_ROWS, FEW_ROWS + 1):
+        StoredKernel(weights[0])(torch.zeros(num_rows, 4096, dtype=dtype), None)
+    if dtype != torch.bfloat16:
+        return
+    x = torch.zeros(2, 4096, dtype=dtype)
+    for layer, weight in zip(layers, weights, strict=True):
+        layer.quantize(weight)
+        for tiles in CANDIDATES:
+            FewRows(layer, tiles)(x, norm=norm)
+
+
 def main() -> None:
     for capability in map(int, sys.argv[1:]):
         dtype = torch.float16 if capability < 80 else torch.bfloat16
@@ -152,6 +178,8 @@ def main() -> None:
             attend(28, 4, dtype, None)  # Qwen2-VL-7B, turned before
             if dtype == torch.bfloat16:
                 linears(dtype)
+            for scheme in ("int8", "int4"):
+                quantized(scheme, dtype)
 
 
 if __name__ == "__main__":

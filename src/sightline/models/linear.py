@@ -159,7 +159,7 @@ class Linear(nn.Linear):
 
     @property
     def quantized(self) -> QuantizedWeight | None:
-        """The quantised matrix, until `pack_linears` puts it into another form."""
+        """The quantised matrix, where no kernel holds it in a form of its own."""
         return self._kernel.weight if isinstance(self._kernel, DequantizingKernel) else None
 
     def choose_kernel(self) -> None:

@@ -15,6 +15,7 @@ Shapes: M rows, O outputs, I inputs.
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import lru_cache
 
 import torch
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sightline.models.cpu.streamed_weight import StreamedNumbers
+from sightline.models.device import has_bfloat16
 from sightline.models.quantization import GROUP_SIZE, Scheme
 from sightline.models.quantized import QuantizedWeight, quantize, unpack_int4
 
@@ -218,10 +220,18 @@ FASTEST_FIRST = (StreamedKernel, IntegerKernel, PackedInt8Kernel, PackedInt4Kern
 
 def choose_kernel(weight: QuantizedWeight) -> Kernel:
     """Put a matrix into the form of the fastest kernel that works here."""
-    for kernel in FASTEST_FIRST:
+    for kernel in _fastest_first(weight.scheme, weight.values.device):
         if kernel.suits(weight) and keeps_its_promise(kernel, weight.scheme, weight.values.device):
             return kernel(weight)
     return DequantizingKernel(weight)
+
+
+def _fastest_first(scheme: Scheme, device: torch.device) -> Iterable[type[Kernel]]:
+    if device.type != "cuda":
+        return FASTEST_FIRST
+    from sightline.models.gpu.quantized_choice import fastest_first
+
+    return fastest_first(scheme, device)
 
 
 def split_rows(rows: Tensor, offset: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,7 +260,7 @@ def keeps_its_promise(kernel: type[Kernel], scheme: Scheme, device: torch.device
     """Whether the kernel exists here, computes what its plain twin does, and knows no company."""
     try:
         works = _agrees(kernel, scheme, device)
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+    except Exception:  # whatever torch, a compiler or a driver may raise
         works = False
     if not works:
         logger.info("%s is not usable on %s", kernel.__name__, device)
@@ -266,15 +276,22 @@ def _agrees(kernel: type[Kernel], scheme: Scheme, device: torch.device) -> bool:
     matrix[:2], rows[:2] = 1.0, 1.0
     matrix[2:4], rows[2:4] = -1.0, -1.0
     weight = quantize(matrix.to(device), scheme)
-    rows = rows.to(device)
+    rows = rows.to(device, dtype_of_rows(device))
     made = kernel(weight)
-    found = made(rows, None)
-    expected = F.linear(rows, weight.dequantized(torch.float32))
-    tolerance = 1e-3 if kernel in (StreamedKernel, IntegerKernel) else 2e-2
-    error = (found - expected).norm(dim=1) / expected.norm(dim=1)
-    if not (error < tolerance).all():
-        return False
+    expected = F.linear(rows.float(), weight.dequantized(torch.float32))
+    is_close = kernel in (StreamedKernel, IntegerKernel) and rows.dtype == torch.float32
+    found = [made(rows[:count], None).float() for count in _ROWS_CHECKED]
+    for some in found:
+        right = expected[: len(some)]
+        error = (some - right).norm(dim=1) / right.norm(dim=1)
+        if not (error < (1e-3 if is_close else 2e-2)).all():
+            return False
     # On other devices rows are not promised the same bits in any company, see ADR 19.
-    return device.type != "cpu" or all(
-        torch.equal(made(rows[:count], None), found[:count]) for count in _ROWS_CHECKED
-    )
+    return device.type != "cpu" or all(torch.equal(some, found[-1][: len(some)]) for some in found)
+
+
+def dtype_of_rows(device: torch.device) -> torch.dtype:
+    """Return what models' rows are, as far as the device has a say in it."""
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if has_bfloat16(device) else torch.float16

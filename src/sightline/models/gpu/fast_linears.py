@@ -11,21 +11,20 @@ Importing this module needs Triton.
 import logging
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 
 import torch
 import triton
 from torch import Tensor
 
 from sightline.models.gpu import linear_kernels as kernels
-from sightline.models.linear import GatedLinear, Linear, Norm
+from sightline.models.gpu.few_rows import MAX_ROWS, FewRows, StoredWeight, Tiles
+from sightline.models.linear import GatedLinear, Norm
 from sightline.models.paged_model import DecodeProduct as Step
 from sightline.models.paged_model import PagedModel
 from sightline.models.transfer import DeviceClock, record_graph
 
 logger = logging.getLogger(__name__)
 
-MAX_ROWS = 16
 ROWS_TIMED = (1, 8)
 ROWS_CHECKED = (1, 5, MAX_ROWS)
 MAX_TIMED = 40
@@ -36,14 +35,6 @@ TOLERANCE = 0.02
 GAIN = 1.02
 
 
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    outputs: int
-    inputs: int
-    num_warps: int
-    num_stages: int
-
-
 # The last one is for cards with 100 KB of shared memory (8.6, 8.9, 12.0), where a gated layer has
 # no room for the others.
 CANDIDATES = (
@@ -52,39 +43,6 @@ CANDIDATES = (
     Tiles(64, 128, 4, 4),
     Tiles(32, 128, 4, 4),
 )
-
-
-class FewRows:
-    """A linear layer for at most `MAX_ROWS` rows; `max_rows` 0 switches it off."""
-
-    def __init__(self, layer: Linear, tiles: Tiles, *, max_rows: int = MAX_ROWS) -> None:
-        self._layer = layer
-        self._tiles = tiles
-        self._is_gated = isinstance(layer, GatedLinear)
-        self._num_outputs = layer.out_features // (2 if self._is_gated else 1)
-        self.max_rows = max_rows
-
-    def takes(self, x: Tensor) -> bool:
-        return x.dim() == 2 and len(x) <= self.max_rows
-
-    def __call__(
-        self, x: Tensor, *, norm: Norm | None = None, residual: Tensor | None = None
-    ) -> Tensor:
-        """Return `[T, O]`; see `linear_kernels.few_rows`."""
-        layer, tiles = self._layer, self._tiles
-        x = x.contiguous()
-        out = x.new_empty(len(x), self._num_outputs)
-        kernels.few_rows[triton.cdiv(self._num_outputs, tiles.outputs),](
-            x, layer.weight, x if layer.bias is None else layer.bias,
-            x if norm is None else norm.weight, x if residual is None else residual.contiguous(),
-            out, len(x), 0.0 if norm is None else norm.eps,
-            NUM_INPUTS=layer.in_features, NUM_OUTPUTS=self._num_outputs,
-            HAS_BIAS=layer.bias is not None, HAS_NORM=norm is not None,
-            HAS_RESIDUAL=residual is not None, IS_GATED=self._is_gated,
-            BLOCK_T=MAX_ROWS, BLOCK_O=tiles.outputs, BLOCK_I=tiles.inputs,
-            num_warps=tiles.num_warps, num_stages=tiles.num_stages,
-        )  # fmt: skip
-        return out
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -130,36 +88,42 @@ def install(model: PagedModel) -> None:
         layer.kernel = silu_times
     by_shape: dict[tuple[object, ...], list[Step]] = defaultdict(list)
     for step in model.decode_products():
-        weight = step.layer.weight
-        if isinstance(weight, Tensor) and weight.dtype == model.dtype:
-            shape = tuple(weight.shape)
-            by_shape[type(step.layer), shape, step.norm is None, step.has_residual].append(step)
+        weight = StoredWeight.of(step.layer)
+        if weight is not None and (weight.bits < 16 or weight.values.dtype == model.dtype):
+            shape = tuple(weight.values.shape)
+            kind = type(step.layer), weight.bits, shape
+            by_shape[*kind, step.norm is None, step.has_residual].append(step)
     began = time.monotonic()
     for steps in by_shape.values():
         if time.monotonic() - began > BUDGET_S:
             logger.info("the time to compare kernels is used up; the rest is left to the library")
             return
-        _choose(steps)
+        _choose(steps, model.token_table.weight)
 
 
-def _choose(steps: list[Step]) -> None:
-    """Give the layers of one shape the fastest tiles, unless the library is faster."""
+def _choose(steps: list[Step], like: Tensor) -> None:
+    """Give the layers of one shape the fastest tiles, unless the library is faster.
+
+    Rows are `like` that tensor.
+    """
     timed = steps[:MAX_TIMED]
     first = timed[0].layer
-    name = f"{type(first).__name__} {tuple(first.weight.shape)}"
+    weight = StoredWeight.of(first)
+    assert weight is not None
+    name = f"{type(first).__name__} ({first.out_features}, {first.in_features}), {weight.bits} bits"
 
     def seconds() -> float:
-        return sum(_seconds(timed, rows) for rows in ROWS_TIMED)
+        return sum(_seconds(timed, rows, like) for rows in ROWS_TIMED)
 
     best = library_time = seconds()
-    expected = [_run(timed[0], rows) for rows in ROWS_CHECKED]
+    expected = [_run(timed[0], rows, like) for rows in ROWS_CHECKED]
     chosen: Tiles | None = None
     for tiles in CANDIDATES:
         try:
             for step in timed:
                 step.layer.few = FewRows(step.layer, tiles)
             for rows, right in zip(ROWS_CHECKED, expected, strict=True):
-                _same(_run(timed[0], rows), right)
+                _same(_run(timed[0], rows, like), right)
             taken = seconds()
         except Exception as error:  # whatever a compiler or a driver may raise
             logger.info("few rows of %s: %s is passed over (%s)", name, tiles, error)
@@ -177,11 +141,11 @@ def _choose(steps: list[Step]) -> None:
     )
 
 
-def _run(step: Step, num_rows: int) -> Tensor:
+def _run(step: Step, num_rows: int, like: Tensor) -> Tensor:
     """Compute a layer for random rows as the model does."""
     layer = step.layer
-    x = _rows(layer.weight, num_rows, layer.in_features)
-    return _compute(step, x, _rows(layer.weight, num_rows, layer.out_features))
+    x = _rows(like, num_rows, layer.in_features)
+    return _compute(step, x, _rows(like, num_rows, layer.out_features))
 
 
 def _compute(step: Step, x: Tensor, residual: Tensor) -> Tensor:
@@ -191,11 +155,11 @@ def _compute(step: Step, x: Tensor, residual: Tensor) -> Tensor:
     return out
 
 
-def _seconds(steps: list[Step], num_rows: int) -> float:
+def _seconds(steps: list[Step], num_rows: int, like: Tensor) -> float:
     """Return the device's time for all layers, one after another, without the host's launches."""
-    weight = steps[0].layer.weight
-    x = _rows(weight, num_rows, steps[0].layer.in_features)
-    residual = _rows(weight, num_rows, steps[0].layer.out_features)
+    layer = steps[0].layer
+    x = _rows(like, num_rows, layer.in_features)
+    residual = _rows(like, num_rows, layer.out_features)
     for step in steps[:2]:
         _compute(step, x, residual)
     torch.cuda.synchronize()

@@ -10,16 +10,47 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _load_weight(
+    weight, scales, o, first, is_output,
+    NUM_INPUTS: tl.constexpr, IS_WHOLE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """Inputs from `first` on of the weight's outputs `o`, `[BLOCK_O, BLOCK_I]`; int8 as it is."""
+    PER_ELEMENT: tl.constexpr = 2 if BITS == 4 else 1
+    WIDTH: tl.constexpr = NUM_INPUTS // PER_ELEMENT
+    at = first // PER_ELEMENT + tl.arange(0, BLOCK_I // PER_ELEMENT)
+    place = o.to(tl.int64)[:, None] * WIDTH + at[None, :]
+    if IS_WHOLE:
+        w = tl.load(weight + place, eviction_policy="evict_first")
+    else:
+        w = tl.load(weight + place, mask=is_output[:, None] & (at < WIDTH)[None, :], other=0)
+    if BITS == 4:
+        # An fp32 number from 2^23 on is whole, and its lower bits are that number: cheaper than a
+        # conversion, of which a processor does few at once. Less 2^23 and the middle of 0 to 15.
+        numbers = tl.interleave(w & 15, w >> 4).to(tl.int32) | 0x4B000000
+        steps = numbers.to(tl.float32, bitcast=True) - 8388616.0
+        group = first // GROUP + tl.arange(0, BLOCK_I // GROUP)
+        place = (o.to(tl.int64)[:, None] * (NUM_INPUTS // GROUP) + group[None, :]) * 2
+        inside = is_output[:, None] & (group < NUM_INPUTS // GROUP)[None, :]
+        scale = tl.load(scales + place, mask=inside, other=0.0).to(tl.float32)
+        zero = tl.load(scales + place + 1, mask=inside, other=0.0).to(tl.float32)
+        steps = tl.reshape(steps, (BLOCK_O, BLOCK_I // GROUP, GROUP))
+        w = tl.reshape(steps * scale[:, :, None] + zero[:, :, None], (BLOCK_O, BLOCK_I))
+    return w
+
+
 @triton.jit(do_not_specialize=["num_rows", "eps"])
 def few_rows(
-    x, weight, bias, norm, residual, out, num_rows, eps,
+    x, weight, scales, bias, norm, residual, out, num_rows, eps,
     NUM_INPUTS: tl.constexpr, NUM_OUTPUTS: tl.constexpr,
     HAS_BIAS: tl.constexpr, HAS_NORM: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
-    IS_GATED: tl.constexpr,
+    IS_GATED: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
     """`out` `[T, O]` of `x` `[T, I]`, at most BLOCK_T rows, by `weight` `[O, I]`.
 
+    With BITS of 8 or 4, weight and `scales` are those of a `QuantizedWeight`, in groups of GROUP.
     With a norm, rows are divided by their root mean square and multiplied by `norm` `[I]` first;
     the division is made up for at the end, when the sum of squares is known. A gated weight is
     `[2 O, I]`: silu of the first half of its outputs times the second half. Programs: blocks of
@@ -27,7 +58,6 @@ def few_rows(
     """
     t = tl.arange(0, BLOCK_T)
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
-    i = tl.arange(0, BLOCK_I)
     is_row = t < num_rows
     is_output = o < NUM_OUTPUTS
     IS_WHOLE: tl.constexpr = NUM_INPUTS % BLOCK_I == 0 and NUM_OUTPUTS % BLOCK_O == 0
@@ -35,33 +65,34 @@ def few_rows(
     ups = tl.zeros((BLOCK_T, BLOCK_O), tl.float32)
     squares = tl.zeros((BLOCK_T,), tl.float32)
     for first in range(0, NUM_INPUTS, BLOCK_I):
-        at = first + i
+        at = first + tl.arange(0, BLOCK_I)
         is_input = at < NUM_INPUTS
         rows = tl.load(x + t[:, None] * NUM_INPUTS + at[None, :],
                        mask=is_row[:, None] & is_input[None, :], other=0.0)  # fmt: skip
-        place = o.to(tl.int64)[:, None] * NUM_INPUTS + at[None, :]
-        if IS_WHOLE:
-            w = tl.load(weight + place, eviction_policy="evict_first")
-        else:
-            inside = is_output[:, None] & is_input[None, :]
-            w = tl.load(weight + place, mask=inside, other=0.0)
         if HAS_NORM:
             exact = rows.to(tl.float32)
             squares += tl.sum(exact * exact, 1)
             factor = tl.load(norm + at, mask=is_input, other=0.0).to(tl.float32)
-            rows = (exact * factor[None, :]).to(w.dtype)
-        sums = tl.dot(rows, tl.trans(w), sums, input_precision="ieee")
+            rows = (exact * factor[None, :]).to(x.dtype.element_ty)
+        w = _load_weight(
+            weight, scales, o, first, is_output,
+            NUM_INPUTS, IS_WHOLE, BITS, GROUP, BLOCK_O, BLOCK_I,
+        )  # fmt: skip
+        sums = tl.dot(rows, tl.trans(w.to(rows.dtype)), sums, input_precision="ieee")
         if IS_GATED:
-            below = weight + place + NUM_OUTPUTS * NUM_INPUTS
-            if IS_WHOLE:
-                up = tl.load(below, eviction_policy="evict_first")
-            else:
-                up = tl.load(below, mask=inside, other=0.0)
-            ups = tl.dot(rows, tl.trans(up), ups, input_precision="ieee")
+            up = _load_weight(
+                weight, scales, NUM_OUTPUTS + o, first, is_output,
+                NUM_INPUTS, IS_WHOLE, BITS, GROUP, BLOCK_O, BLOCK_I,
+            )  # fmt: skip
+            ups = tl.dot(rows, tl.trans(up.to(rows.dtype)), ups, input_precision="ieee")
     if HAS_NORM:
         scale = 1.0 / tl.sqrt(squares / NUM_INPUTS + eps)
         sums *= scale[:, None]
         ups *= scale[:, None]
+    if BITS == 8:
+        sums *= tl.load(scales + o, mask=is_output, other=0.0)[None, :]
+        if IS_GATED:
+            ups *= tl.load(scales + NUM_OUTPUTS + o, mask=is_output, other=0.0)[None, :]
     if HAS_BIAS:
         sums += tl.load(bias + o, mask=is_output, other=0.0).to(tl.float32)[None, :]
     if IS_GATED:
@@ -71,6 +102,27 @@ def few_rows(
     if HAS_RESIDUAL:
         sums += tl.load(residual + place, mask=square, other=0.0).to(tl.float32)
     tl.store(out + place, sums.to(out.dtype.element_ty), mask=square)
+
+
+@triton.jit(do_not_specialize=["num_outputs"])
+def dequantize(
+    values, scales, out, num_outputs,
+    NUM_INPUTS: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
+    BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """`out` `[O, I]` of a `QuantizedWeight`. Programs: blocks of outputs, blocks of inputs."""
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    first = tl.program_id(1) * BLOCK_I
+    is_output = o < num_outputs
+    made = _load_weight(
+        values, scales, o, first, is_output, NUM_INPUTS, False, BITS, GROUP, BLOCK_O, BLOCK_I
+    ).to(tl.float32)
+    if BITS == 8:
+        made *= tl.load(scales + o, mask=is_output, other=0.0)[:, None]
+    i = first + tl.arange(0, BLOCK_I)
+    tl.store(out + o.to(tl.int64)[:, None] * NUM_INPUTS + i[None, :],
+             made.to(out.dtype.element_ty),
+             mask=is_output[:, None] & (i < NUM_INPUTS)[None, :])  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["eps"])

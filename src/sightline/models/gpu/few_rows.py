@@ -49,6 +49,12 @@ class StoredWeight:
         """Bits of a number; 16 stands for every float."""
         return 16 if self.scales is None else 8 if self.values.dtype == torch.int8 else 4
 
+    def scales_or_bits(self) -> Tensor:
+        """Return the scales as kernels read them; anything where there are none."""
+        if self.scales is None:
+            return self.values
+        return self.scales if self.bits == 8 else self.scales.view(torch.int16)
+
 
 def multiply(
     x: Tensor,
@@ -65,7 +71,7 @@ def multiply(
     x = x.contiguous()
     out = x.new_empty(len(x), num_outputs)
     kernels.few_rows[triton.cdiv(num_outputs, tiles.outputs),](
-        x, weight.values, weight.values if weight.scales is None else weight.scales,
+        x, weight.values, weight.scales_or_bits(),
         x if bias is None else bias, x if norm is None else norm.weight,
         x if residual is None else residual.contiguous(),
         out, len(x), 0.0 if norm is None else norm.eps,

@@ -11,6 +11,12 @@ import triton.language as tl
 
 
 @triton.jit
+def _widened(bits):
+    """fp32 of the bits of bfloat16, also for cards and compilers that do not know it."""
+    return (bits.to(tl.int32) << 16).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def _load_weight(
     weight, scales, o, first, is_output,
     NUM_INPUTS: tl.constexpr, IS_WHOLE: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
@@ -33,8 +39,8 @@ def _load_weight(
         group = first // GROUP + tl.arange(0, BLOCK_I // GROUP)
         place = (o.to(tl.int64)[:, None] * (NUM_INPUTS // GROUP) + group[None, :]) * 2
         inside = is_output[:, None] & (group < NUM_INPUTS // GROUP)[None, :]
-        scale = tl.load(scales + place, mask=inside, other=0.0).to(tl.float32)
-        zero = tl.load(scales + place + 1, mask=inside, other=0.0).to(tl.float32)
+        scale = _widened(tl.load(scales + place, mask=inside, other=0))
+        zero = _widened(tl.load(scales + place + 1, mask=inside, other=0))
         steps = tl.reshape(steps, (BLOCK_O, BLOCK_I // GROUP, GROUP))
         w = tl.reshape(steps * scale[:, :, None] + zero[:, :, None], (BLOCK_O, BLOCK_I))
     return w
@@ -50,7 +56,8 @@ def few_rows(
 ):  # fmt: skip
     """`out` `[T, O]` of `x` `[T, I]`, at most BLOCK_T rows, by `weight` `[O, I]`.
 
-    With BITS of 8 or 4, weight and `scales` are those of a `QuantizedWeight`, in groups of GROUP.
+    With BITS of 8 or 4, weight and `scales` are those of a `QuantizedWeight`, in groups of GROUP;
+    scales that are bfloat16 come as their bits.
     With a norm, rows are divided by their root mean square and multiplied by `norm` `[I]` first;
     the division is made up for at the end, when the sum of squares is known. A gated weight is
     `[2 O, I]`: silu of the first half of its outputs times the second half. Programs: blocks of

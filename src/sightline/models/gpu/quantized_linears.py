@@ -43,13 +43,13 @@ class StoredKernel(DequantizingKernel):
 
     def _floats(self, outputs: slice, dtype: torch.dtype) -> Tensor:
         """Return some outputs' weights `[O, I]`."""
-        values, scales = self.weight.values[outputs], self.weight.scales[outputs]
-        num_inputs = self.weight.num_inputs
-        made = values.new_empty(len(values), num_inputs, dtype=dtype)
-        blocks = triton.cdiv(len(values), _BLOCK_OUTPUTS), triton.cdiv(num_inputs, _BLOCK_INPUTS)
+        part = StoredWeight(self.weight.values[outputs], self.weight.scales[outputs])
+        num_outputs, num_inputs = len(part.values), self.weight.num_inputs
+        made = part.values.new_empty(num_outputs, num_inputs, dtype=dtype)
+        blocks = triton.cdiv(num_outputs, _BLOCK_OUTPUTS), triton.cdiv(num_inputs, _BLOCK_INPUTS)
         kernels.dequantize[blocks](
-            values, scales, made, len(values), NUM_INPUTS=num_inputs,
-            BITS=StoredWeight(values, scales).bits, GROUP=GROUP_SIZE,
+            part.values, part.scales_or_bits(), made, num_outputs, NUM_INPUTS=num_inputs,
+            BITS=part.bits, GROUP=GROUP_SIZE,
             BLOCK_O=_BLOCK_OUTPUTS, BLOCK_I=_BLOCK_INPUTS, num_warps=4,
         )  # fmt: skip
         return made

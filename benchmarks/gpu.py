@@ -1,6 +1,7 @@
 """GLM-4V-9B in its real shapes with random weights: speed and memory beside the roofline.
 
     python benchmarks/gpu.py [--device cuda:0] [--layers N] [--json FILE] [--markdown FILE]
+    python benchmarks/gpu.py --quantization int4                   # or int8
     python benchmarks/gpu.py --device cpu --preset tiny --quick    # the same code without a GPU
 
 Everything goes through the engine's own loop, as requests do. The roofline is computed from a copy
@@ -21,7 +22,7 @@ import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gpu_baseline
 import torch
@@ -32,6 +33,7 @@ from gpu_model import (
     build,
     measure_machine,
     picture_size,
+    quantize_layers,
     wait_for,
 )
 
@@ -43,7 +45,9 @@ from sightline.core.wire import Generate, StepOutput, WireSpan
 from sightline.engine.build import assemble_engine
 from sightline.engine.loop import EngineLoop
 from sightline.models.device import find_device
+from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.loading import DTYPES, LoadedModel
+from sightline.models.quantization import choose_quantization
 
 GB = 1e9
 PATIENCE_S = 600
@@ -172,8 +176,10 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         torch.cuda.set_device(device)
     machine = measure_machine(device, dtype)
     config, loaded = build(arguments.preset, arguments.layers, device, dtype)
+    quantization = choose_quantization(arguments.quantization, None)
+    roofline = Roofline(config, loaded, machine, quantization)
+    quantize_layers(cast(Glm4v, loaded.model), quantization)
     weights = torch.cuda.memory_allocated(device) if is_gpu else 0
-    roofline = Roofline(config, loaded, machine)
     most = max(arguments.batches)
     slots = most * (arguments.context + arguments.tokens + 16) + 16_384
     slot_bytes = loaded.model.allocate_pool(1, 16).size_bytes // 16
@@ -199,6 +205,7 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name(device) if is_gpu else platform.processor() or "cpu",
         "dtype": arguments.dtype,
+        "quantization": str(quantization),
         "preset": arguments.preset,
         "layers": arguments.layers,
         "parameters": loaded.num_parameters,
@@ -261,7 +268,8 @@ def as_markdown(result: dict[str, Any]) -> str:
         return ""
     lines = [
         f"GLM-4V-9B ({result['preset']}, {result['parameters']:,} random parameters, "
-        f"{result['dtype']}), attention by {result['attention']}, torch {result['torch']}, "
+        f"{result['dtype']}, quantisation {result['quantization']}), "
+        f"attention by {result['attention']}, torch {result['torch']}, "
         f"{result['device']}: copy {result['copy_gb_s']:.0f} GB/s, product "
         f"{result['matmul_tflops']:.1f} TFLOP/s",
         "",
@@ -298,6 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="bfloat16", choices=sorted(DTYPES))
+    parser.add_argument("--quantization", default="none", choices=["none", "int8", "int4"])
     parser.add_argument("--preset", default="full", choices=sorted(PRESETS))
     parser.add_argument("--layers", type=int, help="cut trunk and tower to so many layers")
     parser.add_argument("--batches", default="1,8,32,64,128", help="batch sizes of the decodes")

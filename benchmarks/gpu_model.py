@@ -13,7 +13,10 @@ from sightline.core.image_policy import SquareImagePolicy
 from sightline.models.contract import ModelDescription
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.glm_4v_blueprint import Glm4vConfig
+from sightline.models.linear import Linear
 from sightline.models.loading import LoadedModel
+from sightline.models.quantization import NO_QUANTIZATION, Quantization, weight_bytes
+from sightline.models.quantized import quantize
 
 FULL = {
     "model_type": "chatglm",
@@ -120,6 +123,16 @@ class Machine:
     matmul_flops_s: float
 
 
+@torch.inference_mode()
+def quantize_layers(model: nn.Module, quantization: Quantization) -> None:
+    """Quantise what loading would, layer by layer."""
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for name, scheme in quantization.schemes(shapes).items():
+        layer = model.get_submodule(name.removesuffix(".weight"))
+        assert isinstance(layer, Linear)
+        layer.quantize(quantize(layer.weight, scheme))
+
+
 def measure_machine(device: torch.device, dtype: torch.dtype) -> Machine:
     is_gpu = device.type == "cuda"
     num_bytes = 4 * 1024**3 if is_gpu else 64 * 1024**2
@@ -152,15 +165,29 @@ def wait_for(device: torch.device) -> None:
 
 
 class Roofline:
-    """The least time of things by arithmetic: bytes over the copy, operations over the product."""
+    """The least time of things by arithmetic: bytes over the copy, operations over the product.
 
-    def __init__(self, config: Glm4vConfig, loaded: LoadedModel, machine: Machine) -> None:
+    The model's weights are counted as they are before they are quantised.
+    """
+
+    def __init__(
+        self,
+        config: Glm4vConfig,
+        loaded: LoadedModel,
+        machine: Machine,
+        quantization: Quantization = NO_QUANTIZATION,
+    ) -> None:
         model = cast(Glm4v, loaded.model)
         self._machine = machine
         self._config = config
         self._bytes = loaded.dtype.itemsize
         self._trunk = count(model.transformer.encoder)
         self._head = count(model.transformer.output_layer)
+        self._weight_bytes = sum(
+            weight_bytes(name, parameter.shape, quantization, itemsize=self._bytes)
+            for name, parameter in model.named_parameters()
+            if name.startswith(("transformer.encoder.", "transformer.output_layer."))
+        )
         vision = model.transformer.vision
         assert vision is not None
         assert config.vision is not None
@@ -184,7 +211,7 @@ class Roofline:
         """Time of a decode step: weights and keys are read, or products are computed."""
         config = self._config
         slot = 2 * config.num_groups * config.head_dim * config.num_layers * self._bytes
-        read = (self._trunk + self._head) * self._bytes + batch * context * slot
+        read = self._weight_bytes + batch * context * slot
         computed = 2 * batch * (self._trunk + self._head)
         return max(read / self._machine.copy_bytes_s, computed / self._machine.matmul_flops_s)
 

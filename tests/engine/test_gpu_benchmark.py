@@ -13,10 +13,14 @@ pytestmark = pytest.mark.engine
 
 
 @pytest.mark.timeout(300)
-def test_the_benchmark_runs_anywhere_and_reports_everything(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantization", ["none", "int4"])
+def test_the_benchmark_runs_anywhere_and_reports_everything(
+    tmp_path: Path, quantization: str
+) -> None:
     report, table = tmp_path / "report.json", tmp_path / "report.md"
     command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--dtype", "float32"]
-    command += ["--preset", "tiny", "--quick", "--json", str(report), "--markdown", str(table)]
+    command += ["--preset", "tiny", "--quick", "--quantization", quantization]
+    command += ["--json", str(report), "--markdown", str(table)]
     subprocess.run(command, check=True, cwd=ROOT, capture_output=True, timeout=280)
     result = json.loads(report.read_text())
     for what in ("encode_ms", "first_token_ms", "prefill_tokens_s", "images_s"):

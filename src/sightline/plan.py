@@ -126,9 +126,13 @@ def quantization_behind(name: str) -> str | None:
 def chosen_quantization(settings: Settings) -> tuple[str | None, str | None]:
     """Return what is asked for language and vision: none, int8, int4; None leaves it to the model.
 
-    Raises StartupError when the model's name and the option say different things.
+    What is typed behind the model's name goes before what the environment or a file says. Raises
+    StartupError when name and option say different things.
     """
-    chosen, behind = settings.model.quantization, quantization_behind(settings.model.model)
+    chosen: str | None = settings.model.quantization
+    behind = quantization_behind(settings.model.model)
+    if behind is not None and settings.is_typed("model") and not settings.is_typed("quantization"):
+        chosen = behind
     if chosen is not None and behind is not None and chosen != behind:
         raise StartupError(
             f"{shorten(settings.model.model)} asks for {behind}, --quantization for {chosen}; "

@@ -210,7 +210,10 @@ class ClientSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All options. `origins` has, for every name, where its value came from."""
+    """All options. `origins` has, for every name, where its value came from.
+
+    `config` is the file of settings that was named by a flag.
+    """
 
     server: ServerSettings = ServerSettings()
     model: ModelSettings = ModelSettings()
@@ -218,12 +221,24 @@ class Settings:
     client: ClientSettings = ClientSettings()
     limits: Limits = Limits()
     origins: Mapping[str, str] = field(default_factory=dict)
+    config: Path | None = None
 
     def value(self, row: "Row") -> Any:
         return getattr(getattr(self, row.section), row.name)
 
     def origin(self, name: str) -> str:
         return self.origins.get(name, "default")
+
+    def is_typed(self, name: str) -> bool:
+        return self.origin(name).startswith("flag")
+
+    def typed(self, **values: Any) -> "Settings":
+        """Return these settings with some of the model as if they had been typed."""
+        return dataclasses.replace(
+            self,
+            model=dataclasses.replace(self.model, **values),
+            origins={**self.origins, **dict.fromkeys(values, "flag")},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -327,7 +342,7 @@ def resolve(
     for section, group in SECTIONS.items():
         own = {name: value for name, value in values.items() if rows()[name].section == section}
         sections[section] = group(**own)
-    return Settings(**sections, origins=origins)
+    return Settings(**sections, origins=origins, config=config)
 
 
 def language(flag: str | None = None, environ: Mapping[str, str] | None = None) -> Language:

@@ -141,8 +141,72 @@ def test_a_format_that_is_typed_overrules_the_settings_file(sightline):
     words = ("fit", "glm-4v-9b", "--memory", "80GB")
     assert sightline(*words).out.startswith("glm-4v-9b in int4, vision int8 on ")
     assert sightline(*words, "--int8").out.startswith("glm-4v-9b in int8, vision bfloat16 on ")
-    twice = sightline("fit", "glm-4v-9b:int8", "--memory", "80GB")
-    assert (twice.status, "glm-4v-9b:int8 asks for int8" in twice.err) == (2, True)
+    behind = sightline("fit", "glm-4v-9b:int8", "--memory", "80GB").out
+    assert behind.startswith("glm-4v-9b in int8, vision bfloat16 on ")
+    assert "Run it: sightline serve glm-4v-9b:int8\n" in behind
+    twice = sightline("fit", "glm-4v-9b:int8", "--int4", "--memory", "80GB")
+    assert (twice.status, "asks for int8" in twice.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "memory", "command"),
+    [
+        # What holds for the command as well is not said twice, and what would spoil it is.
+        (
+            {"SIGHTLINE_QUANTIZATION": "int4", "SIGHTLINE_QUANTIZATION_VISION": "int4"},
+            "22GB",
+            "glm-4v-9b:int4",
+        ),
+        (
+            {"SIGHTLINE_QUANTIZATION_VISION": "int4"},
+            "17GB",
+            "glm-4v-9b --quantization int4 --quantization-vision int8",
+        ),
+        (
+            {"SIGHTLINE_QUANTIZATION": "int8"},
+            "12GB",
+            "qwen2-vl-2b --quantization none --quantization-vision none",
+        ),
+    ],
+)
+def test_the_command_holds_beside_the_environment(sightline, environ, memory, command):
+    told = sightline("fit", "glm-4v-9b", "--memory", memory, "--device", "cpu", **environ).out
+    assert f"sightline serve {command} --device cpu\n" in told
+
+
+def test_a_settings_file_that_is_named_is_named_in_the_command(sightline):
+    (sightline.folder / "my own.toml").write_text("[model]\nmax_model_len = 4096\n")
+    told = sightline("fit", "glm-4v-9b", "--memory", "80GB", "--config", "my own.toml").out
+    assert "sightline serve glm-4v-9b --max-model-len 4096 --config 'my own.toml'\n" in told
+
+
+def test_the_command_has_room_for_what_the_server_keeps_room_for(sightline):
+    """It cannot be told that pictures are small, or none: a shorter context refuses large ones."""
+    words = ("qwen2-vl-7b", "--memory", "24GB", "--device", "cpu")
+    for small in (("--image-size", "1280x720"), ("--images", "0")):
+        told = sightline("fit", *words, *small)
+        assert (told.status, "It fits; " in told.out, "Run it" in told.out) == (0, True, False)
+        assert "But `sightline serve` also keeps room for the largest picture" in told.out
+        assert "sightline serve qwen2-vl-7b --max-model-len 15872 --device cpu\n" in told.out
+        report = fit(sightline, *words, *small)
+        assert (report["verdict"], report["verdict_of_serve"]) == ("fits", "shorter context")
+    served = fit(sightline, *words, "--context", "15872")
+    assert (served["verdict"], served["verdict_of_serve"]) == ("fits", "fits")
+
+
+def test_a_shorter_context_that_is_advised_still_takes_pictures_of_the_given_size(sightline):
+    words = ("qwen2-vl-2b", "--memory", "7GB", "--device", "cpu", "--image-size", "1920x1920")
+    command = fit(sightline, *words)["best"]["command"]
+    assert int(command.partition("--max-model-len ")[2].split()[0]) >= 512 + 4761
+
+
+def test_the_command_has_the_context_for_all_that_run_at_once(sightline):
+    words = ("glm-4v-9b:int8", "--memory", "20GB", "--device", "cpu", "--concurrency", "64")
+    command = fit(sightline, *words)["best"]["command"]
+    assert command.startswith("sightline serve glm-4v-9b:int4 --max-model-len ")
+    length = command.split()[4]
+    of_int4 = ("glm-4v-9b:int4", *words[1:], "--context", length)
+    assert fit(sightline, *of_int4)["verdict"] == "fits"
 
 
 @pytest.mark.parametrize(

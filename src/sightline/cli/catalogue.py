@@ -443,6 +443,11 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "服务会用 {size} 作键值缓存：{tokens} 个 token，{contexts} 个完整上下文。",
     ),
     "fit.run": ("Run it: {command}", "运行：{command}"),
+    "fit.served": (
+        "But `sightline serve` also keeps room for the largest picture, for which {missing} are "
+        "missing.",
+        "但 `sightline serve` 还要为最大的图片留出空间，为此还差 {missing}。",
+    ),
     "fit.shorter": (
         "It fits with a shorter context: {context} tokens.",
         "缩短上下文后放得下：{context} 个 token。",

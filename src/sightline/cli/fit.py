@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--json", help=catalogue.text("inspect.json"))
         ] = False,
     ) -> None:
-        from sightline.plan import chosen_quantization, named_facts, quantization_behind
+        from sightline.plan import named_facts, quantization_behind
 
         if int8 and int4:
             fail(catalogue.text("fit.both"))
@@ -82,11 +82,11 @@ def register(app: typer.Typer) -> None:
         if chosen is not None and behind is not None and chosen != behind:
             told = {"model": shorten(name), "behind": behind, "chosen": chosen}
             fail(catalogue.text("fit.twice", **told))
+        settings = settings.typed(model=name)
         if chosen is not None:
-            settings = replace(settings, model=replace(settings.model, quantization=chosen))
-        chosen_quantization(replace(settings, model=replace(settings.model, model=name)))
+            settings = settings.typed(quantization=chosen)
         wish = replace(
-            wish_of(settings, name),
+            wish_of(settings),
             concurrency=concurrency,
             images=images,
             image_size=None if image_size is None else _pixels(image_size, settings.limits),
@@ -234,7 +234,12 @@ def _verdict(named: "NamedFacts", judgement: "Judgement", settings: Settings) ->
             tokens=f"{planned // token:,}",
             contexts=f"{planned / (fit.context * token):.1f}",
         )
-        yield catalogue.text("fit.run", command=command(named.spelled, fit, settings))
+        served = judgement.served
+        if served.verdict == "fits":
+            yield catalogue.text("fit.run", command=command(named.spelled, fit, settings))
+        else:
+            yield catalogue.text("fit.served", missing=size(served.missing))
+            yield advice(named.spelled, judgement.best, settings)
     else:
         if fit.verdict == "shorter context":
             yield catalogue.text("fit.shorter", context=f"{fit.context_that_fits:,}")
@@ -283,6 +288,7 @@ def report(named: "NamedFacts", judgement: "Judgement", settings: Settings) -> d
         "model": named.name,
         "folder": None if named.folder is None else str(named.folder),
         "verdict": judgement.fit.verdict,
+        "verdict_of_serve": judgement.served.verdict,
         "device": {
             "device": device.device,
             "name": device.name,

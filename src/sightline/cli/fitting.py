@@ -46,7 +46,7 @@ def require_fit(settings: Settings) -> "Fit | None":
     device = find_device(settings.model.device)
     if device is None:
         return None
-    judgement = judge_named(named, device, wish_of(settings, settings.model.model))
+    judgement = judge_named(named, device, wish_of(settings))
     fit = judgement.fit
     if fit.verdict == "shorter context":
         values = {
@@ -105,16 +105,16 @@ def judge_named(named: "NamedFacts", device: "DeviceMemory", wish: "Wish") -> "J
     return advise(named.facts, device, wish, others)
 
 
-def wish_of(settings: Settings, name: str) -> "Wish":
-    """Return what the settings ask for; `name` may end in `:int8` or `:int4`."""
+def wish_of(settings: Settings) -> "Wish":
+    """Return what the settings ask for. Raises StartupError for two number formats at once."""
     from sightline.engine.fit import Wish
     from sightline.models.quantization import choose_quantization
-    from sightline.plan import quantization_behind
+    from sightline.plan import chosen_quantization
 
-    model, scheme = settings.model, quantization_behind(name)
+    model = settings.model
     return Wish(
         dtype=None if model.dtype == "auto" else model.dtype,
-        quantization=choose_quantization(model.quantization or scheme, model.quantization_vision),
+        quantization=choose_quantization(*chosen_quantization(settings)),
         context=model.max_model_len,
         kv_cache_memory=model.kv_cache_memory,
         step_tokens=model.max_num_batched_tokens,
@@ -186,25 +186,37 @@ def command(name: str, fit: "Fit", settings: Settings) -> str:
 
     chosen = fit.footprint.quantization
     words = ["sightline serve", shlex.quote(name)]
-    if chosen and fit.footprint.facts.stored is None:
-        usual = choose_quantization(chosen.language, None)
-        if chosen.language and chosen == usual.of_model(sees=not chosen.is_text_only):
+    if fit.footprint.facts.stored is None:
+        # What the environment or a file says holds for the command, too.
+        language, vision = (
+            None if settings.is_typed(name) else settings.value(rows()[name])
+            for name in ("quantization", "quantization_vision")
+        )
+        sees = fit.footprint.facts.image_policy is not None
+        if chosen.language and chosen == choose_quantization(chosen.language, vision).of_model(
+            sees=sees
+        ):
             words[-1] += f":{chosen.language}"
-        else:
+        elif chosen != choose_quantization(language, vision).of_model(sees=sees):
             words += ["--quantization", chosen.language or "none"]
             words += ["--quantization-vision", chosen.vision or "none"]
     if fit.wish.dtype is not None:
         words += ["--dtype", fit.wish.dtype]
     if fit.wish.context is not None:
         words += ["--max-model-len", str(fit.context)]
+    elif fit.verdict == "shorter context" and fit.concurrency > 1:
+        # Left to itself the server takes the longest for one at a time.
+        words += ["--max-model-len", str(fit.context_that_fits)]
     if fit.wish.concurrency is not None:
         words += ["--max-num-seqs", str(fit.concurrency)]
     if fit.kv_told is not None:
         words += ["--kv-cache-memory", str(fit.kv_told)]
     for name in TYPED:
         row, is_said = rows()[name], name == "max_num_seqs" and fit.wish.concurrency is not None
-        if settings.origin(name).startswith("flag") and not is_said:
+        if settings.is_typed(name) and not is_said:
             words += _typed(row.flag, settings.value(row))
+    if settings.config is not None:
+        words += _typed("--config", settings.config)
     return " ".join(words)
 
 

@@ -4,9 +4,9 @@ Weights, keys and values are counted exactly, by the very rules that loading fol
 needs besides is an estimate.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from sightline.core.image_policy import ImagePolicy
 from sightline.core.limits import MIB
@@ -203,6 +203,17 @@ def judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     return _judge(facts, device, replace(wish, dtype=own))
 
 
+def judge_served(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
+    """The same as the server judges it, which keeps room for the largest picture at least."""
+    fit = judge(facts, device, wish)
+    if wish.image_size is None and wish.images:
+        return fit
+    served = judge(facts, device, replace(wish, images=1, image_size=None))
+    order = get_args(Verdict)
+    worse = max(fit, served, key=lambda one: (order.index(one.verdict), one.fixed_bytes))
+    return replace(worse, least_context=max(fit.least_context, served.least_context))
+
+
 def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     wanted = wish.quantization.of_model(sees=facts.image_policy is not None)
     quantization = facts.stored if facts.stored is not None else wanted
@@ -219,9 +230,10 @@ def _judge(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Fit:
     size, num_tokens = _picture(policy, wish.image_size)
     step_tokens = wish.step_tokens or (GPU_TOKENS if device.is_gpu else CPU_TOKENS)
     concurrency = wish.concurrency or 1
-    # Pictures larger than a small context are refused, not waited for.
+    # Pictures larger than a small context are refused, not waited for; those asked for are not.
     is_of_any_size = policy is not None and policy.tokens_per_image is None
-    picture = min(num_tokens, LEAST_PICTURE) if is_of_any_size else num_tokens
+    is_bounded = is_of_any_size and wish.image_size is None
+    picture = min(num_tokens, LEAST_PICTURE) if is_bounded else num_tokens
     least = min(context, LEAST_WORDS + min(picture, longest // 2))
     kept = round((1 - wish.gpu_memory_utilization) * device.total)
     num_encoded = _encoded_together(device, wish, size)
@@ -286,9 +298,13 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """`ways` are the model's number formats; `best` is what to do if it does not fit as asked."""
+    """`ways` are the model's number formats; `best` is what to do if it does not fit as asked.
+
+    `served` is how the server judges the same: it also keeps room for the largest picture.
+    """
 
     fit: Fit
+    served: Fit
     ways: tuple[Fit, ...]
     best: Alternative | None = None
 
@@ -306,10 +322,11 @@ def advise(
     bounds, and how many are encoded together, then both, then the model itself, for the largest of
     `others` that fits.
     """
-    asked = judge(facts, device, wish)
-    ways = tuple(_ways(facts, device, wish))
+    fit, asked = judge(facts, device, wish), judge_served(facts, device, wish)
+    told = tuple(_ways(facts, device, wish, judge))
     if asked.verdict == "fits":
-        return Judgement(fit=asked, ways=ways)
+        return Judgement(fit=fit, served=asked, ways=told)
+    ways = tuple(_ways(facts, device, wish, judge_served))
     best = (
         _with_less(asked, facts, device)
         or _other_format(asked, ways, "fits")
@@ -318,7 +335,7 @@ def advise(
         or _other_format_with_less(asked, ways, facts, device)
         or _other_model(asked, device, wish, others)
     )
-    return Judgement(fit=asked, ways=ways, best=best)
+    return Judgement(fit=fit, served=asked, ways=told, best=best)
 
 
 def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternative | None:
@@ -328,12 +345,12 @@ def _with_less(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Alternati
     """
     if (asked.wish.kv_cache_memory or 0) > asked.kv_room:
         wish = replace(asked.wish, kv_cache_memory=asked.kv_room // MIB * MIB)
-        fit = judge(facts, device, wish)
+        fit = judge_served(facts, device, wish)
         has_room = fit.verdict != "does not fit" and fit.context_that_fits
         return Alternative(fit=fit, choice="smaller cache") if has_room else None
     if asked.context_that_fits:
         wish = replace(asked.wish, context=_rounded(asked.context_that_fits))
-        return Alternative(fit=judge(facts, device, wish), choice="shorter context")
+        return Alternative(fit=judge_served(facts, device, wish), choice="shorter context")
     fewer = _most_at_once(asked, facts, device)
     return None if fewer is None else Alternative(fit=fewer, choice="fewer at once")
 
@@ -343,7 +360,7 @@ def _most_at_once(asked: Fit, facts: ModelFacts, device: DeviceMemory) -> Fit | 
     found, low, high = None, 0, asked.concurrency
     while high - low > 1:
         middle = (low + high) // 2
-        fit = judge(facts, device, replace(asked.wish, concurrency=middle))
+        fit = judge_served(facts, device, replace(asked.wish, concurrency=middle))
         if fit.verdict == "fits":
             found, low = fit, middle
         else:
@@ -367,7 +384,7 @@ def _with_smaller_pictures(
     if asked.wish.images > 1:
         wishes.append(("fewer pictures", replace(asked.wish, images=1)))
     for choice, wish in wishes:
-        fit = judge(facts, device, wish)
+        fit = judge_served(facts, device, wish)
         if fit.verdict == "fits":
             return Alternative(fit=fit, choice=choice)
     return None
@@ -394,7 +411,12 @@ def _other_format(asked: Fit, ways: Iterable[Fit], verdict: Verdict) -> Alternat
     return None
 
 
-def _ways(facts: ModelFacts, device: DeviceMemory, wish: Wish) -> Iterable[Fit]:
+def _ways(
+    facts: ModelFacts,
+    device: DeviceMemory,
+    wish: Wish,
+    judge: Callable[[ModelFacts, DeviceMemory, Wish], Fit],
+) -> Iterable[Fit]:
     if facts.stored is not None:
         yield judge(facts, device, wish)
         return
@@ -421,11 +443,11 @@ def _other_model(
     ]
     plain = replace(wish, quantization=Quantization(), dtype=None, context=None)
     for name, facts in by_size:
-        fit = judge(facts, device, plain)
+        fit = judge_served(facts, device, plain)
         if fit.verdict != "does not fit":
             return Alternative(fit=fit, choice="other model", name=name)
     for name, facts in by_size:
-        whole, *smaller = _ways(facts, device, plain)
+        whole, *smaller = _ways(facts, device, plain, judge_served)
         found = (
             _other_format(whole, smaller, "fits")
             or _other_format(whole, smaller, "shorter context")

@@ -454,7 +454,7 @@ def test_a_model_whose_file_was_cut_since_is_not_taken_for_whole(
     (folder / WEIGHTS).write_bytes(FILES[WEIGHTS][:-9])
     with pytest.raises(StartupError, match=f"{WEIGHTS} .* bytes; {len(FILES[WEIGHTS])} were"):
         download(hub, tmp_path)
-    with pytest.raises(StartupError, match="pull the model again"):
+    with pytest.raises(StartupError, match="--verify` fetches such files again"):
         check_folder(folder)
     assert remove(GLM.name, tmp_path)
     require_whole(download(hub, tmp_path).folder)

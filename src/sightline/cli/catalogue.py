@@ -584,6 +584,14 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "{name} 要求 {behind}，而 --quantization 要求 {chosen}，请去掉其中一个。",
     ),
     "error.pull_offline": ("", "本机没有 {name}，而当前为离线模式。"),
+    "error.verify_offline": (
+        "",
+        "{folder} 中与下载时不一致的文件：{files}。当前为离线模式，不会重新下载。",
+    ),
+    "error.verify_no_record": (
+        "",
+        "无从得知 {folder} 中应有哪些文件：其中没有 `sightline pull` 写下的 {file}。",
+    ),
     "error.pull_damaged": (
         "",
         "从 {hub} 下载的 {file} 已损坏；请稍后重试，或用 --from 换另一个模型站。",
@@ -680,6 +688,31 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "pull.into": (
         "Folder for the model's folder (default: the cache).",
         "模型目录的上级目录（默认为缓存目录）。",
+    ),
+    "pull.verify": (
+        "Check every file of a model that is here against the hash that the hub told, and fetch "
+        "again those that are damaged; with --offline only check.",
+        "逐个核对本机已下载模型的文件与模型站给出的哈希，损坏的重新下载；加 --offline 则只核对。",
+    ),
+    "verify.checking": (
+        "Checking {files} files, {size}, in {folder}",
+        "正在核对 {files} 个文件，共 {size}，位于 {folder}",
+    ),
+    "verify.damaged": (
+        "  {file} is not what was downloaded.",
+        "  {file} 与下载时不一致。",
+    ),
+    "verify.whole": (
+        "{model} is as it was downloaded: {files} files, {size}, in {folder}",
+        "{model} 与下载时一致：{files} 个文件，共 {size}，位于 {folder}",
+    ),
+    "verify.anew": (
+        "{model} is whole again: {anew} of {files} files were fetched anew, in {folder}",
+        "{model} 已修复：{files} 个文件中的 {anew} 个已重新下载，位于 {folder}",
+    ),
+    "verify.no_hash": (
+        "Of {number} of them the hub told no hash; they were checked by size and form.",
+        "其中 {number} 个文件模型站没有给出哈希，仅核对了大小与格式。",
     ),
     "pull.quiet": ("Print nothing but errors.", "除错误外不输出任何内容。"),
     "pull.offline": (

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,45 @@ def download(
     """Pull `model` and say so. `before` may raise StartupError when it knows what will come."""
     from sightline.hub.pull import pull
 
+    with _arrangement(hub, quiet=quiet, offline=offline, before=before) as arranged:
+        return pull(model, into or models_dir(), **arranged)
+
+
+def verify_model(
+    model: KnownModel, folder: Path, *, hub: HubName | None, offline: bool, quiet: bool
+) -> None:
+    """Check a model that was pulled, fetch again what is damaged, and say so."""
+    from sightline.hub.verify import verify
+
+    def checking(files: Sequence[RemoteFile]) -> None:
+        weight = size(sum(file.size for file in files))
+        if not quiet:
+            note(catalogue.text("verify.checking", files=len(files), size=weight, folder=folder))
+
+    def damaged(file: RemoteFile) -> None:
+        if not quiet:
+            note(catalogue.text("verify.damaged", file=file.name))
+
+    with _arrangement(hub, quiet=quiet, offline=offline) as arranged:
+        found = verify(model, folder, checking=checking, damaged=damaged, **arranged)
+    if quiet:
+        return
+    told = {"model": model.name, "folder": folder, "files": len(found.files)}
+    weight, anew = size(found.size_bytes), len(found.anew)
+    print(catalogue.text("verify.anew" if anew else "verify.whole", size=weight, anew=anew, **told))
+    if found.num_without_hash:
+        print(catalogue.text("verify.no_hash", number=found.num_without_hash))
+
+
+@contextmanager
+def _arrangement(
+    hub: HubName | None,
+    *,
+    quiet: bool,
+    offline: bool,
+    before: Callable[[Download], None] = lambda download: None,
+) -> Iterator[dict[str, Any]]:
+    """Yield what `pull` and `verify` have in common: which hubs, and who hears what of it."""
     style: Style = "quiet" if quiet else "bars" if sys.stderr.isatty() else "lines"
     mirrors, told = hub_endpoints(), hub_variables()
     with _shown(style) as display:
@@ -50,17 +89,15 @@ def download(
                 note(catalogue.text("pull.other_hub", reason=catalogue.error(reason)))
 
         try:
-            return pull(
-                model,
-                into or models_dir(),
-                hubs=list(HUBS) if hub is None else [hub],
-                endpoints={name: mirrors[name] for name in HUBS if name in mirrors},
-                variables={name: told[name] for name in HUBS if name in told},
-                announce=announce,
-                progress=display.update,
-                turned_away=turned_away,
-                offline=offline or hubs_are_offline(),
-            )
+            yield {
+                "hubs": list(HUBS) if hub is None else [hub],
+                "endpoints": {name: mirrors[name] for name in HUBS if name in mirrors},
+                "variables": {name: told[name] for name in HUBS if name in told},
+                "announce": announce,
+                "progress": display.update,
+                "turned_away": turned_away,
+                "offline": offline or hubs_are_offline(),
+            }
         except (KeyboardInterrupt, SystemExit):
             display.end()
             note(catalogue.text("pull.kept"))

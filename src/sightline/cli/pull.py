@@ -30,16 +30,23 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(metavar="FOLDER", help=catalogue.text("pull.into"))
         ] = None,
         offline: Annotated[bool, typer.Option(help=catalogue.text("pull.offline"))] = False,
+        verify: Annotated[
+            bool, typer.Option("--verify", help=catalogue.text("pull.verify"))
+        ] = False,
         quiet: Annotated[
             bool, typer.Option("--quiet", "-q", help=catalogue.text("pull.quiet"))
         ] = False,
     ) -> None:
-        from sightline.cli.downloading import download, fit_line, size
+        from sightline.cli.downloading import download, fit_line, models_dir, size, verify_model
         from sightline.hub.local import spelled_path
         from sightline.hub.names import find_model
 
         known = find_model(model)
         into = None if into is None else spelled_path(str(into))
+        folder = (into or models_dir()) / known.name
+        if verify and folder.is_dir():
+            verify_model(known, folder, hub=hub, offline=offline, quiet=quiet)
+            return
 
         def say_whether_it_fits(_: "Download") -> None:
             # Here it is only said: the model may be for another machine.

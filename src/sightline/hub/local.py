@@ -65,8 +65,8 @@ def check_folder(path: Path) -> LocalModel:
     for name, size in _recorded_sizes(record).items():
         if sizes.get(name, size) != size:
             raise _refused(
-                f"{name} in {path} has {sizes[name]} bytes; {size} were downloaded. Remove the "
-                "folder (`sightline rm`) and pull the model again."
+                f"{name} in {path} has {sizes[name]} bytes; {size} were downloaded. "
+                "`sightline pull --verify` fetches such files again."
             )
     _require_form(path, files)
     licence, origin = _origin(record)

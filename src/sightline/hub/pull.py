@@ -106,11 +106,11 @@ def pull(
             code="pull_offline",
             values={"name": model.name},
         )
-    with _locked(into, model.name):
+    with locked(into, model.name):
         if folder.exists():  # somebody else was faster
             return _here_already(folder, model)
         gathered = into / f".partial-{model.name}"
-        left, refusals = _hubs(hubs, endpoints, variables), list[StartupError]()
+        left, refusals = hubs_named(hubs, endpoints, variables), list[StartupError]()
         while True:
             hub, listing = _go_on_or_choose(gathered, model, left, refusals)
             try:
@@ -127,7 +127,7 @@ def pull(
         return Pulled(folder=folder, hub=hub.name, size_bytes=size_bytes)
 
 
-def _hubs(
+def hubs_named(
     names: Sequence[HubName],
     endpoints: Mapping[HubName, str] | None,
     variables: Mapping[HubName, str] | None,
@@ -152,9 +152,9 @@ def _gather(
     """
     files = needed_files(listing)
     _keep_what_fits(gathered, listing, files, model)
-    _require_room(gathered, files)
+    require_room(gathered, files)
     small = [file for file in files if is_small(file)]
-    _bring_all(hub, listing, small, gathered, progress)
+    bring_all(hub, listing, small, gathered, progress)
     find_family(read_config(gathered))
     _require_all_shards(gathered, listing, files)
     announce(
@@ -164,11 +164,11 @@ def _gather(
             files=tuple(files),
             folder=folder,
             gathered=gathered,
-            here_bytes=_here(gathered, files),
+            here_bytes=bytes_here(gathered, files),
             free_bytes=shutil.disk_usage(gathered).free,
         )
     )
-    _bring_all(hub, listing, files, gathered, progress)
+    bring_all(hub, listing, files, gathered, progress)
     check_folder(gathered)
     gathered.rename(folder)
     return sum(file.size for file in files)
@@ -185,7 +185,7 @@ def name_of_download(name: str, into: Path) -> str:
     if is_folder_name and any(os.path.lexists(folder) for folder in _folders(name, into)):
         return name
     model = find_model(name)
-    _require_same_model(into / model.name, model)
+    require_same_model(into / model.name, model)
     return model.name
 
 
@@ -197,7 +197,7 @@ def remove(name: str, into: Path) -> list[tuple[Path, int]]:
     there = [folder for folder in _folders(name, into) if folder.is_dir() or folder.is_symlink()]
     if not there:
         return []
-    with _locked(into, name):
+    with locked(into, name):
         removed = []
         for folder in there:
             try:
@@ -230,11 +230,11 @@ def _remove(folder: Path) -> int:
 
 def _here_already(folder: Path, model: KnownModel) -> Pulled:
     found = check_folder(folder)
-    _require_same_model(folder, model)
+    require_same_model(folder, model)
     return Pulled(folder=folder, hub=None, size_bytes=found.size_bytes)
 
 
-def _require_same_model(folder: Path, model: KnownModel) -> None:
+def require_same_model(folder: Path, model: KnownModel) -> None:
     """Raise StartupError if `folder` was pulled from a repository that is not the model's."""
     held = repository_of(folder)
     if held is None or held.lower() in (name.lower() for name in model.names):
@@ -267,7 +267,7 @@ def _require_all_shards(gathered: Path, listing: Listing, files: Sequence[Remote
             )
 
 
-def _bring_all(
+def bring_all(
     hub: Hub, listing: Listing, files: Sequence[RemoteFile], folder: Path, progress: Progress
 ) -> None:
     """Bring the files that are not here, several at once; the first failure ends them all."""
@@ -319,7 +319,8 @@ def _reporter(progress: Progress, file: RemoteFile) -> Callable[[int], None]:
 
 
 @contextmanager
-def _locked(into: Path, name: str) -> Iterator[None]:
+def locked(into: Path, name: str) -> Iterator[None]:
+    """Nobody else brings or removes the model `name` meanwhile. Raises StartupError if one does."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(into / f".lock-{name}", timeout=0)
@@ -352,7 +353,7 @@ def _go_on_or_choose(
     refusals: Sequence[StartupError],
 ) -> tuple[Hub, Listing]:
     """Return the hub that half of the model came from, if it still has it, else the fastest."""
-    begun = [hub for hub in hubs if hub.name == _record_of(gathered).get("hub")]
+    begun = [hub for hub in hubs if hub.name == record_of(gathered).get("hub")]
     if begun and len(hubs) > 1:
         try:
             return choose_hub(model, begun)
@@ -372,7 +373,7 @@ def _keep_what_fits(
         "licence": model.licence,
         "files": [asdict(file) for file in files],
     }
-    before = _record_of(gathered)
+    before = record_of(gathered)
     same_place = all(before.get(key) == record[key] for key in ("hub", "repository", "revision"))
     rows = before.get("files")
     known = [row for row in rows if row in record["files"]] if isinstance(rows, list) else []
@@ -394,7 +395,8 @@ def _keep_what_fits(
     written.replace(gathered / RECORD_FILE)
 
 
-def _record_of(folder: Path) -> dict[str, object]:
+def record_of(folder: Path) -> dict[str, object]:
+    """Return what was noted of a download, whole or not; nothing where nothing was."""
     try:
         record = json.loads((folder / RECORD_FILE).read_bytes())
     except (OSError, ValueError):
@@ -402,15 +404,17 @@ def _record_of(folder: Path) -> dict[str, object]:
     return record if isinstance(record, dict) else {}
 
 
-def _here(gathered: Path, files: Sequence[RemoteFile]) -> int:
+def bytes_here(gathered: Path, files: Sequence[RemoteFile]) -> int:
+    """Return how much of `files` is in a folder, halves included."""
     names = [name for file in files for name in (file.name, file.name + PART)]
     paths = [gathered / name for name in names]
     return sum(path.stat().st_size for path in paths if path.exists())
 
 
-def _require_room(gathered: Path, files: Sequence[RemoteFile]) -> None:
+def require_room(gathered: Path, files: Sequence[RemoteFile]) -> None:
+    """Raise StartupError if what is missing of `files` has no room on that disk."""
     total = sum(file.size for file in files)
-    needed = total - _here(gathered, files) + round(total * SPARE_SHARE)
+    needed = total - bytes_here(gathered, files) + round(total * SPARE_SHARE)
     free = shutil.disk_usage(gathered).free
     if free < needed:
         where = shorten(str(gathered.parent), 160)

@@ -16,7 +16,7 @@ from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
 from sightline.hub.facts import NamedFacts, facts_of
 from sightline.hub.local import existing_path, spelled_path
-from sightline.hub.names import REPOSITORY, KnownModel, find_model, split_quantisation
+from sightline.hub.names import REPOSITORY, KnownModel, find_model, plain_name, split_quantisation
 from sightline.settings import Settings, cache_dir, default_key_file
 
 FAKE_ID = "sightline-fake"
@@ -112,7 +112,9 @@ def missing_model(settings: Settings) -> KnownModel | None:
     try:
         resolve_model(name, model_folders(settings))
     except StartupError as error:
-        is_repository = REPOSITORY.fullmatch(name) and not Path(name).parent.exists()
+        written, name = name, plain_name(name)
+        could_be_path = written == name and Path(name).parent.exists()
+        is_repository = REPOSITORY.fullmatch(name) and not could_be_path
         if error.code == "model_not_here" or (error.code == "model_nowhere" and is_repository):
             return find_model(name)
     return None

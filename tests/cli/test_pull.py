@@ -54,11 +54,12 @@ def test_what_is_to_be_served_and_cannot_be_had_is_one_line(sightline):
     with stand_in_hub({}) as hub:
         mirrors = {"HF_ENDPOINT": hub.url, "MODELSCOPE_ENDPOINT": hub.url}
         hub.faults["list"] = 404
-        outcome = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)
-        assert outcome.status == 2
-        last = outcome.err.splitlines()[-1]
-        assert last.startswith("sightline: No hub gave the model.")
-        assert last.count("somebody/own-model is not there (404)") == 2
+        for name in ("somebody/own-model", "https://huggingface.co/somebody/own-model"):
+            outcome = sightline("serve", name, "--port", "0", **mirrors)
+            assert outcome.status == 2
+            last = outcome.err.splitlines()[-1]
+            assert last.startswith("sightline: No hub gave the model.")
+            assert last.count("somebody/own-model is not there (404)") == 2
         hub.asked.clear()
         (sightline.folder / "somebody").mkdir()
         outcome = sightline("serve", "somebody/own-model", "--port", "0", **mirrors)

@@ -107,6 +107,31 @@ def test_a_folder_may_have_its_number_format_behind_it(tmp_path, monkeypatch):
     assert resolve_model(f"{folder}:int8", []) == very
 
 
+def test_what_is_only_called_like_a_model_is_said_to_hide_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "qwen2-vl-2b").mkdir()
+    (tmp_path / "glm-4v").touch()
+    for name in ("qwen2-vl-2b", "qwen2-vl-2b/:int8", "glm-4v"):
+        for find in (resolve_model, facts_of):
+            with pytest.raises(StartupError, match=r"no model folder.* hides the model"):
+                find(name, [])
+    assert resolve_model("./qwen2-vl-2b", []) == Path("qwen2-vl-2b")
+    (tmp_path / "qwen2-vl-2b").rmdir()
+    make_model(tmp_path / "qwen2-vl-2b")
+    assert resolve_model("qwen2-vl-2b:int8", []) == Path("qwen2-vl-2b")
+
+
+def test_a_page_names_what_was_pulled_from_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = make_model(tmp_path / "models" / "own")
+    record = {"hub": "huggingface", "repository": "somebody/own"}
+    (folder / "sightline-model.json").write_text(json.dumps(record))
+    for page in ("https://huggingface.co/somebody/own/tree/main", "hf.co/somebody/own:int8"):
+        assert resolve_model(page, [tmp_path / "models"]) == folder
+    with pytest.raises(StartupError, match="There is no model folder else/own"):
+        resolve_model("https://huggingface.co/else/own", [tmp_path / "models"])
+
+
 def test_a_slash_behind_a_name_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert facts_of("THUDM/glm-4v-9b/", []).name == "glm-4v-9b"

@@ -156,6 +156,13 @@ def test_any_other_repository_is_taken_by_its_name() -> None:
         ("https://hf-mirror.com/Qwen/Qwen-VL-Chat?library=transformers", "qwen-vl-chat"),
         ("https://www.modelscope.cn/models/ZhipuAI/glm-4v-9b/summary", "glm-4v-9b"),
         ("http://modelscope.cn/models/Qwen/Qwen2.5-VL-3B-Instruct#files", "qwen2.5-vl-3b"),
+        ("modelscope.cn/models/qwen/Qwen-VL-Chat/", "qwen-vl-chat"),
+        ("hf.co/Qwen/Qwen2-VL-2B-Instruct", "qwen2-vl-2b"),
+        ("https://huggingface.co/THUDM/glm-4v-9b.git", "glm-4v-9b"),
+        ("https://www.modelscope.cn/ZhipuAI/glm-4v-9b.git", "glm-4v-9b"),
+        ("git@hf.co:THUDM/glm-4v-9b.git", "glm-4v-9b"),
+        ("hf://zai-org/glm-4v-9b", "glm-4v-9b"),
+        (" glm-4v-9b ", "glm-4v-9b"),
     ],
 )
 def test_the_page_of_a_model_means_the_model(page: str, means: str) -> None:
@@ -163,7 +170,9 @@ def test_the_page_of_a_model_means_the_model(page: str, means: str) -> None:
 
 
 def test_pages_elsewhere_are_no_models() -> None:
-    for page in ("https://example.com/Qwen/Qwen-VL-Chat", "https://huggingface.co/Qwen"):
+    elsewhere = ("https://example.com/Qwen/Qwen-VL-Chat", "https://huggingface.co/Qwen")
+    of_others = ("https://huggingface.co/datasets/Qwen/x", "https://modelscope.cn/studios/Qwen/x")
+    for page in (*elsewhere, *of_others, "https://www.modelscope.cn/models/ZhipuAI"):
         with pytest.raises(StartupError, match="There is no model"):
             find_model(page)
 

@@ -195,6 +195,8 @@ def test_the_command_tells_what_it_finds(hub: type[StandIn], sightline: Any) -> 
     assert f"  {SHARD} is not what was downloaded.\n" in told.err
     assert told.out.startswith("glm-4v-9b is whole again: 1 of 5 files were fetched anew")
     require_as_it_came(folder)
+    assert sightline("pull", "somebody/mine", "--quiet", **environ).status == 0
+    assert sightline("pull", "mine", "--verify", **environ).out.startswith("mine is as it was")
     rot(folder, SHARD)
     quiet = sightline(*words, "--quiet", **environ)
     assert (quiet.status, quiet.out, quiet.err) == (0, "", "")

@@ -553,6 +553,11 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "也可以写 所有者/名称。",
     ),
     "error.model_not_here": ("", "本机还没有 {name}；`sightline pull {name}` 可下载。"),
+    "error.model_hidden": (
+        "",
+        "当前目录下的 {path} 不是模型目录：其中没有 config.json，却与模型 {name} 同名；"
+        "请给它改名，或在其他目录中运行。",
+    ),
     "error.model_nowhere": (
         "",
         "没有模型目录 {name}；`sightline models` 列出本机的模型。可下载的最接近的名称：{near}；"

@@ -38,15 +38,19 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         from sightline.cli.downloading import download, fit_line, models_dir, size, verify_model
-        from sightline.hub.local import spelled_path
+        from sightline.hub.local import repository_of, spelled_path
         from sightline.hub.names import find_model
+        from sightline.hub.pull import name_of_download
 
-        known = find_model(model)
         into = None if into is None else spelled_path(str(into))
-        folder = (into or models_dir()) / known.name
-        if verify and folder.is_dir():
-            verify_model(known, folder, hub=hub, offline=offline, quiet=quiet)
-            return
+        if verify:
+            # Also by the name of its folder, which is what `models` and `serve` call it.
+            folder = (into or models_dir()) / name_of_download(model, into or models_dir())
+            if folder.is_dir():
+                whose = find_model(repository_of(folder) or model)
+                verify_model(whose, folder, hub=hub, offline=offline, quiet=quiet)
+                return
+        known = find_model(model)
 
         def say_whether_it_fits(_: "Download") -> None:
             # Here it is only said: the model may be for another machine.

@@ -34,9 +34,9 @@ def facts_of(name: str, folders: Sequence[Path]) -> NamedFacts:
     spelled = name if existing_path(name) is not None else split_quantisation(name)[0]
     try:
         folder = resolve_model(spelled, folders)
-    except StartupError:
+    except StartupError as error:
         known = known_model(spelled)
-        if known is None:
+        if known is None or error.code == "model_hidden":
             raise
         return _of(known)
     return NamedFacts(

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from sightline.core.errors import StartupError, shorten
-from sightline.hub.names import known_model, nearest_names, own_name, split_quantisation
+from sightline.hub.names import (
+    known_model,
+    nearest_names,
+    own_name,
+    plain_name,
+    split_quantisation,
+)
 from sightline.hub.weight_form import require_form
 from sightline.models.families import find_family
 from sightline.models.hub_files import (
@@ -184,7 +190,9 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
     whole, (name, _) = name, split_quantisation(name)
     path = existing_path(whole) or existing_path(name)
     if path is not None:
+        _require_meant(path, name)
         return path
+    name = plain_name(name)
     known = known_model(name)
     wanted = {
         spelled.lower() for spelled in (name, own_name(name), *(known.names if known else ()))
@@ -207,6 +215,20 @@ def resolve_model(name: str, folders: Sequence[Path]) -> Path:
         f"Nearest names that can be had: {near}; `sightline models --all` lists them all.",
         code="model_nowhere",
         values={"name": shorten(name), "near": near},
+    )
+
+
+def _require_meant(path: Path, name: str) -> None:
+    """Raise StartupError for what only happens to be called like a known model."""
+    known = known_model(name)
+    if known is None or _exists(path / CONFIG_FILE):
+        return
+    values = {"path": shorten(str(path), 160), "name": known.name}
+    raise StartupError(
+        "{path} is here, and is no model folder: it holds no config.json. It hides the model "
+        "{name}; rename it, or run this from another folder.".format(**values),
+        code="model_hidden",
+        values=values,
     )
 
 

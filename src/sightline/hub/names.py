@@ -8,10 +8,12 @@ from typing import Literal, get_args
 from sightline.core.errors import StartupError, shorten
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-# A page of a model, as people copy it from a browser.
+# A page of a model as people copy it from a browser, or the address of a clone, of which the
+# beginning may be missing. Of ModelScope's only clones do without `models`.
 PAGE = re.compile(
-    r"https?://(?:www\.)?(?:huggingface\.co|hf\.co|hf-mirror\.com|modelscope\.(?:cn|ai)/models)"
-    rf"/({REPOSITORY.pattern})(?:[/?#].*)?",
+    r"(?:https?://|git@|hf://)?(?:(?<=hf://)|(?:www\.)?"
+    r"(?:huggingface\.co|hf\.co|hf-mirror\.com|modelscope\.(?:cn|ai)(?:/models)?)[/:])"
+    rf"((?!(?:models|datasets|spaces|studios|collections)/){REPOSITORY.pattern})(?:[/?#].*)?",
     re.IGNORECASE,
 )
 Quantisation = Literal["int8", "int4"]
@@ -72,14 +74,14 @@ KNOWN_MODELS = (
 def split_quantisation(name: str) -> tuple[str, Quantisation | None]:
     """Take `:int8` or `:int4` off the end of a name, and the slash that shells complete."""
     for quantisation in get_args(Quantisation):
-        if name.lower().endswith(f":{quantisation}"):
-            return _without_slash(name[: -len(quantisation) - 1]), quantisation
+        if name.rstrip().lower().endswith(f":{quantisation}"):
+            return _without_slash(name.rstrip()[: -len(quantisation) - 1]), quantisation
     return _without_slash(name), None
 
 
 def known_model(name: str) -> KnownModel | None:
     """Return the model of this name, alias, repository or page; letters of either case."""
-    wanted = _without_page(name).lower()
+    wanted = plain_name(name).lower()
     for model in KNOWN_MODELS:
         if wanted in (known.lower() for known in model.names):
             return model
@@ -96,7 +98,7 @@ def find_model(name: str) -> KnownModel:
     model = known_model(name)
     if model is not None:
         return model
-    name = _without_page(name)
+    name = plain_name(name)
     if REPOSITORY.fullmatch(name):
         return KnownModel(
             name=own_name(name),
@@ -123,9 +125,11 @@ def _without_slash(name: str) -> str:
     return name.rstrip("/") or name
 
 
-def _without_page(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return `name` without blanks around it, of a page or a clone's address the repository."""
+    name = name.strip()
     found = PAGE.fullmatch(name)
-    return name if found is None else found[1]
+    return name if found is None else found[1].removesuffix(".git")
 
 
 def nearest_names(name: str, count: int = 3) -> list[str]:

@@ -84,6 +84,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "no NVIDIA driver; models run on the processor",
         "没有 NVIDIA 驱动；模型在处理器上运行",
     ),
+    "doctor.driver.mute": (
+        "nvidia-smi is here and tells of no GPU ({problem}); models run on the processor",
+        "装有 nvidia-smi，但它没有给出 GPU（{problem}）；模型在处理器上运行",
+    ),
+    "doctor.driver.mute.fix": (
+        "after a driver update (version mismatch) restart the machine; in a container start it "
+        "with --gpus all; else install the driver anew, until `nvidia-smi` lists the card",
+        "更新驱动后（version mismatch）需重启；容器需以 --gpus all 启动；"
+        "否则重新安装驱动，直到 `nvidia-smi` 能列出显卡",
+    ),
     "doctor.driver.untold": (
         "{gpus}; driver {driver}; PyTorch must be mended first",
         "{gpus}；驱动 {driver}；请先修复 PyTorch",

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sightline.core.errors import shorten
+
 MIB = 1024 * 1024
 SMI_TIMEOUT_S = 10.0
 NUM_HOLDERS = 5
@@ -128,9 +130,9 @@ def gpus(visible: str | None = None, run: Run | None = None) -> list[DeviceMemor
     keys = "index,uuid,name,memory.total,memory.free,compute_cap"
     rows = nvidia_smi(f"--query-gpu={keys}", 6, run)
     holders: dict[str, list[Holder]] = {}
-    for uuid, pid, name, used in nvidia_smi(
-        "--query-compute-apps=gpu_uuid,pid,name,used_memory", 4, run
-    ):
+    held_by = "--query-compute-apps=gpu_uuid,pid,name,used_memory"
+    # One that does not answer is not waited for again.
+    for uuid, pid, name, used in nvidia_smi(held_by, 4, run) if rows else ():
         if pid.isdigit() and used.isdigit():
             held = Holder(int(pid), Path(name).name, int(used) * MIB)
             holders.setdefault(uuid, []).append(held)
@@ -260,23 +262,49 @@ def nvidia_smi(query: str, num_columns: int, run: Run | None = None) -> list[lis
     return [[cell.strip() for cell in row] for row in rows if len(row) == num_columns]
 
 
-def _run(command: Sequence[str]) -> str | None:
-    program = shutil.which(command[0]) or shutil.which(
-        command[0], path=os.pathsep.join(SMI_FOLDERS)
-    )
+def smi_problem() -> str | None:
+    """Return why nvidia-smi tells of no GPU, in its own words; None where there is none of it."""
+    program = _smi()
     if program is None:
         return None
     try:
-        done = subprocess.run(
-            [program, *command[1:]],
-            capture_output=True,
-            text=True,
-            timeout=SMI_TIMEOUT_S,
-            check=False,
-        )
+        done = _ask([program, "-L"])
+    except subprocess.TimeoutExpired:
+        return f"no answer within {SMI_TIMEOUT_S:g} s"
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
+    return shorten(next(filter(None, lines), f"exit status {done.returncode}"), 160)
+
+
+def _run(command: Sequence[str]) -> str | None:
+    program = _smi()
+    if program is None:
+        return None
+    try:
+        done = _ask([program, *command[1:]])
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def _smi() -> str | None:
+    return shutil.which("nvidia-smi") or shutil.which(
+        "nvidia-smi", path=os.pathsep.join(SMI_FOLDERS)
+    )
+
+
+def _ask(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    # A program's name may be in any encoding.
+    return subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=SMI_TIMEOUT_S,
+        check=False,
+    )
 
 
 def _number(path: Path) -> int | None:

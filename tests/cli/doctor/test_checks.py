@@ -100,6 +100,18 @@ NO_TORCH = Torch(error="ImportError: libcudart.so.12")
         ),
         (checks.check_driver(NO_TORCH, driver()), "note", "mended first", None),
         (checks.check_driver(torch_for("12.6", card()), None), "ok", "PyTorch uses it", None),
+        (
+            checks.check_driver(torch_for("12.6"), Driver(problem="version mismatch")),
+            "warning",
+            "no GPU (version mismatch)",
+            "restart the machine",
+        ),
+        (
+            checks.check_driver(torch_for("12.6", card()), Driver(problem="not found")),
+            "ok",
+            "PyTorch uses it",
+            None,
+        ),
         # bfloat16
         (checks.check_bfloat16(CPU), "ok", "processor computes in it", None),
         (checks.check_bfloat16(Torch(has_bfloat16=False)), "note", "float32", None),

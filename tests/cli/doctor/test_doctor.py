@@ -23,6 +23,7 @@ from sightline.cli.doctor.machine import CpuKernels
 from sightline.cli.doctor.ports import PortOwner, owner_of
 from sightline.cli.doctor.torch_process import TorchProcess
 from sightline.engine import probe
+from sightline.models import device_memory
 from sightline.settings import resolve
 
 
@@ -296,8 +297,37 @@ def test_nvidia_smi_is_read(tmp_path, monkeypatch):
     assert machine.ask_driver() == machine.Driver(
         version="560.35.03", gpus=("NVIDIA H200",), holders=("python (4242): 20480 MiB",)
     )
-    program.write_text("#!/bin/sh\nexit 9\n")
+    program.unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(device_memory, "SMI_FOLDERS", ())
     assert machine.ask_driver() is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "problem"),
+    [
+        (
+            "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18",
+            "Failed to initialize NVML: Driver/library version mismatch",
+        ),
+        ("echo 'no devices' >&2; exit 6", "no devices"),
+        ("exit 9", "exit status 9"),
+        ("printf '\\324\\n'", "\ufffd"),
+        ("while :; do :; done", "no answer within 0.3 s"),
+    ],
+)
+def test_an_nvidia_smi_that_tells_of_no_gpu_is_no_missing_driver(
+    answers, problem, tmp_path, monkeypatch
+):
+    """After a driver update, before the restart, it is all that says what is wrong."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{answers}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if "no answer" in problem:
+        monkeypatch.setattr(device_memory, "SMI_TIMEOUT_S", 0.3)
+    assert machine.ask_driver() == machine.Driver(problem=problem)
+    assert device_memory.gpus() == []
 
 
 def test_the_examination_itself_never_loads_torch(fatal_torch):

@@ -55,10 +55,12 @@ def check_torch(torch: Torch) -> Finding:
 
 def check_driver(torch: Torch, driver: Driver | None) -> Finding:
     """Whether the driver and the build of torch belong together."""
-    if driver is None:
+    if driver is None or driver.problem is not None:
         if torch.gpus:  # an AMD card, or a container without nvidia-smi
             return Finding("driver", "ok", "driver.works", {"build": _build(torch)})
-        return Finding("driver", "note", "driver.none")
+        if driver is None:
+            return Finding("driver", "note", "driver.none")
+        return Finding("driver", "warning", "driver.mute", {"problem": driver.problem})
     shown = {"driver": driver.version, "build": _build(torch), "gpus": ", ".join(driver.gpus)}
     if torch.error is not None:
         return Finding("driver", "note", "driver.untold", shown)

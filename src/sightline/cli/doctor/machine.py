@@ -80,11 +80,15 @@ class Torch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """NVIDIA's driver; `holders` are the programs that hold memory, as `name (pid): n MiB`."""
+    """NVIDIA's driver; `holders` are the programs that hold memory, as `name (pid): n MiB`.
 
-    version: str
-    gpus: tuple[str, ...]
+    `problem` is what nvidia-smi said instead of all that.
+    """
+
+    version: str = ""
+    gpus: tuple[str, ...] = ()
     holders: tuple[str, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +141,12 @@ def python_version() -> tuple[tuple[int, int, int], int]:
 
 def ask_driver() -> Driver | None:
     """Return NVIDIA's driver, None when there is none."""
-    from sightline.models.device_memory import nvidia_smi
+    from sightline.models.device_memory import nvidia_smi, smi_problem
 
     rows = nvidia_smi("--query-gpu=driver_version,name", 2)
     if not rows:
-        return None
+        problem = smi_problem()
+        return None if problem is None else Driver(problem=problem)
     holders = nvidia_smi("--query-compute-apps=process_name,pid,used_memory", 3)
     return Driver(
         version=rows[0][0],

@@ -73,6 +73,7 @@ def test_hubs_that_cannot_be_reached_are_named_once_each_in_chinese(sightline):
     told = sightline("--lang", "zh", "pull", "glm-4v-9b", **mirrors).err
     assert told.startswith("sightline: 没有模型站给出该模型。无法连接 ")
     assert told.count("没有模型站") == 1
+    assert told.count("连接被拒绝") == 2
     assert "无法连接 huggingface: zai-org/glm-4v-9b (HF_ENDPOINT=http://127.0.0.1:9)：" in told
     assert (
         "无法连接 modelscope: ZhipuAI/glm-4v-9b (MODELSCOPE_ENDPOINT=http://127.0.0.1:9)：" in told

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from weight_bytes import safetensors
 
+from sightline.cli import catalogue
 from sightline.core.errors import StartupError
 from sightline.hub import check_folder, find_models, resolve_model
 from sightline.hub.facts import facts_of
@@ -295,3 +296,44 @@ def test_a_folder_with_another_kind_of_config_is_no_broken_model(tmp_path):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "config.json").write_text('{"port": 80}')
     assert find_models([tmp_path]) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "没有 config.json"),
+        ({"config.json": b""}, "不是 JSON（空文件）"),
+        ({"config.json": b"<!doctype html>"}, "网页，可能是下载失败"),
+        ({"config.json": b"[]"}, "实际是 list"),
+        ({"config.json": b"{}"}, "没有 model.safetensors"),
+        ({"config.json": b"{}", "model.safetensors": WEIGHTS}, "没有分词器"),
+        (
+            {
+                "config.json": b"{}",
+                "model.safetensors": b"version https://git-lfs.github.com/spec/v1\n",
+                "tokenizer.model": b"",
+            },
+            "git-lfs 指针，真正的文件没有下载",
+        ),
+        (
+            {
+                "config.json": b"{}",
+                "model.safetensors.index.json": b'{"weight_map": {"a": "b.safetensors"}}',
+                "tokenizer.model": b"",
+            },
+            "没有 b.safetensors",
+        ),
+    ],
+)
+def test_what_a_folder_lacks_is_said_in_one_language(files, says, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(StartupError) as caught:
+        check_folder(tmp_path)
+    catalogue.use("zh")
+    try:
+        told = catalogue.error(caught.value)
+    finally:
+        catalogue.use("en")
+    assert says in told
+    assert not re.search(r"[a-z]+ [a-z]+ [a-z]+", told.replace(str(tmp_path), ""))

@@ -5,6 +5,8 @@ values are found here by their code, under `error.<code>`; an error without an e
 English text.
 """
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from sightline.cli import doctor_texts
@@ -35,8 +37,56 @@ def error(raised: StartupError) -> str:
     entry = TEXTS.get(f"error.{raised.code}")
     if _language == "en" or entry is None:
         return raised.message
-    causes = "".join(map(error, raised.causes))
-    return entry[1].format(detail=raised.message, causes=causes, **raised.values)
+    causes = "".join(
+        # That it is about starting has been said.
+        cause.message if cause.code == "startup_error" else error(cause)
+        for cause in raised.causes
+    )
+    values = with_reasons_said(raised.values)
+    return entry[1].format(detail=causes or said(raised.message), causes=causes, **values)
+
+
+def with_reasons_said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a text, those that are reasons in its language."""
+    return {name: said(value) if name in _REASONS else value for name, value in values.items()}
+
+
+def said(reason: object) -> object:
+    """Return what a system, or a file's first bytes, gave as a reason, where Chinese is known."""
+    if _language == "en" or not isinstance(reason, str):
+        return reason
+    return REASONS_ZH.get(re.sub(r"^\[Errno -?\d+\] ", "", reason), reason)
+
+
+_REASONS = ("problem", "reason", "what")
+REASONS_ZH = {
+    "Connection refused": "连接被拒绝",
+    "Connection reset by peer": "连接被重置",
+    "Disk quota exceeded": "磁盘配额已用完",
+    "File too large": "文件超过大小限制",
+    "Input/output error": "磁盘读写错误",
+    "Name or service not known": "域名无法解析",
+    "Network is unreachable": "网络不可达",
+    "No address associated with hostname": "域名无法解析",
+    "No route to host": "没有到主机的路由",
+    "No space left on device": "磁盘已满",
+    "No such file or directory": "没有该文件或目录",
+    "Not a directory": "不是目录",
+    "Permission denied": "权限不足",
+    "Read-only file system": "文件系统只读",
+    "Temporary failure in name resolution": "域名暂时无法解析",
+    "Connection timed out": "连接超时",
+    "timed out": "超时",
+    "empty": "空文件",
+    "a git-lfs pointer (the real file was never downloaded)": "git-lfs 指针，真正的文件没有下载",
+    "a web page (a failed download?)": "网页，可能是下载失败",
+    "a pickle or zip archive": "pickle 或 zip 文件",
+    "broken": "内容已损坏",
+    "cut off: the table at its end is missing": "被截断，缺少末尾的目录",
+    "broken: its header is none of safetensors": "文件头不是 safetensors 的",
+    "The system gives no new process for the engine.": "系统无法为引擎创建新进程。",
+    "There is not enough memory to load the model.": "内存不足，无法载入模型。",
+}
 
 
 TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
@@ -837,6 +887,27 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "没有权限监听 {host} 的端口 {port}。请用 --port 选择 1024 以上的端口。",
     ),
     "error.bad_host": ("", "无法监听地址 {host}：本机没有这个地址。请用 --host 指定其他地址。"),
+    "error.folder_absent": ("", "没有模型目录 {folder}。"),
+    "error.file_missing": ("", "{folder} 中没有 {file}。"),
+    "error.file_unreadable": ("", "{file} 无法读取，请检查权限。"),
+    "error.file_leads_out": ("", "{file} 是指向模型目录之外的链接，拒绝读取。"),
+    "error.file_irregular": ("", "{file} 不是普通文件。"),
+    "error.file_too_large": ("", "{file} 超过 {most} 字节，不合常理。"),
+    "error.file_no_json": ("", "{file} 不是 JSON（{what}）。"),
+    "error.file_no_object": ("", "{file} 中应为 JSON 对象，实际是 {kind}。"),
+    "error.weights_absent": ("", "目录中没有 {file}，也没有 {file}.index.json。"),
+    "error.tokenizer_absent": ("", "{folder} 中没有分词器，可识别的有：{known}。"),
+    "error.config_no_type": ("", "config.json 中没有 'model_type'；支持的有：{supported}。"),
+    "error.config_other_type": (
+        "",
+        "config.json 的 model_type {found} 尚不支持；支持的有：{supported}。",
+    ),
+    "error.config_other_architecture": (
+        "",
+        "config.json 的 architectures {found} 不支持；支持的有：{supported}。",
+    ),
+    "error.config_value": ("", "{where} 中 {key} 的值 {found} 不支持；支持的是：{supported}。"),
+    "error.config_value_missing": ("", "{where} 中缺少 {key}；支持的是：{supported}。"),
     "error.model_unusable": ("", "无法使用该模型：{detail}"),
     "error.model_not_bundled": ("", "安装包中缺少内置模型，请重新安装，或指定一个模型目录。"),
     "error.config_invalid": ("", "配置有误：{detail}"),

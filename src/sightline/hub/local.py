@@ -64,7 +64,7 @@ def check_folder(path: Path) -> LocalModel:
         tokenizer_file(path)
         sizes = {file.name: file.stat().st_size for file in files}
     except StartupError as error:
-        raise _refused(error.message) from None
+        raise StartupError(error.message, code="model_unusable", causes=[error]) from None
     except OSError as error:
         raise _refused(f"Cannot read the weights in {path}: {error.strerror}.") from None
     record = _record(path)

@@ -30,7 +30,7 @@ def require_form(path: Path, name: str) -> None:
         if start.startswith(_ZIP_START):
             raise _broken(name, "cut off: the table at its end is missing")
         old = "; save it again with a torch from 1.6 on" if start.startswith(_PICKLE_START) else ""
-        raise _broken(name, f"{what_it_looks_like(start)}, not weights in torch's zip format{old}")
+        raise _broken(name, what_it_looks_like(start), f", not weights in torch's zip format{old}")
 
 
 def has_its_form(path: Path, name: str) -> bool:
@@ -49,7 +49,7 @@ def _require_safetensors(path: Path, name: str) -> None:
         start = file.read(512)
         length = int.from_bytes(start[:8], "little")
         if not 2 <= length <= MAX_HEADER_BYTES:
-            raise _broken(name, f"{what_it_looks_like(start)}, not a safetensors file")
+            raise _broken(name, what_it_looks_like(start), ", not a safetensors file")
         if length > size - 8:
             raise _of_another_size(name, size, 8 + length, "at least ")
         file.seek(8)
@@ -74,8 +74,11 @@ def _of_another_size(name: str, size: int, expected: int, about: str = "") -> St
     )
 
 
-def _broken(name: str, what: str) -> StartupError:
+def _broken(name: str, what: str, instead: str = "") -> StartupError:
+    """`instead` ends the sentence with what the file should be."""
     values = {"file": shorten(name), "what": what}
     return StartupError(
-        "{file} is {what}; fetch it again.".format(**values), code="weights_broken", values=values
+        f"{values['file']} is {what}{instead}; fetch it again.",
+        code="weights_broken",
+        values=values,
     )

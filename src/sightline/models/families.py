@@ -66,14 +66,21 @@ def find_family(config: Mapping[str, Any]) -> Family:
             else f"model_type {shorten(str(model_type))!r} is not supported yet"
         )
         supported = ", ".join(row.model_type for row in FAMILIES)
-        raise StartupError(f"config.json: {problem}; supported: {supported}.")
+        raise StartupError(
+            f"config.json: {problem}; supported: {supported}.",
+            code="config_no_type" if model_type is None else "config_other_type",
+            values={"found": repr(shorten(str(model_type))), "supported": supported},
+        )
     architectures = config.get("architectures")
     if architectures is None:
         return family
     names = architectures if isinstance(architectures, list) else [architectures]
     if not any(isinstance(name, str) and name in family.architectures for name in names):
+        supported = ", ".join(sorted(family.architectures))
+        found = shorten(str(architectures))
         raise StartupError(
-            f"config.json: architectures {shorten(str(architectures))} is not supported; "
-            f"supported: {', '.join(sorted(family.architectures))}."
+            f"config.json: architectures {found} is not supported; supported: {supported}.",
+            code="config_other_architecture",
+            values={"found": found, "supported": supported},
         )
     return family

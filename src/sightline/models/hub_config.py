@@ -70,8 +70,14 @@ class ConfigReader:
 
     def refusal(self, key: str, supported: str) -> StartupError:
         """Return the error for the value at `key`, where `supported` says what would do."""
-        found = f"is {_show(self.values[key])}" if key in self.values else "is missing"
-        return StartupError(f"{self.where}: {key!r} {found}; supported: {supported}.")
+        is_there = key in self.values
+        shown = _show(self.values[key]) if is_there else ""
+        found = f"is {shown}" if is_there else "is missing"
+        return StartupError(
+            f"{self.where}: {key!r} {found}; supported: {supported}.",
+            code="config_value" if is_there else "config_value_missing",
+            values={"where": self.where, "key": key, "found": shown, "supported": supported},
+        )
 
     def _value(self, key: str, default: Any) -> Any:
         value = self.values.get(key)

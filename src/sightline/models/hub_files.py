@@ -25,7 +25,8 @@ def checked_folder(folder: Path) -> Path:
         problem = "is a file, not a folder" if folder.exists() else "does not exist"
     except OSError:
         problem = "cannot be reached"
-    raise StartupError(f"Model folder {shorten(str(folder), 160)} {problem}.")
+    where = shorten(str(folder), 160)
+    raise _refused(f"Model folder {{folder}} {problem}.", "folder_absent", folder=where)
 
 
 def checked_file(folder: Path, name: str) -> Path:
@@ -41,20 +42,29 @@ def checked_file(folder: Path, name: str) -> Path:
         target = path.resolve(strict=True)
         root = folder.resolve(strict=True)
     except PermissionError:
-        where = shorten(str(folder), 160)
-        raise StartupError(f"{shorten(name)} cannot be read; check who may see {where}.") from None
+        raise _refused(
+            "{file} cannot be read; check who may see {folder}.",
+            "file_unreadable",
+            file=shorten(name),
+            folder=shorten(str(folder), 160),
+        ) from None
     except (OSError, RuntimeError):
-        raise StartupError(f"{shorten(name)} is missing in {shorten(str(folder), 160)}.") from None
+        where = shorten(str(folder), 160)
+        raise _refused(
+            "{file} is missing in {folder}.", "file_missing", file=shorten(name), folder=where
+        ) from None
     inside = target.is_relative_to(root)
     in_blobs = root.parent.name == "snapshots" and target.is_relative_to(
         root.parent.parent / "blobs"
     )
     if not inside and not in_blobs:
-        raise StartupError(
-            f"{shorten(name)} is a link that leads out of the model folder; refused."
+        raise _refused(
+            "{file} is a link that leads out of the model folder; refused.",
+            "file_leads_out",
+            file=shorten(name),
         )
     if not target.is_file():
-        raise StartupError(f"{shorten(name)} is not a regular file.")
+        raise _refused("{file} is not a regular file.", "file_irregular", file=shorten(name))
     return path
 
 
@@ -65,9 +75,16 @@ def read_file(folder: Path, name: str, *, max_bytes: int) -> bytes:
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError:
-        raise StartupError(f"{name} cannot be read; check its permissions.") from None
+        raise _refused(
+            "{file} cannot be read; check its permissions.", "file_unreadable", file=name
+        ) from None
     if len(content) > max_bytes:
-        raise StartupError(f"{name} is larger than {max_bytes} bytes, too large for what it is.")
+        raise _refused(
+            "{file} is larger than {most} bytes, too large for what it is.",
+            "file_too_large",
+            file=name,
+            most=max_bytes,
+        )
     return content
 
 
@@ -77,15 +94,27 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
         values = json.loads(content)
     except (ValueError, RecursionError):
-        raise StartupError(f"{name} is {what_it_looks_like(content)}, not JSON.") from None
+        looks = what_it_looks_like(content)
+        raise _refused(
+            "{file} is {what}, not JSON.", "file_no_json", file=name, what=looks
+        ) from None
     if not isinstance(values, dict):
-        raise StartupError(f"{name} holds {type(values).__name__}, not a JSON object.")
+        raise _refused(
+            "{file} holds {kind}, not a JSON object.",
+            "file_no_object",
+            file=name,
+            kind=type(values).__name__,
+        )
     return values
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """Return a model folder's config.json. Raises StartupError if there is none."""
     return read_json(checked_folder(folder), CONFIG_FILE)
+
+
+def _refused(message: str, code: str, **values: str | int) -> StartupError:
+    return StartupError(message.format(**values), code=code, values=values)
 
 
 def what_it_looks_like(content: bytes) -> str:

@@ -73,7 +73,12 @@ def tokenizer_file(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     known = ", ".join(TOKENIZER_FILES)
-    raise StartupError(f"{shorten(str(folder), 160)} holds no tokenizer; known: {known}.")
+    values = {"folder": shorten(str(folder), 160), "known": known}
+    raise StartupError(
+        "{folder} holds no tokenizer; known: {known}.".format(**values),
+        code="tokenizer_absent",
+        values=values,
+    )
 
 
 def load_tokenizer(path: Path) -> TiktokenTokenizer:

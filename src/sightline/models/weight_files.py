@@ -25,7 +25,11 @@ def weight_files(folder: Path) -> list[str]:
             return _named_by(folder, whole + INDEX_SUFFIX, Path(whole).suffix)
     whole = WHOLE_FILES[0]
     hint = "; pickles other than .bin are never loaded" if _has_other_pickles(folder) else ""
-    raise StartupError(f"The model folder has no {whole} and no {whole}{INDEX_SUFFIX}{hint}.")
+    raise StartupError(
+        f"The model folder has no {whole} and no {whole}{INDEX_SUFFIX}{hint}.",
+        code="weights_absent",
+        values={"file": whole},
+    )
 
 
 def _named_by(folder: Path, index_file: str, suffix: str) -> list[str]:

@@ -20,7 +20,8 @@ class Finding:
 
     @property
     def message(self) -> str:
-        return catalogue.text(f"doctor.{self.code}", **self.values)
+        values = catalogue.with_reasons_said(self.values)
+        return catalogue.text(f"doctor.{self.code}", **values)
 
     @property
     def fix(self) -> str | None:

@@ -209,6 +209,7 @@ def _knock(hub: str, url: str) -> HubAnswer:
                     break
     except (httpx2.HTTPError, httpx2.InvalidURL, ImportError, ValueError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
         if isinstance(error, httpx2.ProxyError) and re.match(r"[45]\d\d\b", reason):
             return replace(answer, problem=reason[:3], obstacle="proxy")
         if "CERTIFICATE_VERIFY_FAILED" in reason:

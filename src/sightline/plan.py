@@ -14,10 +14,11 @@ from pathlib import Path
 from sightline.core.errors import StartupError, shorten
 from sightline.demo import MODEL_DIR, MODEL_ID
 from sightline.hub import LocalModel, check_folder, resolve_model
+from sightline.hub.caches import cached_model
 from sightline.hub.facts import NamedFacts, facts_of
 from sightline.hub.local import existing_path, spelled_path
 from sightline.hub.names import REPOSITORY, KnownModel, find_model, plain_name, split_quantisation
-from sightline.settings import Settings, cache_dir, default_key_file
+from sightline.settings import Settings, cache_dir, default_key_file, hub_caches
 
 FAKE_ID = "sightline-fake"
 # What clients of GLM-4V ask for; only the default demo stands in for it.
@@ -92,7 +93,25 @@ def named_facts(name: str, settings: Settings) -> NamedFacts:
     """
     if split_quantisation(name)[0] in ("", MODEL_ID):
         return replace(facts_of(str(MODEL_DIR), ()), name=MODEL_ID, spelled=MODEL_ID)
+    cached = _cached(name, settings)
+    if cached is not None:
+        return replace(facts_of(str(cached), ()), spelled=split_quantisation(name)[0])
     return facts_of(name, model_folders(settings))
+
+
+def find_folder(name: str, settings: Settings) -> Path:
+    """Return the folder of a model on this machine. Raises StartupError."""
+    return _cached(name, settings) or resolve_model(name, model_folders(settings))
+
+
+def _cached(name: str, settings: Settings) -> Path | None:
+    """Return where the hubs' own tools keep a model that is in no folder of ours."""
+    try:
+        resolve_model(name, model_folders(settings))
+    except StartupError as error:
+        if error.code in ("model_not_here", "model_nowhere"):
+            return cached_model(name, hub_caches())
+    return None
 
 
 def model_folders(settings: Settings) -> list[Path]:
@@ -110,7 +129,7 @@ def missing_model(settings: Settings) -> KnownModel | None:
     if settings.model.engine == "fake" or name in ("", MODEL_ID):
         return None
     try:
-        resolve_model(name, model_folders(settings))
+        find_folder(name, settings)
     except StartupError as error:
         written, name = name, plain_name(name)
         could_be_path = written == name and Path(name).parent.exists()
@@ -154,7 +173,7 @@ def quantize(settings: Settings, target: Path, on_progress: OnProgress) -> Local
 
     name, _ = split_quantisation(settings.model.model)
     bundled = bundled_model() if name in ("", MODEL_ID) else None
-    source = bundled or check_folder(resolve_model(settings.model.model, model_folders(settings)))
+    source = bundled or check_folder(find_folder(settings.model.model, settings))
     language, vision = chosen_quantization(settings)
     chosen = choose_quantization(language or ("int8" if vision is None else None), vision)
     # By name: it imports torch.
@@ -194,7 +213,7 @@ def plan(settings: Settings, listener: Listener) -> Plan:
         folder = bundled.path
         names = (MODEL_ID, *DEMO_ALIASES) if not settings.model.model else (MODEL_ID,)
     else:
-        found = check_folder(resolve_model(settings.model.model, model_folders(settings)))
+        found = check_folder(find_folder(settings.model.model, settings))
         folder = found.path
         behind = quantization_behind(settings.model.model)
         names = (found.name, f"{found.name}:{behind}") if behind else (found.name,)

@@ -381,6 +381,19 @@ def hub_endpoints(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     }
 
 
+def hub_caches(environ: Mapping[str, str] | None = None) -> dict[str, list[Path]]:
+    """Folders in which the hubs' own tools keep what they download; they need not exist."""
+    environ = os.environ if environ is None else environ
+    kept = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    huggingface = Path(environ.get("HF_HOME") or kept / "huggingface") / "hub"
+    modelscope = Path(environ.get("MODELSCOPE_CACHE") or Path.home() / ".cache" / "modelscope")
+    return {
+        "huggingface": [Path(environ.get("HF_HUB_CACHE") or huggingface)],
+        # Where releases of its tool have put them.
+        "modelscope": [modelscope / "hub" / "models", modelscope / "models", modelscope / "hub"],
+    }
+
+
 def hub_variables(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Say which variables decide how each hub is reached: `HF_ENDPOINT=http://mirror`.
 

@@ -8,7 +8,7 @@ from sightline.cli.columns import padded
 from sightline.cli.options import takes_settings
 from sightline.cli.pull import remove_model
 from sightline.cli.terminal import ends_cleanly, fail, printable
-from sightline.settings import Settings
+from sightline.settings import Settings, hub_caches
 
 # `models rm MODEL` is what `rm MODEL` is: people look for it here.
 _RM = Path("rm")
@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
                 print(f"{known.name:<18} {gigabytes:>8}  {known.huggingface:<31} {known.licence}")
             return
         from sightline.hub import find_models
+        from sightline.hub.caches import cached_models
         from sightline.plan import bundled_model, model_folders
 
         searched = [*(folders or []), *model_folders(settings)]
@@ -50,7 +51,7 @@ def register(app: typer.Typer) -> None:
         if bundled is not None:
             kind = catalogue.text("models.bundled")
             print(_line(bundled.name, bundled.size_bytes, bundled.model_type, kind))
-        found = find_models(searched)
+        found = [*find_models(searched), *cached_models(hub_caches())]
         for model in found:
             place = f"{model.path}  {model.licence}" if model.licence else str(model.path)
             kind = f"{model.model_type} {model.quantization or ''}".rstrip()

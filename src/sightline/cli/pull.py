@@ -9,7 +9,7 @@ import typer
 from sightline.cli import catalogue
 from sightline.cli.terminal import ends_cleanly, fail, note
 from sightline.core.errors import StartupError, shorten
-from sightline.settings import Settings, resolve
+from sightline.settings import Settings, hub_caches, resolve
 
 if TYPE_CHECKING:
     from sightline.hub.pull import Download
@@ -38,6 +38,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         from sightline.cli.downloading import download, fit_line, models_dir, size, verify_model
+        from sightline.hub.caches import cached_model
         from sightline.hub.local import repository_of, spelled_path
         from sightline.hub.names import find_model
         from sightline.hub.pull import name_of_download
@@ -51,6 +52,12 @@ def register(app: typer.Typer) -> None:
                 verify_model(whose, folder, hub=hub, offline=offline, quiet=quiet)
                 return
         known = find_model(model)
+        if into is None and hub is None and not (models_dir() / known.name).exists():
+            cached = cached_model(model, hub_caches())
+            if cached is not None:
+                if not quiet:
+                    print(catalogue.text("pull.there", model=known.name, folder=cached))
+                return
 
         def say_whether_it_fits(_: "Download") -> None:
             # Here it is only said: the model may be for another machine.

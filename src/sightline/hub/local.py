@@ -88,8 +88,17 @@ def check_folder(path: Path) -> LocalModel:
 
 
 def name_of(folder: Path) -> str:
-    """Return what a folder is called; a link has a name of its own."""
-    return os.path.basename(os.path.abspath(folder)) or folder.name
+    """Return what a folder is called; a link has a name of its own.
+
+    In the caches of the hubs' own tools that is what the repository is called.
+    """
+    whole = Path(os.path.abspath(folder))
+    kept = whole.parent.parent.name
+    if whole.parent.name == "snapshots" and kept.startswith("models--"):
+        repository = kept.removeprefix("models--").replace("--", "/", 1)
+        known = known_model(repository)
+        return own_name(repository) if known is None else known.name
+    return whole.name.replace("___", ".") or folder.name
 
 
 def find_models(folders: Sequence[Path]) -> list[LocalModel]:

@@ -271,6 +271,19 @@ def test_s09_a_broken_grammar_fails_alone_between_two_good_ones(bench: Bench) ->
     assert bench.reasons["before"] == bench.reasons["after"] == "stop"
 
 
+def test_a_compiler_that_fails_by_itself_is_not_taken_for_a_schema_that_is_too_complex(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(*_: object, **__: object) -> object:
+        raise TypeError("another version's arguments")
+
+    monkeypatch.setattr(grammar_module, "LLMatcher", failing)
+    bench.ask("unlucky", '%llguidance {}\nstart: "not yet compiled"')
+    bench.wait("unlucky")
+    assert bench.reasons["unlucky"] == "internal_error"
+    assert "another version's arguments" in caplog.text
+
+
 def test_a_grammar_that_turns_out_too_complex_fails_alone_and_not_as_our_fault(
     bench: Bench,
 ) -> None:

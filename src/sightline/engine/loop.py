@@ -23,7 +23,13 @@ import torch
 from sightline.core.engine import EngineInfo, FinishReason, TokenDelta, TokenLogprobs
 from sightline.core.wire import Abort, Generate, RequestFailed, StepOutput
 from sightline.engine.contract import Runner, StepResult
-from sightline.engine.grammar import Grammar, GrammarDeadEnd, Grammars, GrammarTooComplex
+from sightline.engine.grammar import (
+    Grammar,
+    GrammarDeadEnd,
+    GrammarError,
+    Grammars,
+    GrammarTooComplex,
+)
 from sightline.engine.intake import refusal, sequence_of
 from sightline.engine.isolate import compute_isolated
 from sightline.engine.meter import Meter
@@ -223,9 +229,14 @@ class EngineLoop:
         if grammar is not None and message.request_id not in self._compiling:
             return  # aborted meanwhile
         self._compiling.discard(message.request_id)
-        if isinstance(grammar, Exception):
+        if isinstance(grammar, GrammarError):
+            # The front has compiled each of its schemas: what is too much is all of them together.
             logger.warning("the grammar of %s cannot be compiled", message.request_id)
             self._fail(message.request_id, "schema_too_complex")
+            return
+        if isinstance(grammar, Exception):
+            logger.error("no grammar could be made for %s", message.request_id, exc_info=grammar)
+            self._fail(message.request_id, _code_of(grammar))
             return
         if code is None:
             sequence = sequence_of(

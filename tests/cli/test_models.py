@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 from weight_bytes import safetensors
@@ -52,6 +53,20 @@ def test_a_folder_whose_weights_are_cut_is_listed_as_incomplete_and_not_served(s
     line = sightline("--lang", "zh", "models").out.splitlines()[1]
     assert "不完整：" in line
     assert "model.safetensors 被截断" in line
+
+
+def test_lists_are_told_to_programs_too(sightline):
+    make_model(sightline.folder / "models" / "whole")
+    make_model(sightline.folder / "models" / "half")
+    (sightline.folder / "models" / "half" / "model.safetensors").write_bytes(b"")
+    rows = json.loads(sightline("models", "--json").out)
+    assert [row["name"] for row in rows] == ["sightline-demo", "half", "whole"]
+    assert [row["problem"] is None for row in rows] == [True, False, True]
+    assert rows[2]["path"].endswith("models/whole")
+    assert rows[2]["size_bytes"] > 2_500_000
+    known = {row["name"]: row for row in json.loads(sightline("models", "--all", "--json").out)}
+    assert known["glm-4v-9b"]["size_bytes"] == 27_812_641_792
+    assert "THUDM/glm-4v-9b" in known["glm-4v-9b"]["aliases"]
 
 
 def test_a_link_to_a_model_has_its_own_name(sightline):

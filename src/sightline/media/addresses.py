@@ -62,8 +62,10 @@ def _inside(address: IPAddress) -> Iterator[ipaddress.IPv4Address]:
 
 def _is_global_unicast(address: IPAddress) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
-        if address in _NAT64:
-            return True  # a translator's own prefix; what counts is the address inside
+        if address in _NAT64 or address in _6TO4:
+            # A translator's own prefix, what counts is the address inside. Whether 6to4 is global
+            # depends on the version of Python.
+            return True
         if address not in _GLOBAL_UNICAST:
             return False
     return (

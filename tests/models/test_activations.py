@@ -40,6 +40,13 @@ def test_a_row_is_the_same_alone_and_in_company(kind: str, dtype: torch.dtype) -
     torch.testing.assert_close(together, theirs(rows), atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize("activate", [silu, gelu, quick_gelu])
+def test_a_device_overwrites_what_it_is_given(activate: Callable[[Tensor], Tensor]) -> None:
+    """Nothing more is allocated for it where memory counts."""
+    rows = torch.empty(3, 10, device="meta")
+    assert activate(rows) is rows
+
+
 def test_gradients_go_through() -> None:
     rows = torch.randn(3, 10, requires_grad=True)
     GatedLinear.activate(rows).sum().backward()  # type: ignore[no-untyped-call]

@@ -33,19 +33,28 @@ def settle_vector_functions() -> None:
 
 def silu(x: Tensor) -> Tensor:
     """Return silu of `x`, which may be overwritten."""
-    return F.silu(x) if x.is_cuda or x.requires_grad else _rounded(x, silu_)
+    if x.device.type == "cpu" and not x.requires_grad:
+        return _rounded(x, silu_)
+    return F.silu(x, inplace=not x.requires_grad)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return gelu of `x`, which may be overwritten."""
-    return F.gelu(x) if x.is_cuda or x.requires_grad else _rounded(x, gelu_)
+    """Return gelu of `x`, which may be overwritten: a large picture's inner rows are 200 MB."""
+    if x.requires_grad:
+        return F.gelu(x)
+    if x.device.type == "cpu":
+        return _rounded(x, gelu_)
+    overwritten: Tensor = torch.ops.aten.gelu_(x)
+    return overwritten
 
 
 def quick_gelu(x: Tensor) -> Tensor:
     """Return x * sigmoid(1.702 x); `x` may be overwritten."""
-    if x.is_cuda or x.requires_grad:
+    if x.requires_grad:
         return x * torch.sigmoid(1.702 * x)
-    return _rounded(x, quick_gelu_)
+    if x.device.type == "cpu":
+        return _rounded(x, quick_gelu_)
+    return x.mul_((1.702 * x).sigmoid_())
 
 
 def activate(y: Tensor, then: Activation) -> Tensor:

@@ -17,6 +17,7 @@ def run_own(step: int = 1, only: str = "") -> Report:
         own_server("--key", OWN_KEY, "--media-host", f"127.0.0.1:{traps.redirector}") as own,
     ):
         target = Target.of(own.url, OWN_MODEL, OWN_KEY)
+        own.worst_stall_s()  # what it took to start is not laid at a request's door
         return Runner(target, traps, own, step).run(only)
 
 

@@ -61,8 +61,9 @@ def test_a_client_that_leaves_frees_the_engine(serve, tiny_folder: Path):
         answer(served)
         whole = time.monotonic()
         answer(served, max_tokens=400)
-        # The ten that left would have taken ten times as long as the last one.
-        assert whole - began < 3 * (time.monotonic() - whole)
+        # The ten that left would have taken ten times as long as the last one; the factor between
+        # is for a machine that does something else meanwhile.
+        assert whole - began < 6 * (time.monotonic() - whole)
 
 
 def test_a_drain_finishes_running_answers_and_ends_with_0(serve, tiny_folder: Path):

@@ -120,6 +120,12 @@ class Wrong(GatherAttention):
         return super().__call__(layer, query, key, value) * 1.5
 
 
+class Slow(GatherBackend):
+    """Right; how long it takes the clock says."""
+
+    name = "triton"
+
+
 def absent() -> AttentionBackend:
     raise ImportError("there is no such kernel")
 
@@ -135,6 +141,21 @@ def test_what_computes_wrongly_or_not_at_all_is_passed_over(
     assert "attention by varlen is passed over (ImportError: there is no such kernel" in caplog.text
     with pytest.raises(StartupError, match="'varlen' does not work here"):
         choose_attention("varlen", **SHAPE, device=CPU)  # type: ignore[arg-type]
+
+
+def test_what_takes_much_longer_over_a_long_prompt_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    candidates = {"triton": Slow, "sdpa": GatherBackend}
+    monkeypatch.setattr(choice, "_CANDIDATES", candidates)
+    monkeypatch.setattr(choice, "has_clock", lambda device: True)
+    for slow_s, chosen in ((1.6e-3, "sdpa"), (1.4e-3, "triton")):
+        times = {"triton": slow_s, "sdpa": 1e-3}
+        monkeypatch.setattr(choice._Desk, "seconds", lambda _, one, case, t=times: t[one.name])
+        with caplog.at_level(logging.INFO):
+            assert choose_attention("auto", **SHAPE, device=CPU).name == chosen  # type: ignore[arg-type]
+    assert "passed over (TooSlow: 1.60 ms for a layer of a long prompt" in caplog.text
+    assert choose_attention("triton", **SHAPE, device=CPU).name == "triton"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

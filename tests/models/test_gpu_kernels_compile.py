@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_kernels import needs_triton
+from gpu_kernels import HAS_TRITON, needs_triton
+
+if HAS_TRITON:
+    from sightline.models.gpu.dependent_launch import IS_KNOWN
 
 pytestmark = pytest.mark.engine
 SCRIPT = Path(__file__).parents[1] / "support" / "compile_kernels.py"
 LAYERS = 3 + 2 * 2  # with few rows, as they are and quantised: see the script
 
 
-@pytest.fixture(scope="module", params=[75, 89, 90])
+@pytest.fixture(scope="module", params=[75, 89, 90, 100, 120])
 def launches(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     needs_triton()
     # Another process: Triton decides when it is imported whether it interprets.
@@ -31,7 +34,7 @@ def launches(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
 
 def test_attention_fits(launches: list[dict[str, Any]]) -> None:
     attention = [each for each in launches if "attend" in each["kernel"]]
-    assert len(attention) == 6
+    assert len(attention) == (8 if is_possible_on(launches) else 6)
     assert all(each["shared"] <= each["limit"] for each in attention), attention
 
 
@@ -54,6 +57,26 @@ def test_quantised_weights_are_multiplied_on_every_card(launches: list[dict[str,
     alone = [each for each in launches if is_of_a_quantised_layer_alone(each)]
     assert len(alone) == 2 * 3
     assert all(each["shared"] <= each["limit"] for each in alone), alone
+
+
+def test_tensor_cores_multiply(launches: list[dict[str, Any]]) -> None:
+    """Not on Turing: there the clock has to find out what our kernels are good for."""
+    if launches[0]["capability"] >= 80:
+        for each in launches:
+            is_product = each["kernel"] in ("attend_decodes", "attend_chunks", "few_rows")
+            assert each["has_tensor_product"] == is_product, each
+
+
+def test_dependent_kernels_wait_before_they_touch_anything(launches: list[dict[str, Any]]) -> None:
+    """All but calls for weights; and one that is launched after another need not wait at all."""
+    assert all(each["waits_first"] == each["is_dependent"] for each in launches), launches
+    names = {each["kernel"] for each in launches if each["is_dependent"]}
+    wanted = {"attend_decodes", "merge_splits", "few_rows"} if is_possible_on(launches) else set()
+    assert names == wanted
+
+
+def is_possible_on(launches: list[dict[str, Any]]) -> bool:
+    return IS_KNOWN and launches[0]["capability"] >= 90
 
 
 def is_of_a_quantised_layer_alone(launch: dict[str, Any]) -> bool:

@@ -1,10 +1,12 @@
 """Compiles the GPU's kernels as the code launches them, for real cards, without one.
 
 `python compile_kernels.py CAPABILITY...` prints a line of JSON for each launch: kernel, capability,
-bytes of shared memory, and what the card has. Only Triton's compiler is needed, no driver.
+bytes of shared memory, what the card has, and whether matrices are multiplied by units made for
+that. Only Triton's compiler is needed, no driver.
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +20,13 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from sightline.models.attention import Turns
-from sightline.models.gpu import attention_kernels, linear_kernels, triton_attention
+from sightline.models.gpu import (
+    attention_kernels,
+    dependent_launch,
+    linear_kernels,
+    triton_attention,
+)
+from sightline.models.gpu.dependent_launch import is_possible
 from sightline.models.gpu.fast_linears import CANDIDATES, rms_norm, silu_times
 from sightline.models.gpu.few_rows import FewRows
 from sightline.models.gpu.quantized_linears import FEW_ROWS, StoredKernel
@@ -29,7 +37,7 @@ from sightline.models.quantization import Scheme
 from sightline.models.quantized import QuantizedWeight, stored_tensors
 
 # What CUDA's programming guide says a block of threads may have at most.
-SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 120: 99}
+SHARED = {75: 64, 80: 163, 86: 99, 89: 99, 90: 227, 100: 227, 120: 99}
 TYPES = {
     torch.float32: "*fp32",
     torch.float16: "*fp16",
@@ -53,7 +61,14 @@ class Compiled:
     def __getitem__(self, grid: tuple[int, ...]) -> "Compiled":
         return self
 
-    def __call__(self, *args: Any, num_warps: int, num_stages: int = 3, **constants: Any) -> None:
+    def __call__(
+        self,
+        *args: Any,
+        num_warps: int,
+        num_stages: int = 3,
+        launch_pdl: bool = False,
+        **constants: Any,
+    ) -> None:
         signature, attributes = dict.fromkeys(self._kernel.arg_names, "constexpr"), {}
         for index, value in enumerate(args):
             name = self._kernel.arg_names[index]
@@ -64,16 +79,27 @@ class Compiled:
         made = triton.compile(
             _source(self._kernel, signature, constants, attributes),
             target=GPUTarget("cuda", self._capability, 32),
-            options={"num_warps": num_warps, "num_stages": num_stages},
+            options={"num_warps": num_warps, "num_stages": num_stages}
+            | ({"launch_pdl": True} if launch_pdl else {}),
         )
         found = {
             "kernel": self._kernel.__name__,
             "capability": self._capability,
             "shared": made.metadata.shared,
             "limit": 1024 * SHARED[self._capability],
+            "has_tensor_product": "mma" in made.asm["ptx"],
+            "is_dependent": launch_pdl,
+            "waits_first": _waits_first(made.asm["ptx"]),
             "constants": {name: v for name, v in constants.items() if isinstance(v, int)},
         }
         print(json.dumps(found), flush=True)
+
+
+def _waits_first(ptx: str) -> bool:
+    """Whether nothing is read or written before the end of the kernel before is waited for."""
+    before, wait, _ = ptx.partition("griddepcontrol.wait")
+    body = before.partition("{")[2]
+    return bool(wait) and re.search(r"\b(ld|st|cp)\.(?!param|async\.bulk\.prefetch)", body) is None
 
 
 def _source(
@@ -104,6 +130,7 @@ def on_a_card(capability: int) -> Iterator[None]:
     real_tile, card = triton_attention._tile, SimpleNamespace(type="cuda")
     with (
         patch("torch.cuda.get_device_capability", lambda _: divmod(capability, 10)),
+        patch.object(dependent_launch, "get_device_capability", lambda _: divmod(capability, 10)),
         patch.object(triton_attention, "_tile", lambda t, d, _: real_tile(t, d, card)),
     ):
         patches = [
@@ -123,24 +150,35 @@ def on_a_card(capability: int) -> Iterator[None]:
                 each.stop()
 
 
-def attend(num_heads: int, num_groups: int, dtype: torch.dtype, turns: Turns | None) -> None:
+def attend(
+    num_heads: int,
+    num_groups: int,
+    dtype: torch.dtype,
+    turns: Turns | None,
+    *,
+    is_dependent: bool = False,
+) -> None:
     """Launch everything for two decodes and a chunk."""
     pool = KVPool(*(torch.zeros(1, 6, 16, num_groups, 128, dtype=dtype) for _ in range(2)))
     num_rows = sum(segment.num_new for segment in DECODES_AND_CHUNK)
     batch = PagedBatch.of(pool, DECODES_AND_CHUNK, num_rows)
     heads = torch.zeros(num_rows, num_heads + 2 * num_groups, 128, dtype=dtype)
-    attention = triton_attention.TritonBackend().over(pool, batch)
+    backend = triton_attention.TritonBackend()
+    backend.is_dependent = is_dependent
+    attention = backend.over(pool, batch)
     attention.turning(0, heads, num_groups, SimpleNamespace(turns=lambda _: turns))  # type: ignore[arg-type]
 
 
-def linears(dtype: torch.dtype) -> None:
+def linears(dtype: torch.dtype, *, is_dependent: bool = False) -> None:
     """Launch GLM-4-9B's layers for few rows."""
     norm = Norm(4096, 1e-6).to(dtype)
     x = torch.zeros(2, 4096, dtype=dtype)
     with torch.device("meta"):
         layers = Linear(4096, 4608), Linear(4096, 4096, bias=False), GatedLinear(4096, 13696)
     for tiles in CANDIDATES:
-        joined, dense, gated = (FewRows(layer.to(dtype), tiles) for layer in layers)
+        joined, dense, gated = few = [FewRows(layer.to(dtype), tiles) for layer in layers]
+        for kernel in few:
+            kernel.is_dependent = is_dependent
         joined(x, norm=norm)
         dense(x, residual=x)
         gated(x, norm=norm)
@@ -148,7 +186,7 @@ def linears(dtype: torch.dtype) -> None:
     silu_times(x)
 
 
-def quantized(scheme: Scheme, dtype: torch.dtype) -> None:
+def quantized(scheme: Scheme, dtype: torch.dtype, *, is_dependent: bool = False) -> None:
     """Launch what quantised layers use, of the same shapes: alone, then as a step has them."""
     norm = Norm(4096, 1e-6).to(dtype)
     with torch.device("meta"):
@@ -157,7 +195,7 @@ def quantized(scheme: Scheme, dtype: torch.dtype) -> None:
             for stored in (stored_tensors("", (n, 4096), scheme) for n in (4608, 2 * 13696))
         ]
         layers = Linear(4096, 4608, bias=False), GatedLinear(4096, 13696)
-    for num_rows in (1, FEW_ROWS, FEW_ROWS + 1):
+    for num_rows in () if is_dependent else (1, FEW_ROWS, FEW_ROWS + 1):
         StoredKernel(weights[0])(torch.zeros(num_rows, 4096, dtype=dtype), None)
     if dtype != torch.bfloat16:
         return
@@ -165,7 +203,9 @@ def quantized(scheme: Scheme, dtype: torch.dtype) -> None:
     for layer, weight in zip(layers, weights, strict=True):
         layer.quantize(weight)
         for tiles in CANDIDATES:
-            FewRows(layer, tiles)(x, norm=norm)
+            few = FewRows(layer, tiles)
+            few.is_dependent = is_dependent
+            few(x, norm=norm)
 
 
 def main() -> None:
@@ -181,6 +221,11 @@ def main() -> None:
                 linears(dtype)
             for scheme in ("int8", "int4"):
                 quantized(scheme, dtype)
+            if is_possible(torch.device("cuda")):
+                attend(32, 2, dtype, Turns(table, table, are_neighbours=True), is_dependent=True)
+                linears(dtype, is_dependent=True)
+                for scheme in ("int8", "int4"):
+                    quantized(scheme, dtype, is_dependent=True)
 
 
 if __name__ == "__main__":

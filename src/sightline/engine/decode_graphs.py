@@ -50,16 +50,18 @@ class Recorder(Protocol):
 class CudaRecorder:
     """Records CUDA graphs. They share their memory: only the newest outputs are valid."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, aside: torch.cuda.Stream | None = None) -> None:
         self._device = device
         self._memory: Any = None
-        self._aside: torch.cuda.Stream | None = None
+        # One for all: libraries set memory aside for every stream that they meet.
+        self._aside = aside or torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def apart(self) -> "CudaRecorder":
+        """Return one that shares no memory with this one."""
+        return CudaRecorder(self._device, self._aside)
 
     def record(self, work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
         current = torch.cuda.current_stream(self._device)
-        if self._aside is None:
-            # One for all: libraries set memory aside for every stream that they meet.
-            self._aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         aside = self._aside
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
@@ -143,17 +145,27 @@ class DecodeGraphs:
 
     @torch.inference_mode()
     def is_right(self) -> bool:
-        """Whether a replay gives what the same step gives without one."""
+        """Whether a replay gives what the same step gives without one, for any token."""
         size, bound = self.sizes[0], self._bound(1)
         recording = self._recording(size, bound)
         if recording is None:
             return True  # there is nothing to be wrong
-        self._vacate()
-        expected = self._work(size, bound)()[0].clone()
         replay, (logits, _) = recording
-        replay()
-        scale = float(expected.abs().max()) + 1e-6
-        return bool(((logits - expected).abs().max() <= REPLAY_TOLERANCE * scale).item())
+        # It was recorded with the first one: another shows whether inputs are read at all.
+        for token_id in (0, self._model.description.vocab_size // 2):
+            self._vacate(token_id)
+            expected = self._work(size, bound)()[0].clone()
+            replay()
+            if not is_same(logits, expected):
+                return False
+        return True
+
+    @torch.inference_mode()
+    def trial(self, recorder: Recorder) -> tuple[Callable[[], None], Tensor]:
+        """Record the smallest size aside; return how to replay it, and where its scores are."""
+        self._vacate()
+        replay, (scores, _) = recorder.record(self._work(self.sizes[0], self._bound(1)))
+        return replay, scores
 
     def can_run(self, plan: Plan) -> bool:
         """Whether `plan` is one new token each of a number of sequences that is recorded."""
@@ -198,9 +210,10 @@ class DecodeGraphs:
     def _bound(self, num_slots: int) -> int:
         return min(self._attention.graph_slots(num_slots), self._max_slots)
 
-    def _vacate(self) -> None:
-        """Let all rows be nobody's."""
+    def _vacate(self, token_id: int = 0) -> None:
+        """Let all rows be nobody's, of that token."""
         self._fill_up(0, self._host.shape[1])
+        self._host[_ID] = token_id
         self._numbers.copy_(self._host)  # the host writes there again at once
         self._tables.fill_(self._nobodys_block)
         self._rows = [None] * len(self._rows)
@@ -281,6 +294,12 @@ class DecodeGraphs:
             return scores, finite_rows(hidden)
 
         return work
+
+
+def is_same(scores: Tensor, expected: Tensor) -> bool:
+    """Whether two steps gave the same, libraries' choice of kernels aside."""
+    scale = float(expected.abs().max()) + 1e-6
+    return bool(((scores - expected).abs().max() <= REPLAY_TOLERANCE * scale).item())
 
 
 def finite_rows(hidden: Tensor) -> Tensor:

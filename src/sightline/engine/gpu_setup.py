@@ -1,11 +1,13 @@
 """What an engine on a GPU decides before it is ready: kernels that are checked, steps recorded."""
 
 import logging
+from functools import partial
 
 import torch
 
 from sightline.core.engine_options import EngineOptions
 from sightline.engine.decode_graphs import CudaRecorder, DecodeGraphs
+from sightline.engine.launch_choice import choose_launches
 from sightline.models.gpu.choice import choose_attention
 from sightline.models.gpu.picture_attention import choose_picture_attention
 from sightline.models.kv_pool import KVPool
@@ -67,17 +69,29 @@ def record_decodes(
         return None
     if model.attention is None:
         return None
+    recorder = CudaRecorder(device)
     graphs = DecodeGraphs(
         model,
         pool,
         model.attention,
-        CudaRecorder(device),
+        recorder,
         max_seqs=options.max_num_seqs,
         max_slots=max_slots,
         nobodys_block=pool.num_blocks - 1,
     )
+    _choose_launches(model, graphs, recorder)
     graphs.record_all()
     if not graphs.is_right():
         logger.warning("a replayed step gave another result than a computed one; none is replayed")
         return None
     return graphs
+
+
+def _choose_launches(model: PagedModel, graphs: DecodeGraphs, recorder: CudaRecorder) -> None:
+    try:
+        from sightline.models.gpu import dependents
+    except ImportError:  # there is no Triton, so there are no kernels of ours
+        return
+    if kernels := dependents.of(model):
+        choose_launches(graphs, partial(dependents.let_depend, kernels), recorder.apart)
+        torch.cuda.empty_cache()

@@ -10,6 +10,8 @@ widths that are no power of two are worked on in the next one, masked.
 import triton
 import triton.language as tl
 
+from sightline.models.gpu.dependent_launch import begin
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 # How a head's numbers are paired for turning.
 NOT_TURNED = tl.constexpr(0)
@@ -72,6 +74,7 @@ def attend_decodes(
     NUM_HEADS: tl.constexpr, NUM_GROUPS: tl.constexpr, HEAD_DIM: tl.constexpr,
     BLOCK_D: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_S: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     NUM_SPLITS: tl.constexpr, PAIRS: tl.constexpr, IS_SCALED: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One new row of each of N sequences: turn it, put its key and value away, attend in splits.
 
@@ -80,6 +83,8 @@ def attend_decodes(
     `[N, H, splits, D]` gets each split's mean of values, `weights` `[N, H, splits]` the logarithm
     (base 2) of what it weighs.
     """
+    if IS_DEPENDENT:
+        begin()
     HEADS: tl.constexpr = NUM_HEADS // NUM_GROUPS
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1)
@@ -161,8 +166,11 @@ def attend_decodes(
 def merge_splits(
     partial, weights, out,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NUM_SPLITS: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Put the splits of each row and head together in `out` `[N, H, D]`. Programs: (N * H,)."""
+    if IS_DEPENDENT:
+        begin()
     index = tl.program_id(0).to(tl.int64)
     splits = tl.arange(0, NUM_SPLITS)
     d = tl.arange(0, BLOCK_D)

@@ -9,6 +9,7 @@ import torch
 import triton
 from torch import Tensor
 
+from sightline.models.gpu import dependent_launch
 from sightline.models.gpu import linear_kernels as kernels
 from sightline.models.linear import GatedLinear, Linear, Norm
 from sightline.models.quantization import GROUP_SIZE
@@ -66,6 +67,7 @@ def multiply(
     norm: Norm | None = None,
     residual: Tensor | None = None,
     is_gated: bool = False,
+    is_dependent: bool = False,
 ) -> Tensor:
     """Return `[T, O]` of a few rows `[T, I]`; see `linear_kernels.few_rows`."""
     x = x.contiguous()
@@ -81,12 +83,18 @@ def multiply(
         BLOCK_T=max(MAX_ROWS, triton.next_power_of_2(len(x))),
         BLOCK_O=tiles.outputs, BLOCK_I=tiles.inputs,
         num_warps=tiles.num_warps, num_stages=tiles.num_stages,
+        **dependent_launch.options(is_dependent=is_dependent),
     )  # fmt: skip
     return out
 
 
 class FewRows:
-    """A linear layer for at most `MAX_ROWS` rows."""
+    """A linear layer for at most `MAX_ROWS` rows.
+
+    `is_dependent` says how it is launched: see `dependent_launch`.
+    """
+
+    is_dependent = False
 
     def __init__(self, layer: Linear, tiles: Tiles) -> None:
         weight = StoredWeight.of(layer)
@@ -108,4 +116,5 @@ class FewRows:
         return multiply(
             x, self._weight, self._num_outputs, self._tiles,
             bias=self._bias, norm=norm, residual=residual, is_gated=self._is_gated,
+            is_dependent=self.is_dependent,
         )  # fmt: skip

@@ -9,6 +9,11 @@ Importing this module needs Triton. Legend: T rows, I inputs, O outputs.
 import triton
 import triton.language as tl
 
+from sightline.models.gpu.dependent_launch import begin, call_for
+
+# What a program of a dependent kernel calls for of each matrix while it has to wait.
+CALLED_BYTES = tl.constexpr(64 * 1024)
+
 
 @triton.jit
 def _widened(bits):
@@ -53,6 +58,7 @@ def few_rows(
     HAS_BIAS: tl.constexpr, HAS_NORM: tl.constexpr, HAS_RESIDUAL: tl.constexpr,
     IS_GATED: tl.constexpr, BITS: tl.constexpr, GROUP: tl.constexpr,
     BLOCK_T: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+    IS_DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """`out` `[T, O]` of `x` `[T, I]`, at most BLOCK_T rows, by `weight` `[O, I]`.
 
@@ -63,6 +69,16 @@ def few_rows(
     `[2 O, I]`: silu of the first half of its outputs times the second half. Programs: blocks of
     outputs.
     """
+    if IS_DEPENDENT:
+        ROW_BYTES: tl.constexpr = NUM_INPUTS * BITS // 8
+        if ROW_BYTES % 16 == 0:
+            BYTES: tl.constexpr = min(BLOCK_O * ROW_BYTES, CALLED_BYTES)
+            MATRIX_BYTES: tl.constexpr = NUM_OUTPUTS * ROW_BYTES
+            first_byte = tl.program_id(0).to(tl.int64) * BLOCK_O * ROW_BYTES
+            call_for(weight, first_byte, BYTES, MATRIX_BYTES)
+            if IS_GATED:
+                call_for(weight, MATRIX_BYTES + first_byte, BYTES, 2 * MATRIX_BYTES)
+        begin()
     t = tl.arange(0, BLOCK_T)
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     is_row = t < num_rows

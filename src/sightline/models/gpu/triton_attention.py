@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sightline.models.attention import Rotary, Turns
 from sightline.models.gpu import attention_kernels as kernels
+from sightline.models.gpu import dependent_launch
 from sightline.models.kv_pool import KVPool
 from sightline.models.paged_batch import PagedBatch
 
@@ -23,10 +24,13 @@ DEFAULT_CORES = 132
 
 
 class TritonBackend:
+    """`is_dependent` says how decodes are launched: see `dependent_launch`."""
+
     name = "triton"
+    is_dependent = False
 
     def over(self, pool: KVPool, batch: PagedBatch) -> "TritonAttention":
-        return TritonAttention(pool, batch)
+        return TritonAttention(pool, batch, is_dependent=self.is_dependent)
 
     def withdraw(self) -> None:
         pass
@@ -36,9 +40,10 @@ class TritonBackend:
 
 
 class TritonAttention:
-    def __init__(self, pool: KVPool, batch: PagedBatch) -> None:
+    def __init__(self, pool: KVPool, batch: PagedBatch, *, is_dependent: bool) -> None:
         self._pool = pool
         self._batch = batch
+        self._launched = dependent_launch.options(is_dependent=is_dependent)
         self._rotate: Rotary | None = None
         self._turns: Turns | None = None
         self._scratch: tuple[Tensor, Tensor] | None = None
@@ -93,11 +98,12 @@ class TritonAttention:
             BLOCK_D=block_d, BLOCK_R=_round_up(num_heads // num_groups), BLOCK_S=DECODE_SLOTS,
             BLOCK_SIZE=block_size, NUM_SPLITS=num_splits, PAIRS=_pairs(turns),
             IS_SCALED=turns is not None and turns.query_scales is not None,
-            num_warps=4, num_stages=3 if keys.dtype.itemsize == 2 else 2,
+            num_warps=4, num_stages=3 if keys.dtype.itemsize == 2 else 2, **self._launched,
         )  # fmt: skip
         kernels.merge_splits[number * num_heads,](
             partial, weights, out,
             HEAD_DIM=head_dim, BLOCK_D=block_d, NUM_SPLITS=num_splits, num_warps=4,
+            **self._launched,
         )  # fmt: skip
 
     def _chunks(

@@ -4,7 +4,10 @@ What matters is the same there: nothing but the tensors that were there when it 
 """
 
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,14 @@ from gpu_kernels import attention_backend, needs_the_interpreter
 from pretend_device import sequence
 
 from sightline.core.engine_options import EngineOptions
-from sightline.engine import build
+from sightline.core.wire import Generate
+from sightline.engine import build, sampler
+from sightline.engine.contract import StepResult
 from sightline.engine.decode_graphs import DecodeGraphs, Outputs
 from sightline.engine.graph_memory import sizes_up_to
 from sightline.engine.plan import Chunk, Plan
+from sightline.engine.queued_step import QueuedStep
+from sightline.engine.runner import ModelRunner
 from sightline.models.gpu.gather_attention import GatherBackend
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.loading import LoadedModel, load_model
@@ -117,6 +124,127 @@ def test_replayed_steps_say_what_computed_ones_say(
     tape = Tape()
     assert answers(with_tape(loaded, tape)(overlap_steps=overlap)) == expected
     assert tape.num_played > 10
+
+
+class Behind:
+    """Notes what was queued behind steps that had not ended, and what had to be computed again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.num_queued = self.num_again = 0
+        begin, begin_behind = ModelRunner.begin, ModelRunner.begin_behind
+        newest: list[Plan | None] = [None]
+
+        def noted(runner: ModelRunner, plan: Plan, step: QueuedStep) -> QueuedStep | None:
+            queued = begin_behind(runner, plan, step)
+            self.num_queued += queued is not None
+            newest[0] = None if queued is None else plan
+            return queued
+
+        def begun(runner: ModelRunner, plan: Plan) -> QueuedStep:
+            self.num_again += newest[0] is not None
+            newest[0] = None
+            return begin(runner, plan)
+
+        monkeypatch.setattr(ModelRunner, "begin", begun)
+        monkeypatch.setattr(ModelRunner, "begin_behind", noted)
+
+
+def many(dice: Random, number: int, **params: Any) -> list[Generate]:
+    """Requests of all lengths, of which most are ended by one of many stop tokens."""
+    asked = []
+    for index in range(number):
+        prompt = [dice.randrange(1, 250) for _ in range(dice.randint(1, 40))]
+        stops = tuple(dice.sample(range(256), dice.choice((0, 20))))
+        own: dict[str, Any] = {"temperature": dice.choice((0.0, 1.0)), "seed": index, **params}
+        length = dice.randint(1, 90)
+        asked.append(ask(f"r{index}", *prompt, max_tokens=length, stop=stops, **own))
+    return asked
+
+
+def said(desk: Bench, asked: list[Generate], *, at_once: int = 5) -> list[list[int]]:
+    """Submit a few, and another one whenever one has ended."""
+    names = [message.request_id for message in asked]
+    with desk:
+        for index, message in enumerate(asked):
+            if index >= at_once:
+                desk.wait_for(lambda behind=index - at_once: len(desk.reasons) > behind)  # type: ignore[misc]
+            desk.loop.submit(message)
+        return desk.wait(*names)
+
+
+def test_the_device_finds_the_next_step_when_one_ends(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes, stops or leaves meanwhile: answers are those of steps one after another."""
+    asked = many(Random(1), 25)
+    expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
+    behind = Behind(monkeypatch)
+    assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
+    assert behind.num_queued > 100
+    assert behind.num_again == 0
+
+
+def test_a_token_that_was_drawn_again_is_what_the_next_step_reads(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a nucleus is wider than what was sorted, the step behind has read another token."""
+    asked = many(Random(2), 30, temperature=0.5, top_p=0.7)
+    expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
+    monkeypatch.setattr(sampler, "NUM_BEST", 32)
+    monkeypatch.setattr(sampler, "DEEP_PAUSE", 2)
+    behind = Behind(monkeypatch)
+    assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
+    assert behind.num_queued > behind.num_again > 0
+
+
+def test_a_step_that_cannot_be_queued_behind_another_is_computed_after_it(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = many(Random(3), 12)
+    expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
+    calls, begin_behind = count(), ModelRunner.begin_behind
+
+    def failing(runner: ModelRunner, plan: Plan, step: QueuedStep) -> QueuedStep | None:
+        if next(calls) % 3 == 0:
+            raise RuntimeError("no memory for a moment")
+        return begin_behind(runner, plan, step)
+
+    monkeypatch.setattr(ModelRunner, "begin_behind", failing)
+    assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
+    assert next(calls) > 30
+
+
+def test_a_step_whose_results_are_lost_is_computed_again_and_so_is_the_next(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = many(Random(4), 12)
+    expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
+    results, result = count(1), QueuedStep.result
+
+    def failing(step: QueuedStep) -> StepResult:
+        if next(results) % 7 == 0 and len(step._plan.chunks) > 1:  # one alone would be to blame
+            raise RuntimeError("a result was lost")
+        return result(step)
+
+    monkeypatch.setattr(QueuedStep, "result", failing)
+    behind = Behind(monkeypatch)
+    assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
+    assert behind.num_again > 3
+
+
+def test_what_looks_at_the_newest_token_waits_for_it(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = Behind(monkeypatch)
+    for name, params in {
+        "penalty": {"presence_penalty": 1.0},
+        "bias": {"logit_bias": {5: 1.0}},
+        "told": {"logprobs": 2},
+    }.items():
+        expected = said(bench(load_model(tiny_folder, device="cpu")), [ask(name, 1, 2, **params)])
+        desk = with_tape(loaded, Tape())(overlap_steps=True)
+        assert said(desk, [ask(name, 1, 2, **params)]) == expected
+    assert behind.num_queued == 0
 
 
 def test_preempted_sequences_are_replayed_from_their_new_blocks(

@@ -8,6 +8,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sightline.core.limits import MIB
+from sightline.engine.contract import Step
 from sightline.engine.loop import EngineLoop
+from sightline.engine.plan import Plan
+from sightline.engine.runner import ModelRunner
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.gpu.picture_attention import TowerShape, choose_picture_attention
 from sightline.models.gpu.quantized_choice import fastest_first
@@ -134,6 +138,24 @@ def test_replayed_steps_say_what_computed_ones_say(tiny_folder: Path, backend: s
         assert (graphs_of(desk.loop) is not None) == cuda_graphs
         found.append(answers(desk))
     assert found[0] == found[1]
+
+
+def test_steps_queued_behind_others_say_what_steps_one_by_one_say(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, queued = [], []
+    begin_behind = ModelRunner.begin_behind
+    for is_behind in (False, True):
+
+        def noted(runner: ModelRunner, plan: Plan, step: Step, tries: bool = is_behind) -> Any:
+            step_behind = begin_behind(runner, plan, step) if tries else None
+            queued.append(step_behind is not None)
+            return step_behind
+
+        monkeypatch.setattr(ModelRunner, "begin_behind", noted)
+        found.append(answers(small(load_model(tiny_folder, dtype="float32", device="cuda"))))
+    assert found[0] == found[1]
+    assert sum(queued) > 20
 
 
 def graphs_of(loop: EngineLoop) -> object:

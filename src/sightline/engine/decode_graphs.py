@@ -115,7 +115,8 @@ class DecodeGraphs:
         self._num_axes = model.positions(1, [])[..., 0].numel()
         device = pool.device
         rows = _POSITION + self._num_axes
-        self._host = pinned(torch.zeros(rows, most, dtype=torch.int32), device)
+        # Two in turn: one is filled while the device may still read the other.
+        self._hosts = [pinned(torch.zeros(rows, most, dtype=torch.int32), device) for _ in range(2)]
         self._numbers = torch.zeros(rows, most, dtype=torch.int32, device=device)
         self._tables = torch.full((most, width), nobodys_block, dtype=torch.int32, device=device)
         self._first_rows = torch.arange(most + 1, dtype=torch.int32, device=device)
@@ -176,19 +177,35 @@ class DecodeGraphs:
             return False
         return self._recording(*self._key(chunks)) is not None
 
-    def run(self, chunks: Sequence[Chunk], positions: Sequence[np.ndarray]) -> Outputs:
-        """Queue the step; return scores and flags of the chunks' rows, valid until the next one.
+    def is_ready_for(self, plan: Plan) -> bool:
+        """The same, if nothing had to be recorded first."""
+        if len(plan.chunks) > self.sizes[-1] or self._key(plan.chunks) not in self._recordings:
+            return False
+        return self.can_run(plan)
 
+    def run(
+        self,
+        chunks: Sequence[Chunk],
+        positions: Sequence[np.ndarray],
+        newest: Tensor | None = None,
+    ) -> Outputs:
+        """Queue the step; return scores and flags of the chunks' rows.
+
+        Scores are valid until the next step, unless they are float32: others are widened anyway.
         `positions` `[..., S]` are those of all slots of each chunk's sequence, the same array in
-        every step.
+        every step. `newest` `[S]` are the chunks' tokens, where only the device knows them. At most
+        one step that was queued before may not have ended.
         """
         size, bound = self._key(chunks)
         recording = self._recording(size, bound)
         assert recording is not None, "only what can be run is run"
         number, block_size = len(chunks), self._pool.block_size
         slots = [chunk.start for chunk in chunks]
-        numbers = self._host.numpy()
-        numbers[_ID, :number] = [chunk.sequence.token(chunk.start) for chunk in chunks]
+        self._hosts.reverse()
+        host = self._hosts[0]
+        numbers = host.numpy()
+        if newest is None:
+            numbers[_ID, :number] = [chunk.sequence.token(chunk.start) for chunk in chunks]
         numbers[_LENGTH, :number] = [slot + 1 for slot in slots]
         numbers[_SLOT, :number] = [
             chunk.blocks[slot // block_size] * block_size + slot % block_size
@@ -196,12 +213,17 @@ class DecodeGraphs:
         ]
         places = [own[..., slot] for own, slot in zip(positions, slots, strict=True)]
         numbers[_POSITION:, :number] = np.stack(places, axis=-1)
-        self._fill_up(number, size)
-        self._numbers.copy_(self._host, non_blocking=True)
+        self._fill_up(host, number, size)
+        self._numbers.copy_(host, non_blocking=True)
+        if newest is not None:
+            self._numbers[_ID, :number].copy_(newest)
         self._follow(chunks, positions)
         replay, (logits, is_finite) = recording
         replay()
-        return logits[: len(chunks)], is_finite[: len(chunks)]
+        scores = logits[:number]
+        if scores.dtype == torch.float32:
+            scores = scores.clone()
+        return scores, is_finite[:number].clone()
 
     def _key(self, chunks: Sequence[Chunk]) -> tuple[int, int]:
         size = next(size for size in self.sizes if size >= len(chunks))
@@ -212,16 +234,17 @@ class DecodeGraphs:
 
     def _vacate(self, token_id: int = 0) -> None:
         """Let all rows be nobody's, of that token."""
-        self._fill_up(0, self._host.shape[1])
-        self._host[_ID] = token_id
-        self._numbers.copy_(self._host)  # the host writes there again at once
+        host = self._hosts[0]
+        self._fill_up(host, 0, host.shape[1])
+        host[_ID] = token_id
+        self._numbers.copy_(host)  # the host writes there again at once
         self._tables.fill_(self._nobodys_block)
         self._rows = [None] * len(self._rows)
         self._num_used = 0
 
-    def _fill_up(self, first: int, size: int) -> None:
+    def _fill_up(self, host: Tensor, first: int, size: int) -> None:
         """Give the rows from `first` on the first slot of nobody's block."""
-        numbers = self._host.numpy()
+        numbers = host.numpy()
         numbers[:, first:size] = 0
         numbers[_LENGTH, first:size] = 1
         numbers[_SLOT, first:size] = self._nobodys_block * self._pool.block_size

@@ -11,10 +11,22 @@ import time
 from collections.abc import Callable, Iterator
 
 from sightline.core.engine_options import FaultOptions
-from sightline.engine.contract import Runner, StepResult
+from sightline.engine.contract import Runner, Step, StepResult
 from sightline.engine.plan import Plan
 from sightline.engine.sampler import BadLogits
 from sightline.engine.sequence import Sequence
+
+
+class Done:
+    """A step that was over when it had begun."""
+
+    is_as_queued = True
+
+    def __init__(self, result: StepResult) -> None:
+        self._result = result
+
+    def result(self) -> StepResult:
+        return self._result
 
 
 class FaultyRunner:
@@ -46,6 +58,12 @@ class FaultyRunner:
         for sequence in self._with(plan, self._faults.nan_token):
             result.outcomes[sequence] = BadLogits()
         return result
+
+    def begin(self, plan: Plan) -> "Done":
+        return Done(self.compute(plan))
+
+    def begin_behind(self, plan: Plan, step: Step) -> None:
+        return None
 
     def release(self, sequence: Sequence) -> None:
         self._runner.release(sequence)

@@ -16,18 +16,23 @@ def compute_isolated(runner: Runner, plan: Plan) -> StepResult:
     """
     try:
         return runner.compute(plan)
-    except DeviceLost:
-        raise
     except Exception as error:
-        runner.check_device()
-        if len(plan.chunks) == 1:
-            sequence = plan.chunks[0].sequence
-            logger.exception("request %s failed in a step", sequence.request_id)
-            return StepResult({sequence: error})
-        logger.warning(
-            "a step of %d sequences failed (%s); trying halves",
-            len(plan.chunks),
-            type(error).__name__,
-        )
+        return isolate(runner, plan, error)
+
+
+def isolate(runner: Runner, plan: Plan, error: Exception) -> StepResult:
+    """Return what `compute_isolated` does of a plan of which it is known what it raises."""
+    if isinstance(error, DeviceLost):
+        raise error
+    runner.check_device()
+    if len(plan.chunks) == 1:
+        sequence = plan.chunks[0].sequence
+        logger.error("request %s failed in a step", sequence.request_id, exc_info=error)
+        return StepResult({sequence: error})
+    logger.warning(
+        "a step of %d sequences failed (%s); trying halves",
+        len(plan.chunks),
+        type(error).__name__,
+    )
     first, second = plan.halves()
     return compute_isolated(runner, first) | compute_isolated(runner, second)

@@ -6,8 +6,9 @@ again by halves, so that only the guilty sequence fails.
 
 There are two loops with one result. The plain one does one thing after another. The overlapped
 one delivers the last step, takes commands and plans the next step on a second thread while a step
-is being computed; when that ends, only the sequences that ended with it are struck from the next
-plan. Tests compare the two.
+is being computed. Where the runner can, the next step is queued before that one has ended, so that
+the device finds it there; what it computes for a sequence that ended meanwhile is not looked at.
+Else the sequences that ended are struck from the next plan. Tests compare the two.
 """
 
 import logging
@@ -31,14 +32,13 @@ from sightline.engine.grammar import (
     GrammarTooComplex,
 )
 from sightline.engine.intake import refusal, sequence_of
-from sightline.engine.isolate import compute_isolated
 from sightline.engine.meter import Meter
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.pulse import Pulse
 from sightline.engine.sampler import Sampled
 from sightline.engine.scheduler import Scheduler
 from sightline.engine.sequence import Sequence as EngineSequence
-from sightline.engine.step_log import StepLine
+from sightline.engine.steps import Begun, Note, Steps
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,6 @@ IDLE_S = 0.5
 AUDIT_STEPS = 1024
 
 Deliver = Callable[[StepOutput], None]
-Note = Callable[[Sequence[str]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ class EngineLoop:
         self._runner = runner
         self._scheduler = scheduler
         self._overlap = overlap
-        self._log_steps = log_steps
+        self._steps = Steps(runner, scheduler, self.meter, pulse, log_steps=log_steps)
         self._grammars = grammars
         self._first_token_pause_s = first_token_pause_s
         self._has_first_token = False
@@ -115,8 +114,6 @@ class EngineLoop:
         self._inbox: queue.SimpleQueue[_Submission | Abort | None] = queue.SimpleQueue()
         self._failed: list[RequestFailed] = []
         self._ended: list[EngineSequence] = []
-        self._noted: tuple[str, ...] = ()
-        self._step_ended_at: float | None = None
 
     def submit(self, message: Generate, pixels: Sequence[bytes | memoryview] = ()) -> None:
         """Take a request; its first output comes through `deliver`, be it a failure."""
@@ -152,8 +149,7 @@ class EngineLoop:
             plan = self._scheduler.plan()
             self._release_ended()
             if plan:
-                result = self._compute(plan, note)
-                deliver(self._output(self._settle(plan, result)))
+                deliver(self._output(self._settle(plan, self._steps.compute(plan, note))))
                 self._let_first_token_out()
             else:
                 self._rest(deliver, note, changed=changed)
@@ -169,6 +165,7 @@ class EngineLoop:
 
     def _run_overlapped(self, deliver: Deliver, note: Note, planner: ThreadPoolExecutor) -> None:
         plan, output, rested = Plan(), None, True
+        begun: Begun | None = None
         while True:
             if not plan:
                 stopped, changed = self._receive(wait=rested)
@@ -182,10 +179,16 @@ class EngineLoop:
                 continue
             ahead = _Ahead(planner, partial(self._prepare, deliver, output))
             self._runner.when_queued = ahead.start
-            result = self._compute(plan, note)
+            if begun is None:
+                begun = self._steps.begin(plan, note)
             stopped, following = ahead.result()
-            output = self._output(self._settle(plan, result))
-            plan = following.without_ended()
+            behind = None if stopped else self._steps.begin_behind(following, begun)
+            output = self._output(self._settle(plan, self._steps.end(begun)))
+            if behind is not None and begun.is_as_queued:
+                plan, begun = following, behind
+                self._steps.tell(plan, note)
+            else:
+                plan, begun = following.without_ended(), None
             if stopped or not plan:
                 deliver(output)
                 output = None
@@ -262,33 +265,6 @@ class EngineLoop:
         self._grammars.compile(
             grammar, lambda result: self._inbox.put(replace(submission, grammar=result))
         )
-
-    def _compute(self, plan: Plan, note: Note) -> StepResult:
-        self.pulse.beat()
-        running = tuple(chunk.sequence.request_id for chunk in plan.chunks)
-        if running != self._noted:
-            self._noted = running
-            note(running)
-        began = time.monotonic()
-        if self._step_ended_at is not None:
-            self.meter.idle_gap_s.add(began - self._step_ended_at)
-        for sequence in plan.admitted:
-            if sequence.admitted_at is None:
-                sequence.admitted_at = began
-                self.meter.queue_time_s.add(began - sequence.arrived_at)
-        line = None
-        if self._log_steps:
-            line = StepLine(self.meter.num_steps + 1, plan, self._scheduler)
-        result = compute_isolated(self._runner, plan)
-        self._step_ended_at = time.monotonic()
-        self.pulse.beat()
-        self.meter.num_steps += 1
-        self.meter.step_time_s.add(self._step_ended_at - began)
-        self.meter.batch_seqs.add(len(plan.chunks))
-        self.meter.batch_tokens.add(plan.num_slots)
-        if line is not None:
-            line.write(result, self._step_ended_at - began)
-        return result
 
     def _settle(self, plan: Plan, result: StepResult) -> dict[str, TokenDelta]:
         """Take the results into the books; return what every sequence gained."""
@@ -372,13 +348,7 @@ class EngineLoop:
 
     def _rest(self, deliver: Deliver, note: Note, *, changed: bool) -> None:
         """There is nothing to compute: look after the books."""
-        self.pulse.beat()
-        self._step_ended_at = None
-        if self._noted:
-            self._noted = ()
-            note(())
-            changed = True
-        if changed:
+        if self._steps.rest(note) or changed:
             self._audit()
             deliver(self._output({}))
 

@@ -5,24 +5,24 @@ On a GPU everything is queued, and the host waits once, when the step's results 
 Legend: T rows of the batch, V vocabulary, D model width, S slots of a sequence.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sightline.engine.contract import DeviceLost, StepResult
+from sightline.engine.contract import DeviceLost, Step, StepResult
 from sightline.engine.decode_graphs import DecodeGraphs, finite_rows
 from sightline.engine.inputs import flatten, overlay_images
 from sightline.engine.pictures import BadEmbeddings, PictureEncoder
 from sightline.engine.plan import Chunk, Plan
-from sightline.engine.sampler import BadLogits, Draws, Sampled, SamplingRow, said
+from sightline.engine.queued_step import QueuedStep
+from sightline.engine.sampler import Draws, Sampled, SamplingRow
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.kv_pool import KVPool
-from sightline.models.transfer import Fetch, to_device
+from sightline.models.transfer import DeviceClock, Fetch, to_device
 
 __all__ = ["BadEmbeddings", "ModelRunner"]
 
@@ -58,10 +58,25 @@ class ModelRunner:
         self._graphs = graphs
         self._kept: dict[Sequence, _Kept] = {}
         self._pictures = PictureEncoder(model, device)
+        self._last_clock: DeviceClock | None = None
         self.when_queued: Callable[[], None] | None = None
 
-    @torch.inference_mode()
     def compute(self, plan: Plan) -> StepResult:
+        return self.begin(plan).result()
+
+    def begin(self, plan: Plan) -> QueuedStep:
+        return self._queue(plan)
+
+    def begin_behind(self, plan: Plan, step: Step) -> QueuedStep | None:
+        is_ready = self._graphs is not None and self._graphs.is_ready_for(plan)
+        if not is_ready or not isinstance(step, QueuedStep) or not step.leads_to(plan):
+            return None
+        if not all(self._keep(chunk.sequence).sampling.can_be_ahead for chunk in plan.chunks):
+            return None
+        return self._queue(plan, step)
+
+    @torch.inference_mode()
+    def _queue(self, plan: Plan, behind: QueuedStep | None = None) -> QueuedStep:
         if self._device.type == "cuda":
             torch.cuda.set_device(self._device)  # a thread's own setting, and kernels go by it
         elif self.when_queued is not None:
@@ -73,36 +88,34 @@ class ModelRunner:
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
         self._copy_beginnings(plan)
         fetch = Fetch(self._device)
+        clock = DeviceClock() if self._device.type == "cuda" else None
         encoding = self._pictures.encode(plan, fetch)
-        logits, is_finite = self._forward(plan, kept)
+        newest = None if behind is None else behind.newest(plan)
+        logits, is_finite = self._forward(plan, kept, newest)
         rows = [
             row
             for own, chunk in zip(kept, plan.chunks, strict=True)
             if chunk.samples
             for row in own.sampling.with_guesses(chunk.guessed)
         ]
-        draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens) if rows else None
+        draws = None
+        if rows:
+            num_ahead = 0 if behind is None else 1
+            draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens, num_ahead=num_ahead)
         is_finite = fetch.add(is_finite)
-        if self._device.type == "cuda" and self.when_queued is not None:
-            self.when_queued()
-        fetch.wait()
+        fetch.close()
+        if clock is not None:
+            clock.stop()
+            if self.when_queued is not None:
+                self.when_queued()
+        queued = QueuedStep(
+            plan, draws, is_finite, encoding, fetch, clock, self._last_clock, repair=self
+        )
+        self._last_clock = clock
+        return queued
 
-        result = StepResult()
-        if encoding is not None:
-            if bad := encoding.bad_keys():
-                self._pictures.drop(bad)
-                raise BadEmbeddings
-            result.num_encoded, result.encode_s = encoding.num_encoded, encoding.seconds()
-        sampled = iter(draws.results() if draws is not None else ())
-        for chunk, finite in zip(plan.chunks, _finite_rows(plan, is_finite), strict=True):
-            outcomes = list(islice(sampled, 1 + len(chunk.guessed))) if chunk.samples else []
-            if all(finite):
-                result.outcomes[chunk.sequence] = said(chunk.guessed, outcomes)
-            elif chunk.guessed:
-                result.outcomes[chunk.sequence] = self._compute_unguessed(chunk)
-            else:
-                result.outcomes[chunk.sequence] = BadLogits()
-        return result
+    def drop_pictures(self, keys: Iterable[bytes]) -> None:
+        self._pictures.drop(keys)
 
     def release(self, sequence: Sequence) -> None:
         self._kept.pop(sequence, None)
@@ -115,10 +128,15 @@ class ModelRunner:
         except RuntimeError as error:
             raise DeviceLost from error
 
-    def _forward(self, plan: Plan, kept: list[_Kept]) -> tuple[Tensor, Tensor]:
-        """Return the scores of the rows that sample, and for each row [T] whether it is finite."""
+    def _forward(
+        self, plan: Plan, kept: list[_Kept], newest: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the scores of the rows that sample, and for each row [T] whether it is finite.
+
+        Only recorded steps may have tokens that nobody knows, `newest`.
+        """
         if self._graphs is not None and self._graphs.can_run(plan):
-            return self._graphs.run(plan.chunks, [own.positions for own in kept])
+            return self._graphs.run(plan.chunks, [own.positions for own in kept], newest)
         inputs = flatten(plan.chunks, [own.positions for own in kept], self._device)
         embeds = self._model.embed(inputs.ids)
         overlay_images(embeds, plan.chunks, self._pictures.rows)
@@ -140,7 +158,7 @@ class ModelRunner:
                 target = chunk.blocks[chunk.start // size]
                 self._pool.copy_beginning(chunk.copied_from, target, chunk.start % size)
 
-    def _compute_unguessed(self, chunk: Chunk) -> list[Sampled] | Exception:
+    def compute_unguessed(self, chunk: Chunk) -> list[Sampled] | Exception:
         """Return what `chunk` says without its guesses, of which one may not be finite.
 
         What they left in their slots is wiped out: a mask hides numbers, but not NaN.
@@ -170,9 +188,3 @@ class ModelRunner:
                 ),
             )
         return kept
-
-
-def _finite_rows(plan: Plan, is_finite: Tensor) -> list[list[bool]]:
-    """Say for each row of each chunk whether it is finite."""
-    rows = iter(is_finite.tolist())
-    return [list(islice(rows, chunk.num_slots)) for chunk in plan.chunks]

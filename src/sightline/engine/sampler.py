@@ -36,6 +36,8 @@ SCALE = 2**44
 GROUP_SCORES = 2**23
 # How far down the list of best tokens a nucleus is looked for before everything is sorted.
 NUM_BEST = 1024
+# For so many tokens after one that was not found there, no step is queued behind another.
+DEEP_PAUSE = 32
 
 
 class BadLogits(Exception):
@@ -69,6 +71,7 @@ class SamplingRow:
     grammar: MaskProvider | None = None
     history: TokenHistory = field(default_factory=TokenHistory)
     num_guessed: int = 0  # tokens at the end of `answer` that nobody has said yet
+    deep_at: int | None = None  # where a token was last drawn again, see `Draws.is_as_queued`
 
     def with_guesses(self, guessed: Sequence[int]) -> "list[SamplingRow]":
         """Return this row, and one behind each guessed token, as if that had been said."""
@@ -82,6 +85,17 @@ class SamplingRow:
             for end in range(1, len(guessed) + 1)
         )
         return [self, *behind]
+
+    @property
+    def can_be_ahead(self) -> bool:
+        """Whether the next token but one may be chosen before the next one is known.
+
+        Everything else looks at what was said; and where the nucleus is wide, it hardly ever stays
+        within what a step sorts.
+        """
+        is_wide = self.deep_at is not None and len(self.answer) - self.deep_at < DEEP_PAUSE
+        is_told = self.params.logprobs is not None or self.grammar is not None
+        return not (is_wide or is_told or adjusts(self.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +142,37 @@ def sample_rows(
 class Draws:
     """Tokens on their way: what the device has to do is queued, `results` reads what came of it.
 
-    `fetch` brings them to the host; wait for it before asking for results.
+    `fetch` brings them to the host; wait for it before asking for results. Of the answers the
+    last `num_ahead` tokens are not known yet. `ids` `[N]` are the tokens on the device.
     """
 
     def __init__(
-        self, logits: Tensor, rows: Sequence[SamplingRow], fetch: Fetch, *, num_tokens: int
+        self,
+        logits: Tensor,
+        rows: Sequence[SamplingRow],
+        fetch: Fetch,
+        *,
+        num_tokens: int,
+        num_ahead: int = 0,
     ) -> None:
         size = max(1, GROUP_SCORES // num_tokens)
+        places = [len(row.answer) + num_ahead for row in rows]
         self._groups = [
             _Group(
-                logits[start : start + size, :num_tokens].float(), rows[start : start + size], fetch
+                logits[start : start + size, :num_tokens].float(),
+                rows[start : start + size],
+                places[start : start + size],
+                fetch,
             )
             for start in range(0, len(rows), size)
         ]
+        first, *others = (group.ids for group in self._groups)
+        self.ids = torch.cat((first, *others)) if others else first
+
+    @property
+    def is_as_queued(self) -> bool:
+        """Whether `ids` are the results: not where a nucleus was wider than what was sorted."""
+        return all(group.is_as_queued for group in self._groups)
 
     def results(self) -> list[Sampled | Exception]:
         """Return a token or an exception for each row, in their order."""
@@ -151,9 +183,13 @@ class _Group:
     """Rows that are worked on at once. What a bad row draws is never looked at."""
 
     @torch.inference_mode()
-    def __init__(self, raw: Tensor, rows: Sequence[SamplingRow], fetch: Fetch) -> None:
+    def __init__(
+        self, raw: Tensor, rows: Sequence[SamplingRow], places: Sequence[int], fetch: Fetch
+    ) -> None:
         self._raw = raw
         self._rows = rows
+        self._places = places
+        self.is_as_queued = True
         self._errors: dict[int, Exception] = {}
         self._scores = scores = _adjusted(raw, rows)
         for index, row in enumerate(rows):
@@ -171,22 +207,25 @@ class _Group:
         self._is_deep: Tensor | None = None
         if self._drawn:
             drawn, is_deep = _draw(
-                self._some(scores, self._drawn), [rows[index] for index in self._drawn]
+                self._some(scores, self._drawn),
+                [rows[index] for index in self._drawn],
+                [places[index] for index in self._drawn],
             )
             if len(self._drawn) == len(rows):
                 ids = drawn
             else:
-                places = to_device(self._drawn, torch.int64, ids.device)
-                ids = ids.index_copy(0, places, drawn)
+                drawn_rows = to_device(self._drawn, torch.int64, ids.device)
+                ids = ids.index_copy(0, drawn_rows, drawn)
             self._is_deep = None if is_deep is None else fetch.add(is_deep)
         self._finite = fetch.add(_finite(raw))
         self._best_scores = fetch.add(best_scores)
-        self._ids = fetch.add(ids)
+        self.ids = ids
+        self._told = fetch.add(ids)
 
     @torch.inference_mode()
     def results(self) -> list[Sampled | Exception]:
         results: list[Sampled | Exception] = []
-        ids = self._ids.tolist()
+        ids = self._told.tolist()
         rows = zip(self._finite.tolist(), self._best_scores.tolist(), strict=True)
         for index, (is_finite, best_score) in enumerate(rows):
             if not is_finite:
@@ -199,7 +238,9 @@ class _Group:
                 results.append(Sampled(ids[index]))
         for index in self._deep_rows():
             if isinstance(results[index], Sampled):
+                self._rows[index].deep_at = self._places[index]
                 results[index] = Sampled(self._draw_deep(index))
+                self.is_as_queued &= results[index] == Sampled(ids[index])
         for index, result in enumerate(results):
             if isinstance(result, Sampled) and self._rows[index].params.logprobs is not None:
                 results[index] = _describe(self._raw[index], self._rows[index], result.token_id)
@@ -216,8 +257,8 @@ class _Group:
         ]
 
     def _draw_deep(self, index: int) -> int:
-        scores = self._scores[index : index + 1]
-        drawn, _ = _draw(scores, self._rows[index : index + 1], depth=scores.shape[-1])
+        scores, one = self._scores[index : index + 1], slice(index, index + 1)
+        drawn, _ = _draw(scores, self._rows[one], self._places[one], depth=scores.shape[-1])
         return int(drawn)
 
     def _some(self, scores: Tensor, indices: list[int]) -> Tensor:
@@ -246,10 +287,18 @@ def _adjusted(raw: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
 
 
 def _draw(
-    scores: Tensor, rows: Sequence[SamplingRow], *, depth: int = NUM_BEST
+    scores: Tensor,
+    rows: Sequence[SamplingRow],
+    places: Sequence[int],
+    *,
+    depth: int | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Draw an id for each row [N]; say which rows must be drawn again with more depth [N]."""
+    """Draw an id for each row [N]; say which rows must be drawn again with more depth [N].
+
+    The depth is `NUM_BEST` unless it is given. `places` are those of the ids in their answers.
+    """
     params = [row.params for row in rows]
+    depth = NUM_BEST if depth is None else depth
 
     def column(values: list[float]) -> Tensor:
         return to_device(values, torch.float64, scores.device)[:, None]
@@ -262,14 +311,14 @@ def _draw(
     if len(cut) == len(rows):
         weights, is_deep = _keep_best(weights, params, depth)
     elif cut:
-        places = to_device(cut, torch.int64, scores.device)
-        kept, deep = _keep_best(weights[places], [params[index] for index in cut], depth)
-        weights[places] = kept
+        cut_rows = to_device(cut, torch.int64, scores.device)
+        kept, deep = _keep_best(weights[cut_rows], [params[index] for index in cut], depth)
+        weights[cut_rows] = kept
         is_deep = torch.zeros(len(rows), dtype=torch.bool, device=scores.device)
-        is_deep[places] = deep
+        is_deep[cut_rows] = deep
     cumulative = weights.cumsum(-1)
     totals = cumulative[:, -1:]
-    shares = column([uniform(row.seed, len(row.answer)) for row in rows])
+    shares = column([uniform(row.seed, at) for row, at in zip(rows, places, strict=True)])
     targets = (shares * totals.double()).long().minimum(totals - 1)
     return torch.searchsorted(cumulative, targets, right=True)[:, 0], is_deep
 

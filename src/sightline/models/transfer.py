@@ -65,6 +65,10 @@ class DeviceClock:
         """Return the time between the two; the device must have got there."""
         return float(self._began.elapsed_time(self._ended)) / 1000
 
+    def since(self, earlier: "DeviceClock") -> float:
+        """Return the time from the end of `earlier` to the beginning; the device must be there."""
+        return float(earlier._ended.elapsed_time(self._began)) / 1000
+
     def wait(self) -> float:
         """Stop, wait for the device, return the time in seconds."""
         self.stop()
@@ -78,6 +82,7 @@ class Fetch:
     def __init__(self, device: torch.device) -> None:
         self._is_async = device.type == "cuda"
         self._device = device
+        self._arrived: torch.cuda.Event | None = None
 
     def add(self, values: Tensor) -> Tensor:
         """Queue a copy; what is returned may be read after `wait`."""
@@ -86,9 +91,16 @@ class Fetch:
         host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
         return host.copy_(values, non_blocking=True)
 
-    def wait(self) -> None:
-        """Wait until everything that was queued so far has arrived."""
+    def close(self) -> None:
+        """Note that this is all. What is queued from now on is not waited for."""
         if self._is_async:
-            arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            arrived.record(torch.cuda.current_stream(self._device))
-            arrived.synchronize()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(torch.cuda.current_stream(self._device))
+
+    def wait(self) -> None:
+        """Wait until everything that was queued until `close` has arrived."""
+        if self._is_async:
+            if self._arrived is None:
+                self.close()
+            assert self._arrived is not None
+            self._arrived.synchronize()

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import llguidance
 import pytest
 import torch
 
@@ -277,7 +278,7 @@ def test_a_compiler_that_fails_by_itself_is_not_taken_for_a_schema_that_is_too_c
     def failing(*_: object, **__: object) -> object:
         raise TypeError("another version's arguments")
 
-    monkeypatch.setattr(grammar_module, "LLMatcher", failing)
+    monkeypatch.setattr(llguidance, "LLMatcher", failing)
     bench.ask("unlucky", '%llguidance {}\nstart: "not yet compiled"')
     bench.wait("unlucky")
     assert bench.reasons["unlucky"] == "internal_error"

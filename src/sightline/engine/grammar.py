@@ -12,15 +12,17 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from threading import Lock
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from torch import Tensor
 
 from sightline.core.grammar_limits import GRAMMAR_LIMITS
 from sightline.core.limits import KIB, MIB
+
+if TYPE_CHECKING:  # an engine loads it beside its weights, and one without grammars not at all
+    from llguidance import LLMatcher, LLTokenizer
 
 CACHE_BYTES = 64 * MIB
 # What a compiled grammar weighs, measured generously: a part that is always there, and a multiple
@@ -65,7 +67,6 @@ class Grammars:
 
     def __init__(self, vocabulary: Vocabulary, stop_token_ids: Sequence[int], *, num_threads: int):
         self._num_tokens = vocabulary.num_tokens
-        self._limits = LLParserLimits(**GRAMMAR_LIMITS)
         self._compilers = ThreadPoolExecutor(NUM_COMPILERS, thread_name_prefix="grammar")
         # Takes up to a second, and nobody waits for it but the first grammar.
         self._tokenizer = self._compilers.submit(_tokenizer, vocabulary, stop_token_ids)
@@ -99,13 +100,13 @@ class Grammars:
                 self._compiled.move_to_end(grammar)
         if matcher is None:
             tokenizer = self._tokenizer.result()
-            matcher = LLMatcher(tokenizer, grammar, log_level=0, limits=self._limits)
+            matcher = _matcher(tokenizer, grammar)
             if matcher.is_error():
                 raise GrammarError(matcher.get_error())
             self._keep(grammar, matcher)
         return Grammar(matcher.deep_copy(), self._masks, self._num_tokens)
 
-    def _keep(self, grammar: str, matcher: LLMatcher) -> None:
+    def _keep(self, grammar: str, matcher: "LLMatcher") -> None:
         with self._lock:
             if grammar not in self._compiled:
                 self._compiled[grammar] = matcher
@@ -118,7 +119,7 @@ class Grammars:
 class Grammar:
     """The grammar of one answer, a `sampler.MaskProvider`. It follows the answer as it grows."""
 
-    def __init__(self, matcher: LLMatcher, pool: ThreadPoolExecutor, num_tokens: int) -> None:
+    def __init__(self, matcher: "LLMatcher", pool: ThreadPoolExecutor, num_tokens: int) -> None:
         self._matcher = matcher
         self._pool = pool
         self._num_tokens = num_tokens
@@ -199,10 +200,19 @@ def _weight(grammar: str) -> int:
     return BASE_BYTES + BYTES_PER_CHARACTER * len(grammar)
 
 
-def _tokenizer(vocabulary: Vocabulary, stop_token_ids: Sequence[int]) -> LLTokenizer:
+def _tokenizer(vocabulary: Vocabulary, stop_token_ids: Sequence[int]) -> "LLTokenizer":
+    from llguidance import LLTokenizer, TokenizerWrapper
+
     known = [token_id for token_id in stop_token_ids if token_id < vocabulary.num_tokens]
     wrapper = TokenizerWrapper(_Tokens(vocabulary, known[0]))
     return LLTokenizer(wrapper, n_vocab=vocabulary.num_tokens, eos_token=known)
+
+
+def _matcher(tokenizer: "LLTokenizer", grammar: str) -> "LLMatcher":
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(**GRAMMAR_LIMITS)
+    return LLMatcher(tokenizer, grammar, log_level=0, limits=limits)
 
 
 class _Tokens:

@@ -18,7 +18,7 @@ def of(model: PagedModel) -> list[Dependent]:
     if not is_possible(model.device):
         return []
     users = [model.attention, *(step.layer.few for step in model.decode_products())]
-    return [user for user in users if isinstance(user, Dependent)]
+    return [user for user in users if isinstance(user, Dependent) and user.can_depend]
 
 
 def let_depend(kernels: Sequence[Dependent], is_dependent: bool) -> None:

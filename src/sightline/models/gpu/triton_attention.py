@@ -27,6 +27,7 @@ class TritonBackend:
     """`is_dependent` says how decodes are launched: see `dependent_launch`."""
 
     name = "triton"
+    can_depend = True
     is_dependent = False
 
     def over(self, pool: KVPool, batch: PagedBatch) -> "TritonAttention":

@@ -14,23 +14,10 @@ import triton
 import triton.language as tl
 from torch import device as Device
 from torch.cuda import get_device_capability
+from triton.backends.nvidia.compiler import CUDAOptions
 
-try:  # from Triton 3.4 on
-    from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
-
-    IS_KNOWN = True
-except ImportError:
-    IS_KNOWN = False
-
-    @triton.jit
-    def gdc_launch_dependents():
-        pass
-
-    @triton.jit
-    def gdc_wait():
-        pass
-
-
+# From Triton 3.4 on. Its own names for the two instructions do not compile there.
+IS_KNOWN = hasattr(CUDAOptions, "launch_pdl")
 LEAST_CAPABILITY = (9, 0)
 _CALL = tl.constexpr(
     "{.reg .pred is_first; .reg .u32 thread; mov.u32 thread, %tid.x;"
@@ -51,18 +38,27 @@ def options(*, is_dependent: bool) -> dict[str, bool]:
 @triton.jit
 def begin():
     """Let the next kernel start, and wait until all that was queued before this one is done."""
-    gdc_launch_dependents()
-    gdc_wait()
+    tl.inline_asm_elementwise(
+        "griddepcontrol.launch_dependents; mov.u32 $0, 0;",
+        "=r", [], dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
+    tl.inline_asm_elementwise(
+        "griddepcontrol.wait; mov.u32 $0, 0;",
+        "=r", [], dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip
 
 
 @triton.jit
-def call_for(matrix, first_byte, NUM_BYTES: tl.constexpr, TOTAL_BYTES: tl.constexpr):
-    """Let the L2 cache load some bytes of `matrix` from `first_byte` on, as far as it has them.
+def call_for(matrix, FIRST_BYTE: tl.constexpr, STEP: tl.constexpr, MOST: tl.constexpr,
+             END: tl.constexpr):  # fmt: skip
+    """Let the L2 cache load a program's first bytes of `matrix`, at most MOST of them.
 
-    Places and numbers must be multiples of 16.
+    Those of the first program begin at FIRST_BYTE, each next one's STEP behind. All end at END.
+    All are multiples of 16.
     """
-    number = tl.minimum(NUM_BYTES, TOTAL_BYTES - first_byte).to(tl.int32)
-    place = matrix.to(tl.int64) + first_byte
+    first = FIRST_BYTE + tl.program_id(0).to(tl.int64) * STEP
+    number = tl.minimum(MOST, END - first).to(tl.int32)
     tl.inline_asm_elementwise(
-        _CALL, "=r,l,r", [place, number], dtype=tl.int32, is_pure=False, pack=1
-    )
+        _CALL, "=r,l,r", [matrix.to(tl.int64) + first, number],
+        dtype=tl.int32, is_pure=False, pack=1,
+    )  # fmt: skip

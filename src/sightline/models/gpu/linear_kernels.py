@@ -72,12 +72,12 @@ def few_rows(
     if IS_DEPENDENT:
         ROW_BYTES: tl.constexpr = NUM_INPUTS * BITS // 8
         if ROW_BYTES % 16 == 0:
-            BYTES: tl.constexpr = min(BLOCK_O * ROW_BYTES, CALLED_BYTES)
-            MATRIX_BYTES: tl.constexpr = NUM_OUTPUTS * ROW_BYTES
-            first_byte = tl.program_id(0).to(tl.int64) * BLOCK_O * ROW_BYTES
-            call_for(weight, first_byte, BYTES, MATRIX_BYTES)
+            STEP: tl.constexpr = BLOCK_O * ROW_BYTES
+            MOST: tl.constexpr = STEP if STEP < CALLED_BYTES else CALLED_BYTES
+            END: tl.constexpr = NUM_OUTPUTS * ROW_BYTES
+            call_for(weight, 0, STEP, MOST, END)
             if IS_GATED:
-                call_for(weight, MATRIX_BYTES + first_byte, BYTES, 2 * MATRIX_BYTES)
+                call_for(weight, END, STEP, MOST, 2 * END)
         begin()
     t = tl.arange(0, BLOCK_T)
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)

@@ -52,6 +52,13 @@ def test_a_model_arrives_whole_without_code(
     assert download(hub, tmp_path, hubs=[name]).hub is None
 
 
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_what_pictures_become_arrives_with_the_model(tmp_path: Path, name: str) -> None:
+    with stand_in_hub(FILES | {name: b"{}"}) as hub:
+        pulled = download(hub, tmp_path, hubs=["huggingface"])
+    assert (pulled.folder / name).read_bytes() == b"{}"
+
+
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
 def test_a_file_that_is_not_what_was_listed_never_becomes_a_model(
     hub: type[StandIn], tmp_path: Path, name: HubName

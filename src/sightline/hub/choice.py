@@ -18,6 +18,7 @@ SMALL_FILES = (
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "tokenizer_config.json",
     "tokenizer.model",
     "tokenizer.json",

@@ -19,6 +19,8 @@ from sightline.models.quantization import Quantization, stored_quantization
 from sightline.models.weight_files import weight_files
 
 PREPROCESSOR_FILE = "preprocessor_config.json"
+# What transformers 5 writes in its place, an object in it for each part.
+PROCESSOR_FILE, PROCESSOR_KEY = "processor_config.json", "image_processor"
 MAX_PIXELS = 1 << 28
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -43,7 +45,7 @@ class ModelFacts:
 
 
 def read_facts(folder: Path) -> ModelFacts:
-    """Read config.json and, where there is one, preprocessor_config.json. Raises StartupError.
+    """Read config.json and, where there is one, what pictures become. Raises StartupError.
 
     The weights need not be there.
     """
@@ -78,10 +80,15 @@ def named_dtype(config: Mapping[str, Any]) -> Dtype | None:
 
 
 def with_pixel_bounds(policy: ImagePolicy, folder: Path) -> ImagePolicy:
-    """Apply preprocessor_config.json, where there is one, to models that see any size."""
-    if not isinstance(policy, PatchGridImagePolicy) or not (folder / PREPROCESSOR_FILE).exists():
+    """Apply what the folder says of pictures, where it does, to models that see any size.
+
+    Where both files say it, processor_config.json counts, as in transformers.
+    """
+    if not isinstance(policy, PatchGridImagePolicy):
         return policy
-    reader = ConfigReader(read_json(folder, PREPROCESSOR_FILE), PREPROCESSOR_FILE)
+    reader = _picture_settings(folder)
+    if reader is None:
+        return policy
     size = reader.section("size")
     least, most = policy.min_pixels, policy.max_pixels
     if size is not None:
@@ -90,6 +97,16 @@ def with_pixel_bounds(policy: ImagePolicy, folder: Path) -> ImagePolicy:
     least = reader.integer("min_pixels", high=MAX_PIXELS, default=least)
     most = reader.integer("max_pixels", low=least, high=MAX_PIXELS, default=most)
     return replace(policy, min_pixels=least, max_pixels=most)
+
+
+def _picture_settings(folder: Path) -> ConfigReader | None:
+    if (folder / PROCESSOR_FILE).exists():
+        whole = ConfigReader(read_json(folder, PROCESSOR_FILE), PROCESSOR_FILE)
+        if (reader := whole.section(PROCESSOR_KEY)) is not None:
+            return reader
+    if (folder / PREPROCESSOR_FILE).exists():
+        return ConfigReader(read_json(folder, PREPROCESSOR_FILE), PREPROCESSOR_FILE)
+    return None
 
 
 def _dtype_by_size(folder: Path, num_parameters: int) -> Dtype:

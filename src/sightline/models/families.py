@@ -1,7 +1,7 @@
 """Which model families there are, told without torch: one row each, chosen by config.json."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.core.errors import StartupError, shorten
@@ -16,13 +16,15 @@ class Family:
     """`model_type` and `architectures` as hubs write them.
 
     `blueprint` checks a config.json and returns what it describes. Tensors of the names in
-    `recomputed` stand in checkpoints but are not read.
+    `recomputed` stand in checkpoints but are not read, unless the model has one of that name.
+    `newer_names`: how tensors' names begin in some checkpoints, and how in the published ones.
     """
 
     model_type: str
     architectures: frozenset[str]
     blueprint: Callable[[Mapping[str, Any]], Blueprint]
     recomputed: frozenset[str] = frozenset()
+    newer_names: Mapping[str, str] = field(default_factory=dict)
 
 
 FAMILIES = (
@@ -43,6 +45,10 @@ FAMILIES = (
             model_type=model_type,
             architectures=frozenset({architecture}),
             blueprint=Qwen2VLConfig.from_hub,
+            # The copy that some tools write of a table that is the output layer, too.
+            recomputed=frozenset({"lm_head.weight"}),
+            # As transformers' modules are called since 4.52, and what is saved past it.
+            newer_names={"model.language_model.": "model.", "model.visual.": "visual."},
         )
         for model_type, architecture in (
             ("qwen2_vl", "Qwen2VLForConditionalGeneration"),

@@ -85,7 +85,7 @@ def load_model(
     chosen = _chosen(quantization, stored, sees=policy is not None)
     schemes = chosen.schemes(shapes)
     with ExitStack() as stack:
-        files = open_weights(folder, stack)
+        files = open_weights(folder, stack, newer_names=family.newer_names)
         places = match(
             files, shapes, stored=schemes if stored else {}, recomputed=family.recomputed
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sightline.core.errors import StartupError, shorten
 from sightline.models.hub_files import what_it_looks_like
-from sightline.models.safetensors_file import TensorEntry
+from sightline.models.safetensors_file import TensorEntry, renamed
 
 ZIP_START = b"PK\x03\x04"
 
@@ -52,6 +52,11 @@ class PickleFile:
         traceback: TracebackType | None,
     ) -> None:
         self._tensors = {}
+
+    def rename(self, called: Callable[[str], str]) -> None:
+        """Know every tensor by another name. Raises StartupError if two get the same one."""
+        self.entries = renamed(self.entries, called, self.name)
+        self._tensors = renamed(self._tensors, called, self.name)
 
     def read_into(
         self, tensor: Tensor, name: str, on_bytes: Callable[[int], None] | None = None

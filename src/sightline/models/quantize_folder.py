@@ -69,7 +69,7 @@ def quantize_folder(
     # Not the name under which a download gathers.
     partial = target.parent / f".quantizing-{target.name}"
     with ExitStack() as stack:
-        files = open_weights(folder, stack)
+        files = open_weights(folder, stack, newer_names=facts.family.newer_names)
         places = match(files, shapes, stored={}, recomputed=facts.family.recomputed)
         total = sum(
             weight_bytes(

@@ -29,6 +29,14 @@ NUM_AXES = 3
 MAX_IMAGES = 16
 
 
+# What a tower has of which its config.json says nothing: transformers leaves out of an inner object
+# what its classes say by themselves, and models that it has saved are published like that.
+TOWER_DEPTH, TOWER_HEADS = 32, 16
+TOWER_WIDTH, TOWER_OUT_WIDTH = 1280, 3584
+WINDOWED_WIDTH, WINDOWED_MLP_WIDTH = 3584, 3420
+WINDOW_SIZE, FULL_LAYERS = 112, (7, 15, 23, 31)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Qwen2VisionConfig:
     """Sizes of one tower. `window_patches` is 0 where every block sees the whole picture."""
@@ -62,34 +70,37 @@ class Qwen2VisionConfig:
                 raise reader.refusal(key, str(expected))
         patch_size = reader.integer("patch_size", high=1024, default=14)
         merge_size = reader.integer("spatial_merge_size", high=16, default=2)
-        num_layers = reader.integer("depth", high=1024)
+        num_layers = reader.integer("depth", high=1024, default=TOWER_DEPTH)
+        num_heads = reader.integer("num_heads", high=1024, default=TOWER_HEADS)
         if windows:
             reader.require("hidden_act", "silu", default="silu")
-            window = reader.integer("window_size", high=65_536)
+            window = reader.integer("window_size", high=65_536, default=WINDOW_SIZE)
             if window % (patch_size * merge_size):
                 raise reader.refusal("window_size", f"a multiple of {patch_size * merge_size}")
             config = cls(
-                width=reader.integer("hidden_size", high=65_536),
+                width=reader.integer("hidden_size", high=65_536, default=WINDOWED_WIDTH),
                 num_layers=num_layers,
-                num_heads=reader.integer("num_heads", high=1024),
-                mlp_width=reader.integer("intermediate_size", high=1_048_576),
+                num_heads=num_heads,
+                mlp_width=reader.integer(
+                    "intermediate_size", high=1_048_576, default=WINDOWED_MLP_WIDTH
+                ),
                 patch_size=patch_size,
                 merge_size=merge_size,
-                out_width=reader.integer("out_hidden_size", high=65_536),
+                out_width=reader.integer("out_hidden_size", high=65_536, default=TOWER_OUT_WIDTH),
                 window_patches=window // patch_size,
                 full_layers=_layers(reader, "fullatt_block_indexes", num_layers),
             )
         else:
             reader.require("hidden_act", "quick_gelu", default="quick_gelu")
-            width = reader.integer("embed_dim", high=65_536)
+            width = reader.integer("embed_dim", high=65_536, default=TOWER_WIDTH)
             config = cls(
                 width=width,
                 num_layers=num_layers,
-                num_heads=reader.integer("num_heads", high=1024),
+                num_heads=num_heads,
                 mlp_width=int(width * reader.number("mlp_ratio", low=0.1, high=64, default=4)),
                 patch_size=patch_size,
                 merge_size=merge_size,
-                out_width=reader.integer("hidden_size", high=65_536),
+                out_width=reader.integer("hidden_size", high=65_536, default=TOWER_OUT_WIDTH),
             )
         if config.out_width != model_width:
             key = "out_hidden_size" if windows else "hidden_size"
@@ -101,6 +112,8 @@ class Qwen2VisionConfig:
 
 def _layers(reader: ConfigReader, key: str, num_layers: int) -> frozenset[int]:
     value = reader.values.get(key)
+    if value is None:
+        value = [layer for layer in FULL_LAYERS if layer < num_layers]
     if not isinstance(value, list) or not all(
         type(layer) is int and 0 <= layer < num_layers for layer in value
     ):
@@ -165,7 +178,10 @@ class Qwen2VLConfig:
             rope_base=_rope(reader).number("rope_theta", low=1.0, high=1e12),
             sections=_sections(_rope(reader)),
             max_positions=reader.integer("max_position_embeddings", high=16_777_216),
-            ties_embeddings=top.flag("tie_word_embeddings", default=False),
+            # Some releases of transformers write it beside the language model's other keys.
+            ties_embeddings=any(
+                part.flag("tie_word_embeddings", default=False) for part in (top, reader)
+            ),
             eos_token_ids=(
                 reader if reader.values.get("eos_token_id") is not None else top
             ).token_ids("eos_token_id", vocab_size=vocab_size),

@@ -10,11 +10,12 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +27,8 @@ MAX_HEADER_BYTES = 100 * 1024 * 1024
 MAX_DIMENSIONS = 8
 READ_BYTES = 16 * 1024 * 1024
 CHECKSUM_PREFIX = "crc32."
+
+Named = TypeVar("Named")
 
 DTYPES = {
     "BF16": torch.bfloat16,
@@ -87,6 +90,10 @@ class SafetensorsFile:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+    def rename(self, called: Callable[[str], str]) -> None:
+        """Know every tensor by another name. Raises StartupError if two get the same one."""
+        self.entries = renamed(self.entries, called, self.name)
 
     def read(self, name: str) -> Tensor:
         """Return one tensor, on the CPU. Raises StartupError as `read_into` does."""
@@ -161,6 +168,20 @@ class SafetensorsFile:
         if not isinstance(header, dict):
             raise StartupError(f"{self.name}: its header is not a JSON object.")
         return header, 8 + length
+
+
+def renamed(
+    tensors: Mapping[str, Named], called: Callable[[str], str], file: str
+) -> dict[str, Named]:
+    """Return `tensors` by other names. Raises StartupError if two get the same one."""
+    known = {called(name): tensor for name, tensor in tensors.items()}
+    if len(known) < len(tensors):
+        names = sorted(tensors, key=called)
+        one, other = next(pair for pair in pairwise(names) if len({*map(called, pair)}) == 1)
+        raise StartupError(
+            f"{file}: {shorten(one, 128)} and {shorten(other, 128)} are two names of one tensor."
+        )
+    return known
 
 
 def checksum(content: memoryview) -> str:

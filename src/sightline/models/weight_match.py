@@ -6,6 +6,7 @@ scales.
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,15 +25,29 @@ Shape = tuple[int, ...]
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
-def open_weights(folder: Path, stack: ExitStack) -> list[WeightFile]:
-    """Open the weight files of a model folder; `stack` will close them. Raises StartupError."""
+def open_weights(
+    folder: Path, stack: ExitStack, *, newer_names: Mapping[str, str]
+) -> list[WeightFile]:
+    """Open the weight files of a model folder; `stack` will close them. Raises StartupError.
+
+    A tensor whose name begins with a key of `newer_names` is known by the value and the rest.
+    """
     files: list[WeightFile] = []
     for name in weight_files(folder):
         path = checked_file(folder, name)
         file = PickleFile(path) if path.suffix == ".bin" else SafetensorsFile(path)
         stack.push(file)
+        if newer_names:
+            file.rename(partial(_published_name, newer_names=newer_names))
         files.append(file)
     return files
+
+
+def _published_name(name: str, *, newer_names: Mapping[str, str]) -> str:
+    for beginning, published in newer_names.items():
+        if name.startswith(beginning):
+            return published + name.removeprefix(beginning)
+    return name
 
 
 def match(
@@ -45,7 +60,7 @@ def match(
     """Return which file holds each tensor, in the files' order, or raise StartupError.
 
     `shapes` are the model's parameters, `stored` those that the files hold quantised. Tensors of
-    the names in `recomputed` may be there.
+    the names in `recomputed` may be there though the model has none.
     """
     floats = tuple(DTYPES.values())
     expected: dict[str, tuple[Shape, tuple[torch.dtype, ...]]] = {}
@@ -58,7 +73,7 @@ def match(
     places: dict[str, WeightFile] = {}
     for file in files:
         for name, entry in file.entries.items():
-            if name in recomputed:
+            if name in recomputed and name not in expected:
                 continue
             if name in places:
                 raise StartupError(

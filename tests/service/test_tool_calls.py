@@ -257,13 +257,13 @@ def test_glm4_lays_out_calls_and_their_results(kit) -> None:
 
 def test_hermes_writes_calls_as_it_reads_them() -> None:
     calls = [ToolCall(id="a", name="count", arguments='{"n": 1}')] * 2
-    assert read(hermes_answer(USE), hermes.call_text(calls)) == [
+    assert read(hermes_answer(USE), "".join(hermes.called(calls))) == [
         Called("count", '{"n": 1}'),
         Called("count", '{"n": 1}'),
     ]
 
 
 def test_hermes_offers_each_tool_on_a_line_of_json() -> None:
-    lines = hermes.system_text(USE.tools).splitlines()
+    lines = "".join(hermes.offer(USE.tools)).splitlines()
     listed = lines[lines.index("<tools>") + 1 : lines.index("</tools>")]
     assert [json.loads(line)["function"]["name"] for line in listed] == ["count", "count_all"]

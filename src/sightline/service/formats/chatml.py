@@ -6,12 +6,14 @@
 
 (shown on three lines; every newline is one of the \\n). Without a system message the one that the
 models were trained with is said. Pictures stand where the client put them among a message's
-parts. Tools are offered, called and answered in the words of `hermes`.
+parts. Tools are offered, called and answered in the words of `hermes`; results that come one after
+another are one turn.
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from sightline.core.chat import ImagePart, Message, Role, TextPart, Tool
 from sightline.core.errors import InternalError
@@ -44,7 +46,8 @@ class Dialect:
     A picture is `begin`, as many `filler` as it has rows, `end`: names of control tokens. `label`
     is said before it, with its number in the conversation from 1 on, and `tail` after it.
     `joins_header` says that a role and what follows it were encoded as one text. What `marks`
-    matches in a message is a control token of that name, harmless to the dialogue.
+    matches in a message is a control token of that name, harmless to the dialogue; what `words`
+    matches is one in what the model has said itself, if the vocabulary has it.
     """
 
     begin: str
@@ -54,6 +57,7 @@ class Dialect:
     tail: str = ""
     joins_header: bool = True
     marks: re.Pattern[str] | None = None
+    words: re.Pattern[str] | None = None
 
 
 class ChatMlFormat:
@@ -92,11 +96,9 @@ class ChatMlFormat:
         thinking: bool | None = None,
     ) -> Layout:
         writer = _Writer(self, tokens_per_image)
-        for message in _with_system(messages, tools):
-            writer.message(message)
-        writer.control(self._start)
-        writer.text("assistant")
-        writer.break_header()
+        for turn in _turns(messages, tools):
+            writer.turn(turn)
+        writer.begin("assistant")
         writer.flush()
         ids = writer.ids
         if ids.count(self._begin_of_image) != len(writer.images):
@@ -110,6 +112,27 @@ class ChatMlFormat:
 
     def grammar(self, use: ToolUse, *, said: str | None) -> str:
         return hermes.grammar(use, said=said, controls=self._tags)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Messages of one role under one header; behind them, `tools` are offered."""
+
+    messages: Sequence[Message]
+    tools: Sequence[Tool] = ()
+
+
+def _turns(messages: Sequence[Message], tools: Sequence[Tool]) -> Iterator[_Turn]:
+    """Put the system message first, with the offer of tools in it, and results together."""
+    told = list(messages)
+    if not told or told[0].role != "system":
+        told.insert(0, Message(role="system", parts=(TextPart(text=DEFAULT_SYSTEM),)))
+    yield _Turn(told[:1], tools)
+    for is_result, group in groupby(told[1:], key=lambda message: message.role == "tool"):
+        if is_result:
+            yield _Turn(list(group))
+        else:
+            yield from (_Turn([message]) for message in group)
 
 
 @dataclass(slots=True)
@@ -126,30 +149,65 @@ class _Writer:
     def __post_init__(self) -> None:
         self._lengths = image_lengths(self.tokens_per_image)
 
-    def message(self, message: Message) -> None:
-        self.control(self.format._start)
-        self.text(ROLE_NAMES[message.role])
-        self.break_header()
-        for part in message.parts:
-            if isinstance(part, ImagePart):
-                self.image(part)
-            else:
-                self.text(part.text)
-        if message.tool_calls:
-            self.text(("\n" if message.text else "") + hermes.call_text(message.tool_calls))
+    def turn(self, turn: _Turn) -> None:
+        self.begin(ROLE_NAMES[turn.messages[0].role])
+        for number, message in enumerate(turn.messages):
+            if number:
+                self.text("\n")
+            self.message(message)
+        if turn.tools:
+            self.text("\n\n")
+            self.tagged(hermes.offer(turn.tools))
         self.control(self.format._end)
         self.ids += self.format._newline
 
-    def text(self, text: str) -> None:
-        self._pending += text
-
-    def break_header(self) -> None:
-        """Write the newline behind a role."""
+    def begin(self, role: str) -> None:
+        self.control(self.format._start)
+        self.text(role)
+        # The newline behind a role.
         if self.format._dialect.joins_header:
             self.text("\n")
         else:
             self.flush()
             self.ids += self.format._newline
+
+    def message(self, message: Message) -> None:
+        if message.role == "tool":
+            self.text(hermes.BEFORE_RESULT)
+        for part in message.parts:
+            if isinstance(part, ImagePart):
+                self.image(part)
+            elif message.role == "assistant":
+                self.own_words(part.text)
+            else:
+                self.text(part.text)
+        if message.role == "tool":
+            self.text(hermes.AFTER_RESULT)
+        if message.tool_calls:
+            if message.text:
+                self.text("\n")
+            self.tagged(hermes.called(message.tool_calls))
+
+    def tagged(self, pieces: Iterable[str]) -> None:
+        """Write pieces of our own making, their tags as the vocabulary has them."""
+        tags = self.format._tags
+        for piece in pieces:
+            if isinstance(piece, hermes.Tag) and piece in tags:
+                self.control(tags[piece])
+            else:
+                self.text(piece)
+
+    def own_words(self, text: str) -> None:
+        """Write what the model said, in the tokens that it said it with."""
+        words, known = self.format._dialect.words, self.format._tokenizer.special_tokens
+        for piece in [text] if words is None else words.split(text):
+            if words is not None and piece in known and words.fullmatch(piece):
+                self.control(known[piece])
+            else:
+                self.text(piece)
+
+    def text(self, text: str) -> None:
+        self._pending += text
 
     def control(self, token_id: int) -> None:
         self.flush()
@@ -175,20 +233,3 @@ class _Writer:
                 self.ids.append(tokenizer.special_id(piece))
             elif piece:
                 self.ids += tokenizer.encode(piece)
-
-
-def _with_system(messages: Sequence[Message], tools: Sequence[Tool]) -> list[Message]:
-    """Put the system message first, with the offer of tools in it; results get their tags."""
-    before, after = TextPart(text=hermes.BEFORE_RESULT), TextPart(text=hermes.AFTER_RESULT)
-    told = [
-        replace(message, parts=(before, *message.parts, after))
-        if message.role == "tool"
-        else message
-        for message in messages
-    ]
-    if not told or told[0].role != "system":
-        told.insert(0, Message(role="system", parts=(TextPart(text=DEFAULT_SYSTEM),)))
-    if tools:
-        offer = TextPart(text="\n\n" + hermes.system_text(tools))
-        told[0] = replace(told[0], parts=(*told[0].parts, offer))
-    return told

@@ -23,30 +23,39 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _HEAD = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\{)')
 
 
-def system_text(tools: Sequence[Tool]) -> str:
-    """Return the part of the system message that offers `tools`."""
+class Tag(str):
+    """One of the tags, which a model reads as a control token where its vocabulary has it."""
+
+    __slots__ = ()
+
+
+def offer(tools: Sequence[Tool]) -> Iterator[str]:
+    """Yield the part of the system message that offers `tools`: texts, and each `Tag` by itself."""
     listed = "\n".join(
         json.dumps({"type": "function", "function": tool.definition}, ensure_ascii=False)
         for tool in tools
     )
-    return (
+    yield (
         "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
         "You are provided with function signatures within <tools></tools> XML tags:\n"
         f"<tools>\n{listed}\n</tools>\n\n"
         "For each function call, return a json object with function name and arguments within "
-        f"{OPEN}{CLOSE} XML tags:\n{OPEN}\n"
-        '{"name": <function-name>, "arguments": <args-json-object>}\n'
-        f"{CLOSE}"
     )
+    yield from (Tag(OPEN), Tag(CLOSE), " XML tags:\n")
+    yield from _tagged('{"name": <function-name>, "arguments": <args-json-object>}')
 
 
-def call_text(calls: Sequence[ToolCall]) -> str:
-    """Return how the model would have written `calls`."""
-    return "\n".join(
-        f'{OPEN}\n{{"name": {json.dumps(call.name, ensure_ascii=False)}, '
-        f'"arguments": {call.arguments or "{}"}}}\n{CLOSE}'
-        for call in calls
-    )
+def called(calls: Sequence[ToolCall]) -> Iterator[str]:
+    """Yield how the model would have written `calls`: texts, and each `Tag` by itself."""
+    for number, call in enumerate(calls):
+        if number:
+            yield "\n"
+        name = json.dumps(call.name, ensure_ascii=False)
+        yield from _tagged(f'{{"name": {name}, "arguments": {call.arguments or "{}"}}}')
+
+
+def _tagged(written: str) -> Iterator[str]:
+    yield from (Tag(OPEN), f"\n{written}\n", Tag(CLOSE))
 
 
 # What stands around the result of a call.

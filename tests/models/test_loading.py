@@ -136,7 +136,16 @@ def test_a_text_only_checkpoint_loads(
 
 def test_the_description_is_made_of_the_models_own_files(model_folder: Path) -> None:
     (model_folder / "generation_config.json").write_text(
-        json.dumps({"do_sample": True, "temperature": 0.8, "top_p": 0.7, "eos_token_id": [1, 2]})
+        json.dumps(
+            {
+                "do_sample": True,
+                "temperature": 0.8,
+                "top_p": 0.7,
+                "top_k": 20,
+                "repetition_penalty": 1.05,
+                "eos_token_id": [1, 2],
+            }
+        )
     )
     description = load_model(model_folder).description
     assert description.prompt_format == "glm4"
@@ -144,6 +153,7 @@ def test_the_description_is_made_of_the_models_own_files(model_folder: Path) -> 
     assert description.image_policy is not None
     assert description.image_policy.num_tokens == 18
     assert (description.default_temperature, description.default_top_p) == (0.8, 0.7)
+    assert (description.default_top_k, description.default_repetition_penalty) == (20, 1.05)
     assert description.eos_token_ids == (1, 2)
 
 
@@ -151,6 +161,7 @@ def test_a_model_that_does_not_sample_is_greedy_by_default(model_folder: Path) -
     (model_folder / "generation_config.json").write_text('{"do_sample": false, "top_p": null}')
     description = load_model(model_folder).description
     assert (description.default_temperature, description.default_top_p) == (0.0, 1.0)
+    assert (description.default_top_k, description.default_repetition_penalty) == (0, 1.0)
     assert description.eos_token_ids == (0, 186, 188)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import threading
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -59,6 +60,16 @@ def test_settings_of_the_request_go_before_those_of_the_model(kit) -> None:
     assert (default.temperature, default.top_p, default.seed) == (0.0, 1.0, None)
     assert default.max_tokens == 1024
     assert set(default.stop_token_ids) == {END_OF_TEXT, USER, OBSERVATION}
+
+
+def test_settings_that_are_not_sent_are_the_models_own_and_zero_is_sent(kit) -> None:
+    own = replace(make_info(), default_top_k=1, default_repetition_penalty=1.05)
+    world = kit.world(FakeEngine(info=own))
+    asyncio.run(world.ask("hi"))
+    asyncio.run(world.ask("hi", top_k=0, repetition_penalty=1.0))
+    default, asked = (request.params for request in world.engine.requests)
+    assert (default.top_k, default.repetition_penalty) == (1, 1.05)
+    assert (asked.top_k, asked.repetition_penalty) == (0, 1.0)
 
 
 def test_without_a_wish_the_answer_may_be_as_long_as_the_server_says(kit) -> None:

@@ -35,6 +35,8 @@ class EngineInfo:
     aliases: tuple[str, ...] = ()
     default_temperature: float = 1.0
     default_top_p: float = 1.0
+    default_top_k: int = 0
+    default_repetition_penalty: float = 1.0
     device: str = "cpu"
     dtype: str = "bfloat16"
     num_parameters: int = 0

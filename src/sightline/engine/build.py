@@ -125,6 +125,8 @@ def assemble_engine(
         box_units=description.box_units,
         default_temperature=description.default_temperature,
         default_top_p=description.default_top_p,
+        default_top_k=description.default_top_k,
+        default_repetition_penalty=description.default_repetition_penalty,
         device=str(loaded.device),
         dtype=_number_format(loaded),
         num_parameters=loaded.num_parameters,

@@ -22,7 +22,7 @@ class ModelDescription:
     the longest position the model was trained for, so no prompt can reach beyond that.
     `vocab_size` is the number of rows of the logits; ids that the tokenizer does not have are
     among them. In `box_units` the model says where something is in a picture. The sampling
-    defaults are the model's own, or 1.0 where it has none.
+    defaults are the model's own, or what changes nothing where it has none.
     """
 
     prompt_format: str
@@ -33,6 +33,8 @@ class ModelDescription:
     box_units: BoxUnits = "thousandths"
     default_temperature: float = 1.0
     default_top_p: float = 1.0
+    default_top_k: int = 0
+    default_repetition_penalty: float = 1.0
 
 
 class VisionLanguageModel(Protocol):

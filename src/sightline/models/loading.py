@@ -175,5 +175,9 @@ def _with_generation_defaults(description: ModelDescription, folder: Path) -> Mo
         description,
         default_temperature=temperature,
         default_top_p=reader.number("top_p", low=0.0, high=1.0, default=1.0),
+        default_top_k=max(0, reader.integer("top_k", low=-1, high=2**31 - 1, default=0)),
+        default_repetition_penalty=reader.number(
+            "repetition_penalty", low=0.01, high=10.0, default=1.0
+        ),
         eos_token_ids=eos_token_ids,
     )

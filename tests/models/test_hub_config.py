@@ -147,3 +147,8 @@ def test_an_unknown_family_is_refused(
 def test_architectures_may_be_absent(config: dict[str, Any]) -> None:
     del config["architectures"]
     assert find_family(config).model_type == "chatglm"
+
+
+def test_a_converted_checkpoint_is_refused_with_the_name_of_the_original() -> None:
+    with pytest.raises(StartupError, match=r"\(-hf\) take the original, for example glm-4-9b-chat"):
+        find_family({"model_type": "glm", "architectures": ["GlmForCausalLM"]})

@@ -902,6 +902,11 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "",
         "config.json 的 model_type {found} 尚不支持；支持的有：{supported}。",
     ),
+    "error.config_converted": (
+        "",
+        "config.json 的 model_type 'glm' 不支持；为 transformers 转换过的 GLM-4（-hf）请改用原版，"
+        "例如 glm-4-9b-chat。",
+    ),
     "error.config_other_architecture": (
         "",
         "config.json 的 architectures {found} 不支持；支持的有：{supported}。",

@@ -58,6 +58,10 @@ FAMILIES = (
 )
 
 
+# What transformers calls GLM-4: the repositories whose names end in -hf.
+CONVERTED_TYPE = "glm"
+
+
 def find_family(config: Mapping[str, Any]) -> Family:
     """Return the family of a hub config.json. Raises StartupError if none supports it.
 
@@ -72,6 +76,12 @@ def find_family(config: Mapping[str, Any]) -> Family:
             else f"model_type {shorten(str(model_type))!r} is not supported yet"
         )
         supported = ", ".join(row.model_type for row in FAMILIES)
+        if model_type == CONVERTED_TYPE:
+            raise StartupError(
+                "config.json: model_type 'glm' is not supported; of a GLM-4 that was converted for "
+                "transformers (-hf) take the original, for example glm-4-9b-chat.",
+                code="config_converted",
+            )
         raise StartupError(
             f"config.json: {problem}; supported: {supported}.",
             code="config_no_type" if model_type is None else "config_other_type",

@@ -1,8 +1,9 @@
 """From logits to ids."""
 
 import math
+import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import pytest
@@ -177,6 +178,29 @@ def test_a_repetition_penalty_next_to_nothing_repeats_what_is_most_likely(
 
 def test_repetition_leaves_the_tokens_alone_that_can_end_an_answer() -> None:
     assert pick(row(temperature=0.0, prompt=[1], repetition_penalty=9, stop_token_ids=(1,))) == 1
+
+
+class Counted(list[int]):
+    num_reads = 0
+
+    def __iter__(self) -> Iterator[int]:
+        self.num_reads += 1
+        return super().__iter__()
+
+
+def test_repetition_goes_through_a_prompt_once_however_long_the_answer_becomes() -> None:
+    dice = random.Random(2)
+    plain, answer = dice.choices(range(60), k=30), list[int]()
+    prompt = Counted(plain)
+    kept = row(prompt=prompt, answer=answer, repetition_penalty=1.3, stop_token_ids=(3,))
+    for seed in range(40):
+        logits = torch.randn(60, generator=torch.Generator().manual_seed(seed))
+        fresh = row(prompt=plain, answer=answer, repetition_penalty=1.3, stop_token_ids=(3,))
+        guessed, expected = (one.with_guesses([5])[1] for one in (kept, fresh))
+        assert pick(guessed, logits, 60) == pick(expected, logits, 60)
+        assert pick(kept, logits, 60) == pick(fresh, logits, 60)
+        answer.append(dice.randrange(60))
+    assert prompt.num_reads <= 2  # for the row, and for the first one behind a guess
 
 
 def test_a_row_kept_from_step_to_step_counts_what_its_answer_gains() -> None:

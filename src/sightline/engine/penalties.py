@@ -8,8 +8,9 @@ pictures hold them, and an answer must be able to end.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,17 +23,57 @@ _LEAST_REPETITION = 1e-6
 
 
 class TokenHistory:
-    """Which tokens a sequence has, counted once each as the answer grows."""
+    """Which tokens a sequence has. Each is looked at once, however long the answer becomes."""
 
     def __init__(self) -> None:
         self.counts: Counter[int] = Counter()
-        self.prompt: frozenset[int] | None = None
         self._num_counted = 0
+        self._known: set[int] = set()
+        self._index: Tensor | None = None
+        self._num_indexed = 0
+
+    def copy(self) -> "TokenHistory":
+        """Return one that knows the same, and goes its own way from here."""
+        twin = TokenHistory()
+        twin.counts, twin._num_counted = self.counts.copy(), self._num_counted
+        twin._known, twin._index = self._known.copy(), self._index
+        twin._num_indexed = self._num_indexed
+        return twin
 
     def follow(self, answer: Sequence[int]) -> None:
         """Count what `answer` gained since the last call."""
         self.counts.update(islice(answer, self._num_counted, None))
         self._num_counted = len(answer)
+
+    def repeated(
+        self, params: SamplingParams, prompt: Sequence[int], answer: Sequence[int], scores: Tensor
+    ) -> Tensor:
+        """Return the ids below V that `repetition_penalty` is about, on the device of `scores`."""
+        gained: Iterable[int] = islice(answer, self._num_indexed, None)
+        if self._index is None:
+            gained = chain(prompt, gained)
+            self._known.update(params.stop_token_ids)
+        fresh = dict.fromkeys(i for i in gained if i not in self._known)
+        self._num_indexed = len(answer)
+        self._known.update(fresh)
+        if fresh or self._index is None:
+            num_ids = scores.shape[-1]
+            added = _index([token_id for token_id in fresh if token_id < num_ids], scores)
+            self._index = added if self._index is None else torch.cat((self._index, added))
+        return self._index
+
+
+class Row(Protocol):
+    """What a sequence wants and has; see `sampler.SamplingRow`."""
+
+    @property
+    def params(self) -> SamplingParams: ...
+    @property
+    def prompt(self) -> Sequence[int]: ...
+    @property
+    def answer(self) -> Sequence[int]: ...
+    @property
+    def history(self) -> TokenHistory: ...
 
 
 def adjusts(params: SamplingParams) -> bool:
@@ -45,27 +86,41 @@ def adjusts(params: SamplingParams) -> bool:
     )
 
 
-def adjust(
-    scores: Tensor,
-    params: SamplingParams,
-    prompt: Sequence[int],
-    answer: Sequence[int],
-    history: TokenHistory,
-) -> None:
-    """Apply biases and penalties to `scores` [V], in place. Ids beyond V are left out."""
+def adjust(scores: Tensor, rows: Sequence[Row]) -> None:
+    """Apply biases and penalties to `scores` [N, V], in place. Ids beyond V are left out."""
+    _penalise_repeats(scores, rows)
+    for n, row in enumerate(rows):
+        if adjusts(row.params):
+            _adjust_row(scores[n], row)
+
+
+def _penalise_repeats(scores: Tensor, rows: Sequence[Row]) -> None:
+    """All rows at once: models that come with a penalty have it in every row of every step."""
+    places = [n for n, row in enumerate(rows) if row.params.repetition_penalty != 1.0]
+    if not places:
+        return
+    ids = [
+        rows[n].history.repeated(rows[n].params, rows[n].prompt, rows[n].answer, scores)
+        for n in places
+    ]
+    factors = [max(rows[n].params.repetition_penalty, _LEAST_REPETITION) for n in places]
+    lengths = _index([len(of_row) for of_row in ids], scores)
+    num_ids = sum(map(len, ids))
+
+    def for_each_id(values: Tensor) -> Tensor:
+        return values.repeat_interleave(lengths, output_size=num_ids)
+
+    where = (for_each_id(_index(places, scores)), torch.cat(ids))
+    penalty = for_each_id(to_device(factors, scores.dtype, scores.device))
+    chosen = scores[where]
+    scores[where] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
+
+
+def _adjust_row(scores: Tensor, row: Row) -> None:
+    params, history = row.params, row.history
     num_ids = len(scores)
-    repeats = params.repetition_penalty != 1.0
-    if repeats or params.presence_penalty or params.frequency_penalty:
-        history.follow(answer)
-    if repeats:
-        if history.prompt is None:
-            history.prompt = frozenset(prompt)
-        seen = (history.prompt | history.counts.keys()).difference(params.stop_token_ids)
-        index = _index([token_id for token_id in seen if token_id < num_ids], scores)
-        chosen = scores[index]
-        penalty = max(params.repetition_penalty, _LEAST_REPETITION)
-        scores[index] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
     if params.presence_penalty or params.frequency_penalty:
+        history.follow(row.answer)
         counts = {token_id: n for token_id, n in history.counts.items() if token_id < num_ids}
         per_token = to_device(list(counts.values()), scores.dtype, scores.device)
         scores[_index(list(counts), scores)] -= (

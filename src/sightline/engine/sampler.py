@@ -79,7 +79,7 @@ class SamplingRow:
             replace(
                 self,
                 answer=[*self.answer, *guessed[:end]],
-                history=TokenHistory(),
+                history=self.history.copy(),
                 num_guessed=end,
             )
             for end in range(1, len(guessed) + 1)
@@ -274,15 +274,10 @@ def _finite(raw: Tensor) -> Tensor:
 
 def _adjusted(raw: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
     """Return the scores with biases and penalties, float32 [N, V], a copy if anything changes."""
-    changes = [
-        index for index, row in enumerate(rows) if row.grammar is not None or adjusts(row.params)
-    ]
-    if not changes:
+    if not any(row.grammar is not None or adjusts(row.params) for row in rows):
         return raw
     scores = raw.clone()
-    for index in changes:
-        row = rows[index]
-        adjust(scores[index], row.params, row.prompt, row.answer, row.history)
+    adjust(scores, rows)
     return scores
 
 

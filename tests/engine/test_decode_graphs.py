@@ -156,6 +156,7 @@ def many(dice: Random, number: int, **params: Any) -> list[Generate]:
         prompt = [dice.randrange(1, 250) for _ in range(dice.randint(1, 40))]
         stops = tuple(dice.sample(range(256), dice.choice((0, 20))))
         own: dict[str, Any] = {"temperature": dice.choice((0.0, 1.0)), "seed": index, **params}
+        own.setdefault("repetition_penalty", dice.choice((1.0, 1.0, 1.3, 0.7)))
         length = dice.randint(1, 90)
         asked.append(ask(f"r{index}", *prompt, max_tokens=length, stop=stops, **own))
     return asked

@@ -86,15 +86,24 @@ def adjusts(params: SamplingParams) -> bool:
     )
 
 
-def adjust(scores: Tensor, rows: Sequence[Row]) -> None:
-    """Apply biases and penalties to `scores` [N, V], in place. Ids beyond V are left out."""
-    _penalise_repeats(scores, rows)
+def looks_back_at_known_tokens(params: SamplingParams) -> bool:
+    """Whether more is adjusted than for repetition."""
+    return bool(params.presence_penalty or params.frequency_penalty or params.logit_bias)
+
+
+def adjust(scores: Tensor, rows: Sequence[Row], newest: Tensor | None = None) -> None:
+    """Apply biases and penalties to `scores` [N, V], in place. Ids beyond V are left out.
+
+    `newest` [N] are the tokens behind the answers, where only the device knows them; then nothing
+    but repetition may be penalised.
+    """
+    _penalise_repeats(scores, rows, newest)
     for n, row in enumerate(rows):
         if adjusts(row.params):
             _adjust_row(scores[n], row)
 
 
-def _penalise_repeats(scores: Tensor, rows: Sequence[Row]) -> None:
+def _penalise_repeats(scores: Tensor, rows: Sequence[Row], newest: Tensor | None) -> None:
     """All rows at once: models that come with a penalty have it in every row of every step."""
     places = [n for n, row in enumerate(rows) if row.params.repetition_penalty != 1.0]
     if not places:
@@ -110,10 +119,21 @@ def _penalise_repeats(scores: Tensor, rows: Sequence[Row]) -> None:
     def for_each_id(values: Tensor) -> Tensor:
         return values.repeat_interleave(lengths, output_size=num_ids)
 
-    where = (for_each_id(_index(places, scores)), torch.cat(ids))
-    penalty = for_each_id(to_device(factors, scores.dtype, scores.device))
-    chosen = scores[where]
-    scores[where] = torch.where(chosen > 0, chosen / penalty, chosen * penalty)
+    index = _index(places, scores)
+    penalties = to_device(factors, scores.dtype, scores.device)
+    where = (for_each_id(index), torch.cat(ids))
+    penalised = _penalised(scores[where], for_each_id(penalties))
+    if newest is None:
+        scores[where] = penalised
+        return
+    last = (index, newest[index])
+    penalised_last = _penalised(scores[last], penalties)
+    scores[where] = penalised
+    scores[last] = penalised_last  # once, whether or not it is among the others
+
+
+def _penalised(scores: Tensor, penalties: Tensor) -> Tensor:
+    return torch.where(scores > 0, scores / penalties, scores * penalties)
 
 
 def _adjust_row(scores: Tensor, row: Row) -> None:

@@ -100,8 +100,7 @@ class ModelRunner:
         ]
         draws = None
         if rows:
-            num_ahead = 0 if behind is None else 1
-            draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens, num_ahead=num_ahead)
+            draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens, newest=newest)
         is_finite = fetch.add(is_finite)
         fetch.close()
         if clock is not None:

@@ -23,7 +23,12 @@ import torch
 from torch import Tensor
 
 from sightline.core.sampling import SamplingParams
-from sightline.engine.penalties import TokenHistory, adjust, adjusts
+from sightline.engine.penalties import (
+    TokenHistory,
+    adjust,
+    adjusts,
+    looks_back_at_known_tokens,
+)
 from sightline.engine.uniform import uniform
 from sightline.models.transfer import Fetch, send, to_device
 
@@ -90,12 +95,12 @@ class SamplingRow:
     def can_be_ahead(self) -> bool:
         """Whether the next token but one may be chosen before the next one is known.
 
-        Everything else looks at what was said; and where the nucleus is wide, it hardly ever stays
+        Other penalties count what was said; and where the nucleus is wide, it hardly ever stays
         within what a step sorts.
         """
         is_wide = self.deep_at is not None and len(self.answer) - self.deep_at < DEEP_PAUSE
         is_told = self.params.logprobs is not None or self.grammar is not None
-        return not (is_wide or is_told or adjusts(self.params))
+        return not (is_wide or is_told or looks_back_at_known_tokens(self.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +147,8 @@ def sample_rows(
 class Draws:
     """Tokens on their way: what the device has to do is queued, `results` reads what came of it.
 
-    `fetch` brings them to the host; wait for it before asking for results. Of the answers the
-    last `num_ahead` tokens are not known yet. `ids` `[N]` are the tokens on the device.
+    `fetch` brings them to the host; wait for it before asking for results. `newest` `[N]` are the
+    tokens behind the answers, where only the device knows them; `ids` `[N]` those behind these.
     """
 
     def __init__(
@@ -153,15 +158,14 @@ class Draws:
         fetch: Fetch,
         *,
         num_tokens: int,
-        num_ahead: int = 0,
+        newest: Tensor | None = None,
     ) -> None:
         size = max(1, GROUP_SCORES // num_tokens)
-        places = [len(row.answer) + num_ahead for row in rows]
         self._groups = [
             _Group(
                 logits[start : start + size, :num_tokens].float(),
                 rows[start : start + size],
-                places[start : start + size],
+                None if newest is None else newest[start : start + size],
                 fetch,
             )
             for start in range(0, len(rows), size)
@@ -184,14 +188,16 @@ class _Group:
 
     @torch.inference_mode()
     def __init__(
-        self, raw: Tensor, rows: Sequence[SamplingRow], places: Sequence[int], fetch: Fetch
+        self, raw: Tensor, rows: Sequence[SamplingRow], newest: Tensor | None, fetch: Fetch
     ) -> None:
         self._raw = raw
         self._rows = rows
-        self._places = places
+        num_unknown = 0 if newest is None else 1
+        # Answers have grown when results are asked for.
+        self._places = places = [len(row.answer) + num_unknown for row in rows]
         self.is_as_queued = True
         self._errors: dict[int, Exception] = {}
-        self._scores = scores = _adjusted(raw, rows)
+        self._scores = scores = _adjusted(raw, rows, newest)
         for index, row in enumerate(rows):
             if row.grammar is None:
                 continue
@@ -272,12 +278,12 @@ def _finite(raw: Tensor) -> Tensor:
     return low.isfinite() & high.isfinite()
 
 
-def _adjusted(raw: Tensor, rows: Sequence[SamplingRow]) -> Tensor:
+def _adjusted(raw: Tensor, rows: Sequence[SamplingRow], newest: Tensor | None) -> Tensor:
     """Return the scores with biases and penalties, float32 [N, V], a copy if anything changes."""
     if not any(row.grammar is not None or adjusts(row.params) for row in rows):
         return raw
     scores = raw.clone()
-    adjust(scores, rows)
+    adjust(scores, rows, newest)
     return scores
 
 

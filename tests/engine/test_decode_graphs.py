@@ -15,43 +15,22 @@ import torch
 from engine_bench import Bench, ask, ask_about, bench
 from gpu_kernels import attention_backend, needs_the_interpreter
 from pretend_device import sequence
+from tape import Tape, recording
 
-from sightline.core.engine_options import EngineOptions
 from sightline.core.wire import Generate
 from sightline.engine import build, sampler
 from sightline.engine.contract import StepResult
-from sightline.engine.decode_graphs import DecodeGraphs, Outputs
+from sightline.engine.decode_graphs import DecodeGraphs
 from sightline.engine.graph_memory import sizes_up_to
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.queued_step import QueuedStep
 from sightline.engine.runner import ModelRunner
 from sightline.models.gpu.gather_attention import GatherBackend
-from sightline.models.kv_pool import KVPool, Segment
+from sightline.models.kv_pool import Segment
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.paged_model import PagedModel
 
 pytestmark = pytest.mark.engine
-
-
-class Tape:
-    """Fixed outputs, as a graph has: playing writes the new results over the old ones."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        self.num_recorded = self.num_played = 0
-        self._broken = broken
-
-    def record(self, work: Callable[[], Outputs]) -> tuple[Callable[[], None], Outputs]:
-        if self._broken:
-            raise RuntimeError("this device records nothing")
-        self.num_recorded += 1
-        outputs = work()
-
-        def play() -> None:
-            self.num_played += 1
-            for fixed, new in zip(outputs, work(), strict=True):
-                fixed.copy_(new)
-
-        return play, outputs
 
 
 @pytest.fixture
@@ -66,30 +45,7 @@ def with_tape(
     """Engines that compute as one on a GPU does, with a tape in the place of CUDA's graphs."""
 
     def prepare(loaded: LoadedModel, tape: Tape) -> Callable[..., Bench]:
-        model = loaded.model
-        assert isinstance(model, PagedModel)
-        model.attention = GatherBackend()
-
-        def record(
-            options: EngineOptions, loaded: LoadedModel, pool: KVPool, max_slots: int
-        ) -> DecodeGraphs:
-            # The scheduler gives out one block less than a GPU's pool has; here it is one more.
-            own = model.allocate_pool(pool.num_blocks + 1, pool.block_size)
-            pool.keys, pool.values = own.keys, own.values
-            graphs = DecodeGraphs(
-                model,
-                pool,
-                GatherBackend(),
-                tape,
-                max_seqs=6,
-                max_slots=max_slots,
-                nobodys_block=pool.num_blocks - 1,
-            )
-            graphs.record_all()
-            assert graphs.is_right()
-            return graphs
-
-        monkeypatch.setattr(build, "record_decodes", record)
+        monkeypatch.setattr(build, "record_decodes", recording(loaded, tape))
         return lambda **options: bench(loaded, **options)
 
     return prepare

@@ -14,10 +14,14 @@ import triton
 import triton.language as tl
 from torch import device as Device
 from torch.cuda import get_device_capability
-from triton.backends.nvidia.compiler import CUDAOptions
 
-# From Triton 3.4 on. Its own names for the two instructions do not compile there.
-IS_KNOWN = hasattr(CUDAOptions, "launch_pdl")
+try:
+    from triton.backends.nvidia.compiler import CUDAOptions
+except ImportError:  # a Triton for other makers' cards
+    IS_KNOWN = False
+else:
+    # From Triton 3.4 on. Its own names for the two instructions do not compile there.
+    IS_KNOWN = hasattr(CUDAOptions, "launch_pdl")
 LEAST_CAPABILITY = (9, 0)
 _CALL = tl.constexpr(
     "{.reg .pred is_first; .reg .u32 thread; mov.u32 thread, %tid.x;"

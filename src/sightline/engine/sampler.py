@@ -274,8 +274,8 @@ class _Group:
 
 
 def _finite(raw: Tensor) -> Tensor:
-    low, high = torch.aminmax(raw, dim=-1)  # a NaN makes both NaN
-    return low.isfinite() & high.isfinite()
+    low, high = torch.aminmax(raw, dim=-1)  # a NaN makes both NaN, which is neither
+    return (low > -math.inf) & (high < math.inf)
 
 
 def _adjusted(raw: Tensor, rows: Sequence[SamplingRow], newest: Tensor | None) -> Tensor:

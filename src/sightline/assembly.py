@@ -143,6 +143,7 @@ class House:
                 # What is there now stays: no collection has to look at it again, and hold up all.
                 gc.collect()
                 gc.freeze()
+                _collect_little_at_a_time()
                 model = service.model
                 if not lifecycle.draining:  # else the port may be closed already
                     on_ready(model.info, (model.id, *model.aliases))
@@ -155,6 +156,17 @@ class House:
         if self._loop is not None and self._server is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended by itself
                 self._loop.call_soon_threadsafe(self._server.start_drain)
+
+
+def _collect_little_at_a_time() -> None:
+    """Let connections that have ended be swept up by the hundred, not by the thousand.
+
+    Each is a ring of some forty objects, and while they are swept nobody is served. Python waits
+    with that until there is a quarter of what it last saw, or as much as its thresholds say.
+    """
+    gc.collect()  # it sees nothing of what is frozen
+    youngest, middle, _ = gc.get_threshold()
+    gc.set_threshold(youngest, middle, 1)
 
 
 async def _serve_while_loading(

@@ -43,11 +43,15 @@ from sightline.core.engine_options import EngineOptions
 from sightline.core.sampling import SamplingParams
 from sightline.core.wire import Generate, StepOutput, WireSpan
 from sightline.engine.build import assemble_engine
+from sightline.engine.kv_budget import GPU_TOKENS
 from sightline.engine.loop import EngineLoop
 from sightline.models.device import find_device
 from sightline.models.glm_4v_9b import Glm4v
 from sightline.models.loading import DTYPES, LoadedModel
 from sightline.models.quantization import choose_quantization
+
+Request = tuple[Generate, tuple[bytes, ...]]
+"""What is asked, and the pixels of its picture, if it has one."""
 
 GB = 1e9
 PATIENCE_S = 600
@@ -83,8 +87,11 @@ class Desk:
         self.loop.stop()
         self._thread.join()
 
-    def ask(self, *, text: int, max_tokens: int, picture: bool = False) -> str:
-        """Submit a prompt of `text` random tokens, behind a new picture if there is one."""
+    def request(self, *, text: int, max_tokens: int, picture: bool = False) -> Request:
+        """Return a prompt of `text` random tokens, behind a new picture if there is one.
+
+        Made before the clock starts: to draw a picture takes as long as some of what is measured.
+        """
         self._number += 1
         name = f"r{self._number}"
         ids = [self._dice.randrange(16, self._vocabulary) for _ in range(text)]
@@ -106,8 +113,13 @@ class Desk:
         message = Generate(
             request_id=name, token_ids=tuple(ids), spans=spans, params=params, cache_salt=b""
         )
-        self.loop.submit(message, pixels)
-        return name
+        return message, pixels
+
+    def ask(self, *requests: Request) -> list[str]:
+        """Submit them, and return their names."""
+        for message, pixels in requests:
+            self.loop.submit(message, pixels)
+        return [message.request_id for message, _ in requests]
 
     def wait(self, *names: str) -> None:
         with self._news:
@@ -136,8 +148,9 @@ def first_token_s(desk: Desk, *, text: int, picture: bool, rounds: int) -> float
     """Return the median time to the first token of a lone request."""
     times = []
     for number in range(rounds + 1):
+        request = desk.request(text=text, max_tokens=1, picture=picture)
         began = time.perf_counter()
-        name = desk.ask(text=text, max_tokens=1, picture=picture)
+        (name,) = desk.ask(request)
         desk.wait(name)
         if number:  # the first one warms up
             times.append(desk.arrivals(name)[0] - began)
@@ -146,7 +159,7 @@ def first_token_s(desk: Desk, *, text: int, picture: bool, rounds: int) -> float
 
 def decode(desk: Desk, *, batch: int, text: int, max_tokens: int) -> dict[str, float]:
     """Return tokens per second while all of a batch decode, and the host's gap between steps."""
-    names = [desk.ask(text=text, max_tokens=max_tokens) for _ in range(batch)]
+    names = desk.ask(*(desk.request(text=text, max_tokens=max_tokens) for _ in range(batch)))
     before = desk.loop.stats.idle_gap_s
     desk.wait(*names)
     after = desk.loop.stats.idle_gap_s
@@ -161,9 +174,9 @@ def decode(desk: Desk, *, batch: int, text: int, max_tokens: int) -> dict[str, f
 
 
 def images_s(desk: Desk, *, number: int) -> float:
+    requests = [desk.request(text=QUESTION, max_tokens=1, picture=True) for _ in range(number)]
     began = time.perf_counter()
-    names = [desk.ask(text=QUESTION, max_tokens=1, picture=True) for _ in range(number)]
-    desk.wait(*names)
+    desk.wait(*desk.ask(*requests))
     return number / (time.perf_counter() - began)
 
 
@@ -180,6 +193,9 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     roofline = Roofline(config, loaded, machine, quantization)
     quantize_layers(cast(Glm4v, loaded.model), quantization)
     weights = torch.cuda.memory_allocated(device) if is_gpu else 0
+    if is_gpu:  # what was measured, and floats that were quantised, are gone
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
     most = max(arguments.batches)
     slots = most * (arguments.context + arguments.tokens + 16) + 16_384
     slot_bytes = loaded.model.allocate_pool(1, 16).size_bytes // 16
@@ -232,7 +248,9 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         logging.info("%s", {key: result[key] for key in FIGURES})
         result["decode"] = []
         for batch in arguments.batches:
-            decode(desk, batch=batch, text=arguments.context, max_tokens=4)  # warms up
+            # Warms up, until all decode together: steps of that size may have to be recorded.
+            enough = 4 + batch * arguments.context // GPU_TOKENS
+            decode(desk, batch=batch, text=arguments.context, max_tokens=enough)
             found = decode(desk, batch=batch, text=arguments.context, max_tokens=arguments.tokens)
             step_s = roofline.step_s(batch, arguments.context + arguments.tokens // 2)
             result["decode"].append({"batch": batch, "roofline": batch / step_s} | found)

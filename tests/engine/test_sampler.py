@@ -15,12 +15,14 @@ from torch import Tensor
 from sightline.core.sampling import SamplingParams
 from sightline.engine.sampler import (
     BadLogits,
+    Draws,
     NothingAllowed,
     Sampled,
     SamplingRow,
     sample_rows,
 )
 from sightline.engine.uniform import uniform
+from sightline.models.transfer import Fetch
 
 LOGITS = torch.tensor([1.0, 3.0, 2.0, 0.0, 9.0])
 
@@ -103,6 +105,19 @@ def test_a_row_that_is_not_finite_is_refused_and_its_neighbours_are_not(
     results = sample_rows(logits, [row(temperature=temperature)] * 3, num_tokens=4)
     assert isinstance(results[1], BadLogits)
     assert results[0] == results[2] == sampled(row(temperature=temperature))
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("cut", [{}, {"top_k": 5}, {"top_p": 0.9}])
+def test_whatever_a_bad_row_draws_can_be_looked_up_by_the_step_behind(
+    number: float, cut: dict[str, float]
+) -> None:
+    """Which is queued before anybody knows that the row is bad."""
+    logits = torch.randn(60, 7, generator=torch.Generator().manual_seed(0))
+    logits[range(60), [place % 7 for place in range(60)]] = number
+    rows = [row(seed=seed, **cut) for seed in range(60)]  # type: ignore[arg-type]
+    drawn = Draws(logits, rows, Fetch(logits.device), num_tokens=7)
+    assert set(drawn.ids.tolist()) <= set(range(7))
 
 
 def test_what_lies_beyond_the_tokenizer_does_not_matter() -> None:

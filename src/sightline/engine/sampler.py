@@ -321,7 +321,10 @@ def _draw(
     totals = cumulative[:, -1:]
     shares = column([uniform(row.seed, at) for row, at in zip(rows, places, strict=True)])
     targets = (shares * totals.double()).long().minimum(totals - 1)
-    return torch.searchsorted(cumulative, targets, right=True)[:, 0], is_deep
+    ids = torch.searchsorted(cumulative, targets, right=True)[:, 0]
+    # Rows that are not finite have sums without an order, and may end behind the last id. The step
+    # behind looks its token up before the host knows, which on a GPU would be the end of all.
+    return ids.clamp_(max=scores.shape[-1] - 1), is_deep
 
 
 def _weights(scores: Tensor, temperature: Tensor | float = 1.0) -> Tensor:

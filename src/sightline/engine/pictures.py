@@ -18,7 +18,7 @@ from sightline.core.prompt import Image
 from sightline.engine.plan import Plan
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.footprint import pictures_at_once
-from sightline.models.transfer import DeviceClock, Fetch, send
+from sightline.models.transfer import DeviceClock, Fetch, send_bytes
 
 
 class BadEmbeddings(Exception):
@@ -96,8 +96,8 @@ class PictureEncoder:
                 at_once = pictures_at_once(width, height)
             for first in range(0, len(keys), at_once):
                 group = keys[first : first + at_once]
-                pixels = [_pixels(missing[key]).view(height, width, 3) for key in group]
-                encoded = self._model.encode_images(send(torch.stack(pixels), self._device))
+                pixels = send_bytes([missing[key].pixels for key in group], self._device)
+                encoded = self._model.encode_images(pixels.view(-1, height, width, 3))
                 for key, rows in zip(group, encoded, strict=True):
                     flags[key] = fetch.add(torch.isfinite(rows.float().sum()))
                     self.rows[key] = rows.clone()  # no view: the others may go first
@@ -115,7 +115,3 @@ class _HostClock:
 
     def seconds(self) -> float:
         return self._ended - self._began
-
-
-def _pixels(image: Image) -> Tensor:
-    return torch.frombuffer(bytearray(image.pixels), dtype=torch.uint8)

@@ -9,11 +9,11 @@ from torch import Tensor
 if not HAS_TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from sightline.models.gpu import quantized_linears
+from sightline.models.gpu import layer_norm, quantized_linears
 from sightline.models.gpu.fast_linears import rms_norm, silu_times
 from sightline.models.gpu.few_rows import FewRows, Tiles
 from sightline.models.gpu.quantized_linears import StoredKernel
-from sightline.models.linear import LARGEST_HALF, GatedLinear, Linear, Norm
+from sightline.models.linear import LARGEST_HALF, GatedLinear, LayerNorm, Linear, Norm
 from sightline.models.quantization import Scheme
 from sightline.models.quantized import quantize
 
@@ -136,6 +136,20 @@ def test_small_kernels_give_what_the_modules_give(norm: Norm) -> None:
     x = drawn(1, 5, 48)
     torch.testing.assert_close(rms_norm(x, norm.weight, EPS), norm(x), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(silu_times(x), GatedLinear.activate(x), atol=1e-6, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_layer_norms_and_their_residuals_are_what_they_were(dtype: torch.dtype) -> None:
+    norm = LayerNorm(200, EPS).to(DEVICE, dtype)
+    norm.weight.data.copy_(drawn(1, 200))
+    norm.bias.data.copy_(drawn(2, 200))
+    x, residual = ((3 + drawn(seed, 2, 7, 200)).to(dtype) for seed in (3, 4))
+    expected = norm(x), norm.plus(x, residual)
+    layer_norm.install(norm)
+    assert norm.kernel is layer_norm.layer_norm
+    found = norm(x), norm.plus(x, residual)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
 
 
 @torch.inference_mode()

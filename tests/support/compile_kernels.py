@@ -23,7 +23,9 @@ from sightline.models.attention import Turns
 from sightline.models.gpu import (
     attention_kernels,
     dependent_launch,
+    layer_norm,
     linear_kernels,
+    norm_kernels,
     triton_attention,
 )
 from sightline.models.gpu.dependent_launch import is_possible
@@ -137,6 +139,7 @@ def on_a_card(capability: int) -> Iterator[None]:
             patch.object(module, name, Compiled(getattr(module, name), capability))
             for module, names in (
                 (attention_kernels, NAMES),
+                (norm_kernels, ("layer_norm",)),
                 (linear_kernels, ("few_rows", "dequantize", "rms_norm", "silu_times")),
             )
             for name in names
@@ -184,6 +187,8 @@ def linears(dtype: torch.dtype, *, is_dependent: bool = False) -> None:
         gated(x, norm=norm)
     rms_norm(x, norm.weight, norm.eps)
     silu_times(x)
+    rows, weight = torch.zeros(2, 1792, dtype=dtype), torch.ones(1792, dtype=dtype)
+    layer_norm.layer_norm(rows, weight, weight, 1e-6, residual=rows)
 
 
 def quantized(scheme: Scheme, dtype: torch.dtype, *, is_dependent: bool = False) -> None:

@@ -49,12 +49,24 @@ def _speed_up(model: PagedModel) -> None:
     """Replace what our own kernels do faster. float16 needs the bounds of the ordinary way."""
     if model.dtype != torch.bfloat16:
         return
-    try:
-        from sightline.models.gpu.fast_linears import install
+    for what, install in (("linear", _install_linears), ("tower", _install_norms)):
+        try:
+            install(model)
+        except Exception as error:  # no Triton, no compiler, a driver that does not fit
+            told = f"{type(error).__name__}: {error}"
+            logger.info("our own %s kernels are passed over (%s)", what, told)
 
-        install(model)
-    except Exception as error:  # no Triton, no compiler, a driver that does not fit
-        logger.info("our own linear kernels are passed over (%s: %s)", type(error).__name__, error)
+
+def _install_linears(model: PagedModel) -> None:
+    from sightline.models.gpu import fast_linears
+
+    fast_linears.install(model)
+
+
+def _install_norms(model: PagedModel) -> None:
+    from sightline.models.gpu import layer_norm
+
+    layer_norm.install(model)
 
 
 def record_decodes(

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from pretend_device import image, sequence
+from torch.nn.attention import SDPBackend
 
+from sightline.core.errors import StartupError
 from sightline.core.prompt import Image, ImageSpan
 from sightline.engine import pictures
 from sightline.engine.decode_graphs import CudaRecorder
@@ -166,3 +169,26 @@ def test_kernels_that_are_built_for_every_size_are_not_tried_where_pictures_have
     monkeypatch.setattr(picture_attention, "_seconds", lambda *_: 1.0)
     chosen = choose_picture_attention(TowerShape(2, 8, 64, is_fixed), torch.bfloat16, CPU)
     assert len(chosen.kernels) == number
+
+
+@pytest.mark.parametrize("broken_row", [None, 0, 299])
+def test_a_kernel_is_checked_with_pictures_of_the_size_that_it_will_see(
+    monkeypatch: pytest.MonkeyPatch, broken_row: int | None
+) -> None:
+    attend = F.scaled_dot_product_attention
+
+    def forgetful(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        mixed = attend(query, key, value)
+        if broken_row is not None and query.shape[2] > broken_row:
+            mixed[:, :, broken_row] = 0
+        return mixed
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", forgetful)
+    monkeypatch.setattr(picture_attention, "_seconds", lambda *_: 1.0)
+    monkeypatch.setattr(picture_attention, "KERNELS", (SDPBackend.FLASH_ATTENTION,))
+    shape = TowerShape(2, 16, 300)
+    if broken_row is None:
+        assert choose_picture_attention(shape, torch.bfloat16, CPU).kernels
+        return
+    with pytest.raises(StartupError, match="its result is wrong"):
+        choose_picture_attention(shape, torch.bfloat16, CPU)

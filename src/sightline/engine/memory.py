@@ -87,18 +87,22 @@ def measure_step(
 ) -> int:
     """Return what the largest pictures, a step of that many tokens, and sampling take, in bytes.
 
-    The pictures are the largest that have room in `context`, as many as are encoded together.
+    The pictures are the largest that have room in `context`, as many as are encoded together. They
+    have a stream of their own, whose memory torch keeps apart: what they take comes on top.
     Raises StartupError when the device has not enough even for them.
     """
     policy = within_context(model.description.image_policy, context)
     num_tokens = min(num_tokens, context)
     try:
-        meter.start()
+        encode_bytes = 0
         if policy is not None:
+            meter.start()
             model.encode_images(_pictures(policy, device))
+            encode_bytes = meter.peak()
+        meter.start()
         scores = _scores(model, device, num_tokens, num_sampled).float()
         scores.softmax(-1).sort(-1, descending=True)
-        return meter.peak()
+        return encode_bytes + meter.peak()
     except torch.OutOfMemoryError:
         raise StartupError(
             f"{device} has not enough memory beside the weights for a step of {num_tokens} tokens "

@@ -2,6 +2,7 @@
 
 import math
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_threads import torch_threads
 
 from sightline.models import quantized_kernels
@@ -108,6 +110,24 @@ def test_cutting_the_work_into_pieces_changes_nothing(
     pieces = quantize(matrix, scheme)
     assert torch.equal(whole.values, pieces.values)
     assert torch.equal(whole.scales, pieces.scales)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_device_that_has_to_be_launched_gets_large_pieces(scheme: Scheme) -> None:
+    """A layer of 8 million numbers in at most a few hundred launches, not in thousands."""
+
+    class Launches(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            self.number += 1
+            return func(*args, **(kwargs or {}))
+
+    with Launches() as launches:
+        quantize(torch.empty(2048, 4096, device="meta"), scheme)
+    assert launches.number < 300
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

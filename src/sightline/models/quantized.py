@@ -20,8 +20,9 @@ from sightline.models.quantization import GROUP_SIZE, SCALES_SUFFIX, Scheme
 INT8_MAX = 127
 INT4_MAX, INT4_MIDDLE = 15, 8
 _CUTS = (1.0, 0.93, 0.86)
-# Rows are worked on in pieces, so that a large matrix needs little memory beside itself.
-_PIECE_ELEMENTS = 256 * 1024
+# Rows are worked on in pieces, so that a large matrix needs little memory beside itself. On other
+# devices than a CPU each operator is a launch, and a small piece takes less time than its launches.
+_PIECE_ELEMENTS, _LAUNCHED_ELEMENTS = 256 * 1024, 4 * 2**20
 _SMALLEST = 1e-30
 
 
@@ -78,7 +79,8 @@ def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
 
     Numbers that are not finite give scales that are not finite.
     """
-    num_rows = max(1, _PIECE_ELEMENTS // weight.shape[1])
+    is_cpu = weight.device.type == "cpu"
+    num_rows = max(1, (_PIECE_ELEMENTS if is_cpu else _LAUNCHED_ELEMENTS) // weight.shape[1])
     by_scheme = _quantize_int8 if scheme == "int8" else _quantize_int4
     layout = stored_tensors("", weight.shape, scheme)
     values, scales = (
@@ -93,7 +95,7 @@ def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
             values[rows], scales[rows] = by_scheme(weight[rows].float())
 
     starts = range(0, len(weight), num_rows)
-    if weight.device.type == "cpu":
+    if is_cpu:
         on_each_core(quantize_from, starts)
     else:
         for start in starts:

@@ -87,8 +87,12 @@ def test_without_likelihoods_alternatives_are_ignored_with_a_notice(front: Front
     answer = front.post(asks("x", top_logprobs=2), path=CHAT)
     assert answer.headers["x-sightline-warnings"] == "top_logprobs=not-used"
     assert "logprobs" not in answer.json()
-    too_many = front.post(asks("x", logprobs=True, top_logprobs=21), path=CHAT)
-    assert too_many.status_code == 400
+    for wrong in (
+        {"logprobs": True, "top_logprobs": 21},
+        {"top_logprobs": 21},
+        {"top_logprobs": -1},
+    ):
+        assert front.post(asks("x", **wrong), path=CHAT).status_code == 400
 
 
 @pytest.mark.parametrize("path", [CHAT, GENERATE])

@@ -16,7 +16,12 @@ from sightline.server.ollama.schema import (
     OllamaSettings,
 )
 from sightline.server.openai.convert import ChatCall
-from sightline.server.openai.fields import invalid_value, note_others, unsupported
+from sightline.server.openai.fields import (
+    check_number,
+    invalid_value,
+    note_others,
+    unsupported,
+)
 from sightline.server.openai.schema import check_type, missing_parameter, wrong_type
 from sightline.server.renames import Renames
 from sightline.server.via_chat import judge_chat
@@ -122,6 +127,9 @@ def _judge(
     for name, value in body.unknown.items():
         if value is not None:
             chat.notices.append(Notice(field=shorten(name), reason="unknown-field"))
+    if body.top_logprobs is not None:  # wrong, whether or not it will be used
+        most = terms.limits.max_top_logprobs
+        check_number("top_logprobs", body.top_logprobs, 0, most, whole=True)
     model = model_name(body.model, known)
     call: ChatCall | None = None
     if chat.messages:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from sightline.core.errors import StartupError
+from sightline.models import loading, weight_filling
 from sightline.models.loading import LoadedModel, load_model, read_config
 from sightline.models.safetensors_file import SafetensorsFile
 
@@ -52,6 +53,28 @@ def test_every_parameter_holds_what_the_file_holds(model_folder: Path) -> None:
     for name, tensor in found.items():
         assert torch.equal(tensor, file[name].float()), name
     assert loaded.num_parameters == sum(tensor.numel() for tensor in found.values())
+
+
+def test_what_goes_to_a_device_is_read_into_the_same_memory_again_and_again(
+    model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fresh pages take longer than reading does; a device copies from them and they are free."""
+    file = load_file(model_folder / "model.safetensors")
+    largest = max(tensor.nbytes for tensor in file.values())
+    taken: list[int] = []
+
+    def noted(count: int, dtype: torch.dtype) -> Tensor:
+        taken.append(count * dtype.itemsize)
+        return torch.empty(count, dtype=dtype)
+
+    monkeypatch.setattr(weight_filling, "empty_in_huge_pages", noted)
+    monkeypatch.setattr(weight_filling, "READERS", 1)
+    monkeypatch.setattr(loading, "find_device", lambda _: torch.device("meta"))
+    monkeypatch.setattr(loading, "dtype_for_device", lambda dtype, *_: dtype)
+    loaded = load_model(model_folder)
+    assert {tensor.device.type for tensor in parameters(loaded).values()} == {"meta"}
+    assert max(taken) == largest
+    assert len(set(taken)) == len(taken) < len(file)
 
 
 def test_shards_load_as_one_file_does(

@@ -14,10 +14,13 @@ import torch
 T = TypeVar("T")
 
 
-def on_each_core(work: Callable[[T], object], items: Iterable[T]) -> None:
+def on_each_core(
+    work: Callable[[T], object], items: Iterable[T], *, most: int | None = None
+) -> None:
     """Do `work` for each item, as many at a time as torch has threads, each on one of them.
 
-    Raises what the first of them does that fails; what has not begun by then is left.
+    At most `most` at a time, if that is said. Raises what the first of them does that fails; what
+    has not begun by then is left.
     """
     has_failed = threading.Event()
 
@@ -31,8 +34,9 @@ def on_each_core(work: Callable[[T], object], items: Iterable[T]) -> None:
             raise
 
     num_threads = torch.get_num_threads()
+    at_once = num_threads if most is None else min(num_threads, most)
     try:
-        with ThreadPoolExecutor(num_threads, "core", torch.set_num_threads, (1,)) as pool:
+        with ThreadPoolExecutor(at_once, "core", torch.set_num_threads, (1,)) as pool:
             for _ in pool.map(do, items):
                 pass
     finally:

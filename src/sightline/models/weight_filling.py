@@ -21,6 +21,8 @@ from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.safetensors_file import TensorEntry
 from sightline.models.weight_match import WeightFile
 
+# So many threads fill the link to a GPU, and each of them has memory for the largest tensor.
+READERS = 8
 _SHORTAGE = re.compile("memory|alloc", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]
@@ -56,8 +58,9 @@ class WeightFilling:
 
     def run(self) -> None:
         """Fill every parameter. Raises StartupError."""
-        if self._packed and not self._schemes:
-            on_each_core(self._fill, self._places)
+        if not self._schemes and (self._packed or self._leaves_the_host):
+            readers = READERS if self._leaves_the_host else None
+            on_each_core(self._fill, self._places, most=readers)
             return
         # To quantise takes all cores, and memory for one more tensor.
         for name in self._places:
@@ -76,17 +79,17 @@ class WeightFilling:
                 self._fill_and_settle(name, owner)
             else:
                 may_stay = self._packed and owner is self._table
-                values = self._in_format(self._read(name), may_stay=may_stay)
+                values = self._in_format(self._read_on_its_way(name), may_stay=may_stay)
                 setattr(owner, attribute, _parameter(values))
 
     def _fill_quantized(self, name: str, layer: Linear) -> None:
-        values = self._read(name).to(self._device)
+        values = self._read_on_its_way(name).to(self._device)
         if values.is_floating_point():
             layer.quantize(quantize(values, self._schemes[name]))
             del values
             return_freed()
         else:
-            scales = self._read(name + SCALES_SUFFIX).to(self._device)
+            scales = self._read_on_its_way(name + SCALES_SUFFIX).to(self._device)
             layer.quantize(QuantizedWeight(values, scales))
 
     def _fill_and_settle(self, name: str, layer: Linear) -> None:
@@ -95,6 +98,16 @@ class WeightFilling:
         settle(layer, self._row_dtype)
         if not layer.is_streamed:
             self._room.leave()  # whatever it is, it may still use what was read
+
+    @property
+    def _leaves_the_host(self) -> bool:
+        return self._device.type != "cpu"
+
+    def _read_on_its_way(self, name: str) -> Tensor:
+        """Return a tensor of the CPU, to be copied to the device before the next one is read."""
+        if not self._leaves_the_host:
+            return self._read(name)
+        return self._read(name, self._room.take(self._places[name].entries[name]))
 
     def _read(self, name: str, room: Tensor | None = None) -> Tensor:
         entry = self._places[name].entries[name]

@@ -9,11 +9,11 @@ from torch import Tensor
 if not HAS_TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from sightline.models.gpu import layer_norm, quantized_linears
+from sightline.models.gpu import fast_norms, quantized_linears
 from sightline.models.gpu.fast_linears import rms_norm, silu_times
 from sightline.models.gpu.few_rows import FewRows, Tiles
 from sightline.models.gpu.quantized_linears import StoredKernel
-from sightline.models.linear import LARGEST_HALF, GatedLinear, LayerNorm, Linear, Norm
+from sightline.models.linear import LARGEST_HALF, GatedLinear, LayerNorm, Linear, Norm, RoundingNorm
 from sightline.models.quantization import Scheme
 from sightline.models.quantized import quantize
 
@@ -146,10 +146,21 @@ def test_layer_norms_and_their_residuals_are_what_they_were(dtype: torch.dtype) 
     norm.bias.data.copy_(drawn(2, 200))
     x, residual = ((3 + drawn(seed, 2, 7, 200)).to(dtype) for seed in (3, 4))
     expected = norm(x), norm.plus(x, residual)
-    layer_norm.install(norm)
-    assert norm.kernel is layer_norm.layer_norm
+    fast_norms.install(norm)
+    assert norm.kernel is fast_norms.layer_norm
     found = norm(x), norm.plus(x, residual)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+
+@torch.inference_mode()
+def test_norms_that_round_twice_do_so_in_one_pass() -> None:
+    norm = RoundingNorm(200, EPS).to(DEVICE, torch.float16)
+    norm.weight.data.copy_(drawn(1, 200))
+    x = (3 * drawn(2, 2, 7, 200)).half()
+    expected = norm(x)
+    fast_norms.install(norm)
+    assert norm.rounding_kernel is fast_norms.rounding_norm
+    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-3)
 
 
 @torch.inference_mode()

@@ -23,7 +23,7 @@ from sightline.models.attention import Turns
 from sightline.models.gpu import (
     attention_kernels,
     dependent_launch,
-    layer_norm,
+    fast_norms,
     linear_kernels,
     norm_kernels,
     triton_attention,
@@ -139,7 +139,7 @@ def on_a_card(capability: int) -> Iterator[None]:
             patch.object(module, name, Compiled(getattr(module, name), capability))
             for module, names in (
                 (attention_kernels, NAMES),
-                (norm_kernels, ("layer_norm",)),
+                (norm_kernels, ("layer_norm", "rounding_norm")),
                 (linear_kernels, ("few_rows", "dequantize", "rms_norm", "silu_times")),
             )
             for name in names
@@ -188,7 +188,8 @@ def linears(dtype: torch.dtype, *, is_dependent: bool = False) -> None:
     rms_norm(x, norm.weight, norm.eps)
     silu_times(x)
     rows, weight = torch.zeros(2, 1792, dtype=dtype), torch.ones(1792, dtype=dtype)
-    layer_norm.layer_norm(rows, weight, weight, 1e-6, residual=rows)
+    fast_norms.layer_norm(rows, weight, weight, 1e-6, residual=rows)
+    fast_norms.rounding_norm(rows, weight, 1e-6)
 
 
 def quantized(scheme: Scheme, dtype: torch.dtype, *, is_dependent: bool = False) -> None:

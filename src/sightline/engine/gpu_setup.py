@@ -64,9 +64,9 @@ def _install_linears(model: PagedModel) -> None:
 
 
 def _install_norms(model: PagedModel) -> None:
-    from sightline.models.gpu import layer_norm
+    from sightline.models.gpu import fast_norms
 
-    layer_norm.install(model)
+    fast_norms.install(model)
 
 
 def record_decodes(

@@ -58,11 +58,17 @@ class Norm(nn.Module):
 
 
 class RoundingNorm(Norm):
-    """The same, rounded before the weight is applied too, as Qwen's originals do."""
+    """The same, rounded before the weight is applied too, as Qwen's originals do.
+
+    `rounding_kernel` does that; `kernel` rounds once, which in float32 is no rounding.
+    """
+
+    rounding_kernel: Callable[[Tensor, Tensor, float], Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.kernel is not None and x.dtype == torch.float32:
-            return self.kernel(x, self.weight, self.eps)
+        kernel = self.kernel if x.dtype == torch.float32 else self.rounding_kernel
+        if kernel is not None:
+            return kernel(x, self.weight, self.eps)
         return F.rms_norm(x.float(), self.weight.shape, None, self.eps).to(x.dtype) * self.weight
 
 

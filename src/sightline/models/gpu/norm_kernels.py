@@ -26,3 +26,16 @@ def layer_norm(
         added = tl.load(residual + row + at, mask=inside, other=0.0).to(tl.float32)
         made = (made.to(tl.float32) + added).to(out.dtype.element_ty)
     tl.store(out + row + at, made, mask=inside)
+
+
+@triton.jit(do_not_specialize=["eps"])
+def rounding_norm(x, weight, out, eps, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Root-mean-square norm in fp32, rounded before the weight is applied too. Programs: (T,)."""
+    row = tl.program_id(0).to(tl.int64) * WIDTH
+    at = tl.arange(0, BLOCK)
+    inside = at < WIDTH
+    values = tl.load(x + row + at, mask=inside, other=0.0).to(tl.float32)
+    scale = 1.0 / tl.sqrt(tl.sum(values * values, 0) / WIDTH + eps)
+    factor = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32)
+    made = (values * scale).to(out.dtype.element_ty).to(tl.float32) * factor
+    tl.store(out + row + at, made.to(out.dtype.element_ty), mask=inside)

@@ -91,6 +91,27 @@ def test_a_step_of_decodes_can_be_recorded(model: PagedModel) -> None:
     assert scores.dtype == model.dtype
 
 
+def test_what_a_step_is_given_stays_as_it_was(model: PagedModel) -> None:
+    """Layers add to their rows where they lie; somebody may want the first ones again."""
+    embeds = model.embed(torch.zeros(N, dtype=torch.int64, device=GPU))
+    positions = torch.zeros(*model.positions(1, []).shape[:-1], N, dtype=torch.int64, device=GPU)
+    written: list[int] = []
+
+    class Writes(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            for argument, value in zip(func._schema.arguments, args, strict=False):
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written.append(value.untyped_storage()._cdata)
+            return func(*args, **(kwargs or {}))
+
+    with Writes():
+        model.forward_paged(embeds, positions, model.allocate_pool(8, 16), decodes())
+    assert written
+    assert embeds.untyped_storage()._cdata not in written
+
+
 def test_pictures_are_encoded_without_a_wait(model: PagedModel) -> None:
     policy = model.description.image_policy
     if policy is None:

@@ -341,7 +341,9 @@ class Glm4v(PagedModel):
         rotate = Rotation(positions, self.config)
         if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
             return self.transformer.encoder.final_layernorm(rows)
-        return self.transformer.encoder(embeds, rotate, attend)
+        # On a GPU layers add to their rows where they lie, but these are the caller's.
+        rows = embeds if embeds.device.type == "cpu" else embeds.clone()
+        return self.transformer.encoder(rows, rotate, attend)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.scores(self.transformer.output_layer, hidden)

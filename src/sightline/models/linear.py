@@ -149,11 +149,13 @@ class Linear(nn.Linear):
         return self._packed.times(x, self.bias, factor)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the sum of the outputs and `residual` `[..., O]`."""
+        """Return the sum of the outputs and `residual` `[..., O]`, which may be overwritten."""
         if self.few is not None and self.few.takes(x):
             return self.few(x, residual=residual)
-        if x.is_cuda and x.dim() == 2 and self.bias is None and self._kernel is None:
-            return saturated(torch.addmm(residual, x, self.weight.t()))
+        is_plain = self.bias is None and self._kernel is None and not torch.is_grad_enabled()
+        if is_plain and x.dim() == 2 and x.device.type != "cpu":
+            # In place: libraries add to what lies there, so else it would be copied before.
+            return saturated(residual.addmm_(x, self.weight.t()))
         if self._packed is None:
             return saturated(residual + self._plain(x))
         return self._packed.plus(x, self.bias, residual)

@@ -139,8 +139,11 @@ def test_small_kernels_give_what_the_modules_give(norm: Norm) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_layer_norms_and_their_residuals_are_what_they_were(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float32, 1e-5), (torch.float16, 5e-3)])
+def test_layer_norms_and_their_residuals_are_what_they_were(
+    dtype: torch.dtype, apart: float
+) -> None:
+    """Up to the last bit of a norm, which sums in another order may turn."""
     norm = LayerNorm(200, EPS).to(DEVICE, dtype)
     norm.weight.data.copy_(drawn(1, 200))
     norm.bias.data.copy_(drawn(2, 200))
@@ -149,7 +152,7 @@ def test_layer_norms_and_their_residuals_are_what_they_were(dtype: torch.dtype) 
     fast_norms.install(norm)
     assert norm.kernel is fast_norms.layer_norm
     found = norm(x), norm.plus(x, residual)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(found, expected, atol=apart, rtol=apart)
 
 
 @torch.inference_mode()
@@ -160,7 +163,7 @@ def test_norms_that_round_twice_do_so_in_one_pass() -> None:
     expected = norm(x)
     fast_norms.install(norm)
     assert norm.rounding_kernel is fast_norms.rounding_norm
-    torch.testing.assert_close(norm(x), expected, atol=1e-5, rtol=1e-3)
+    torch.testing.assert_close(norm(x), expected, atol=5e-3, rtol=5e-3)
 
 
 @torch.inference_mode()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from gpu_kernels import HAS_TRITON
+from gpu_kernels import HAS_GPU, HAS_TRITON
 from torch import Tensor
 
 if not HAS_TRITON:
@@ -17,9 +17,10 @@ from sightline.models.linear import LARGEST_HALF, GatedLinear, LayerNorm, Linear
 from sightline.models.quantization import Scheme
 from sightline.models.quantized import quantize
 
+DEVICE = "cuda" if HAS_GPU else "cpu"
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # an interpreter takes its time
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if HAS_GPU:  # where there is one they belong to what `-m gpu` runs
+    pytestmark.append(pytest.mark.gpu)
 EPS = 1e-5
 # Neither the inputs nor the outputs fill these whole.
 TILES = Tiles(outputs=16, inputs=32, num_warps=4, num_stages=2)

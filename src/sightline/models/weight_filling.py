@@ -21,8 +21,8 @@ from sightline.models.quantized import QuantizedWeight, quantize
 from sightline.models.safetensors_file import TensorEntry
 from sightline.models.weight_match import WeightFile
 
-# So many threads fill the link to a GPU, and each of them has memory for the largest tensor.
-READERS = 8
+# So many threads read faster than disks give, and each of them has memory for the largest tensor.
+READERS = 4
 _SHORTAGE = re.compile("memory|alloc", re.IGNORECASE)
 
 Progress = Callable[[int, int], None]

@@ -116,8 +116,9 @@ class DecodeGraphs:
         self._num_axes = model.positions(1, [])[..., 0].numel()
         device = pool.device
         rows = _POSITION + self._num_axes
-        # Two in turn: one is filled while the device may still read the other.
-        self._hosts = [pinned(torch.zeros(rows, most, dtype=torch.int32), device) for _ in range(2)]
+        # In turn: one is filled while the device may still read those of the step under way, and
+        # of one that was queued in vain.
+        self._hosts = [pinned(torch.zeros(rows, most, dtype=torch.int32), device) for _ in range(3)]
         self._numbers = torch.zeros(rows, most, dtype=torch.int32, device=device)
         self._tables = torch.full((most, width), nobodys_block, dtype=torch.int32, device=device)
         self._first_rows = torch.arange(most + 1, dtype=torch.int32, device=device)
@@ -202,8 +203,8 @@ class DecodeGraphs:
         assert recording is not None, "only what can be run is run"
         number, block_size = len(chunks), self._pool.block_size
         slots = [chunk.start for chunk in chunks]
-        self._hosts.reverse()
-        host = self._hosts[0]
+        host = self._hosts.pop()
+        self._hosts.insert(0, host)
         numbers = host.numpy()
         if newest is None:
             numbers[_ID, :number] = [chunk.sequence.token(chunk.start) for chunk in chunks]

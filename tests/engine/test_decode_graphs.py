@@ -287,3 +287,24 @@ def test_a_replayed_step_reads_every_sequences_own_keys(tiny_folder: Path, name:
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=0)
     assert is_finite.all()
     torch.testing.assert_close(pools[1].keys[:, :8], pools[0].keys[:, :8], atol=1e-5, rtol=0)
+
+
+@torch.inference_mode()
+def test_what_the_device_may_still_read_is_not_written_over(tiny_folder: Path) -> None:
+    """Nor by the second step behind: the one between may have been queued in vain."""
+    model = load_model(tiny_folder, device="cpu").model
+    assert isinstance(model, PagedModel)
+    model.attention = GatherBackend()
+    graphs = DecodeGraphs(
+        model, model.allocate_pool(3, 4), model.attention, Tape(),
+        max_seqs=1, max_slots=8, nobodys_block=2,
+    )  # fmt: skip
+    asked = sequence((5, 6, 7, 8, 9, 10))
+    kept = []
+    for slot in range(3):
+        plan = Plan(chunks=(Chunk(asked, slot, slot + 1, [0, 1], True, 0),))
+        assert graphs.can_run(plan)
+        graphs.run(plan.chunks, [np.arange(8)])
+        kept.append((graphs._hosts[0], graphs._hosts[0].clone()))
+    assert all(torch.equal(host, then) for host, then in kept)
+    assert [int(host[0, 0]) for host, _ in kept] == [5, 6, 7]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from gpu_kernels import attention_backend
+from gpu_kernels import attention_backend, needs_the_interpreter
 from torch import Tensor, nn
 
 from sightline.models.contract import VisionLanguageModel
@@ -21,7 +21,7 @@ from sightline.models.loading import load_model
 from sightline.models.packed_weight import can_stream
 from sightline.models.packing import pack_linears
 from sightline.models.paged_model import PagedModel
-from sightline.models.quantization import choose_quantization, is_matrix
+from sightline.models.quantization import Scheme, choose_quantization, is_matrix
 from sightline.models.quantized import quantize
 from sightline.models.qwen2_vision import FramesLinear
 from sightline.models.registry import build_model, find_family
@@ -84,6 +84,15 @@ def make(source: str | dict[str, Any], golden: Path) -> VisionLanguageModel:
         nn.init.normal_(parameter, std=0.1)
         parameter.requires_grad_(False)
     return model
+
+
+def quantize_all(model: VisionLanguageModel, scheme: Scheme) -> None:
+    assert isinstance(model, nn.Module)
+    shapes = {name: weight.shape for name, weight in model.named_parameters()}
+    for name, kind in choose_quantization(scheme, scheme).schemes(shapes).items():
+        layer = model.get_submodule(name.removesuffix(".weight"))
+        assert isinstance(layer, Linear)
+        layer.quantize(quantize(layer.weight.detach(), kind))
 
 
 @pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES.keys())
@@ -168,6 +177,70 @@ def test_a_gpus_ways_of_attention_change_no_answer(model: VisionLanguageModel, n
         torch.testing.assert_close(found, alone, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("scheme", [None, "int8", "int4"])
+@pytest.mark.parametrize("source", FAMILIES.values(), ids=FAMILIES.keys())
+def test_layers_that_compute_as_one_change_no_answer(
+    source: str | dict[str, Any], golden: Path, scheme: Scheme | None
+) -> None:
+    apart, joined = (make(source, golden) for _ in range(2))
+    assert isinstance(joined, PagedModel)
+    if scheme is not None:
+        for model in (apart, joined):
+            quantize_all(model, scheme)
+    for layers in joined.can_join():
+        assert layers.join()
+    one = prompt(apart, 1, 20, with_image=True)
+    expected = apart.logits(apart.forward(one.embeds, one.positions))
+    found = joined.logits(joined.forward(one.embeds, one.positions))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.timeout(600)  # an interpreter takes its time
+@pytest.mark.parametrize("source", FAMILIES.values(), ids=FAMILIES.keys())
+def test_a_gpus_kernels_for_few_rows_change_no_answer(
+    source: str | dict[str, Any], golden: Path
+) -> None:
+    needs_the_interpreter()
+    from sightline.models.gpu.few_rows import FewRows, Tiles
+
+    model = make(source, golden)
+    assert isinstance(model, PagedModel)
+    prompts = [prompt(model, seed, seed + 3, with_image=False) for seed in (1, 2)]
+    expected = [model.logits(hidden) for hidden in run(model, prompts, 2)]
+    for layers in model.can_join():
+        layers.join()
+    for step in model.decode_products():
+        step.layer.few = FewRows(step.layer, Tiles(16, 32, 4, 2))
+    found = [model.logits(hidden) for hidden in run(model, prompts, 2)]
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("source", FAMILIES.values(), ids=FAMILIES.keys())
+def test_a_decode_step_reads_each_weight_of_the_language_model_once(
+    source: str | dict[str, Any], golden: Path
+) -> None:
+    """What a GPU's kernels for few rows are offered: four products of a layer, and the head."""
+    model = make(source, golden)
+    assert isinstance(model, PagedModel)
+    for layers in model.can_join():
+        layers.join()
+    steps = list(model.decode_products())
+    assert len(steps) == 4 * len(list(model.decoder_parts())) + 1
+    assert [(step.norm is not None, step.has_residual) for step in steps[:4]] == [
+        (True, False), (False, True), (True, False), (False, True),
+    ]  # fmt: skip
+    read = sum(step.layer.in_features * step.layer.out_features for step in steps)
+    tower = {id(weight) for weight in model.tower.parameters()} if model.tower else set()
+    matrices = {
+        id(weight): weight.numel()
+        for name, weight in model.named_parameters()
+        if is_matrix(name, weight.shape) and id(weight) not in tower
+    }
+    tied = model.head.weight
+    matrices |= {id(tied): tied.numel()} if tied is not None else {}
+    assert read == sum(matrices.values())
+
+
 def test_what_the_front_is_told_is_what_the_tower_does(model: VisionLanguageModel) -> None:
     policy = model.description.image_policy
     if policy is None:
@@ -244,17 +317,11 @@ def test_names_and_shapes_tell_which_weights_are_of_linear_layers(golden: Path) 
 
 @pytest.mark.parametrize(("scheme", "bound"), [("int8", 0.03), ("int4", 0.3)])
 def test_quantised_answers_are_close_and_have_the_same_bits_in_any_company(
-    golden: Path, scheme: str, bound: float
+    golden: Path, scheme: Scheme, bound: float
 ) -> None:
     for source in FAMILIES.values():
         plain, quantised = make(source, golden), make(source, golden)
-        assert isinstance(quantised, nn.Module)
-        chosen = choose_quantization(scheme, scheme)
-        shapes = {name: weight.shape for name, weight in quantised.named_parameters()}
-        for name, kind in chosen.schemes(shapes).items():
-            layer = quantised.get_submodule(name.removesuffix(".weight"))
-            assert isinstance(layer, Linear)
-            layer.quantize(quantize(layer.weight.detach(), kind))
+        quantize_all(quantised, scheme)
         pack_linears(quantised)
         one = prompt(plain, 1, 20, with_image=True)
         expected = plain.logits(plain.forward(one.embeds, one.positions))

@@ -41,6 +41,10 @@ def choose_kernels(options: EngineOptions, loaded: LoadedModel) -> None:
     tower = model.tower_shape
     if tower is not None:
         model.picture_attention = choose_picture_attention(tower, loaded.dtype, device)
+    for layers in model.can_join():
+        layers.join()
+        # What was freed fits nothing that is still to come.
+        torch.cuda.empty_cache()
     _speed_up(model)
     torch.cuda.empty_cache()
 

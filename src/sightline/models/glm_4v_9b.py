@@ -25,8 +25,9 @@ from sightline.models.glm_4v_blueprint import DOWNSAMPLING, Glm4vConfig, VisionC
 from sightline.models.gpu.picture_attention import TowerShape
 from sightline.models.linear import GatedLinear, LayerNorm, Linear, Norm, PatchLinear
 from sightline.models.outline import KVShape
-from sightline.models.paged_model import DecodeProduct, PagedModel
+from sightline.models.paged_model import PagedModel
 from sightline.models.positions import compressed_positions, next_position
+from sightline.models.side_by_side import SideBySide
 
 ROPE_BASE = 10_000.0
 CONNECTOR_NORM_EPS = 1e-5
@@ -283,6 +284,10 @@ class Glm4v(PagedModel):
         return self.transformer.embedding.word_embeddings
 
     @property
+    def head(self) -> Linear:
+        return self.transformer.output_layer
+
+    @property
     def num_heads(self) -> int:
         return self.config.num_heads
 
@@ -302,17 +307,9 @@ class Glm4v(PagedModel):
         for layer in cast(Iterable[DecoderLayer], self.transformer.encoder.layers):
             attention, mlp = layer.self_attention, layer.mlp
             yield DecoderParts(
-                layer.input_layernorm, (attention.query_key_value,), attention.dense,
-                layer.post_attention_layernorm, (mlp.dense_h_to_4h,), mlp.dense_4h_to_h,
+                layer.input_layernorm, SideBySide(attention.query_key_value), attention.dense,
+                layer.post_attention_layernorm, SideBySide(mlp.dense_h_to_4h), mlp.dense_4h_to_h,
             )  # fmt: skip
-
-    def decode_products(self) -> Iterator[DecodeProduct]:
-        for parts in self.decoder_parts():
-            yield DecodeProduct(parts.heads[0], norm=parts.attention_norm)
-            yield DecodeProduct(parts.mixed, has_residual=True)
-            yield DecodeProduct(parts.gate_up[0], norm=parts.mlp_norm)
-            yield DecodeProduct(parts.down, has_residual=True)
-        yield DecodeProduct(self.transformer.output_layer)
 
     @property
     def kv_shape(self) -> KVShape:
@@ -341,9 +338,4 @@ class Glm4v(PagedModel):
         rotate = Rotation(positions, self.config)
         if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
             return self.transformer.encoder.final_layernorm(rows)
-        # On a GPU layers add to their rows where they lie, but these are the caller's.
-        rows = embeds if embeds.device.type == "cpu" else embeds.clone()
-        return self.transformer.encoder(rows, rotate, attend)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.scores(self.transformer.output_layer, hidden)
+        return self.transformer.encoder(self.own(embeds), rotate, attend)

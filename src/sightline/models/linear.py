@@ -160,15 +160,22 @@ class Linear(nn.Linear):
             return saturated(residual + self._plain(x))
         return self._packed.plus(x, self.bias, residual)
 
-    def quantize(self, weight: QuantizedWeight) -> None:
-        """Compute with a quantised matrix; `weight` is gone afterwards."""
-        self._kernel = DequantizingKernel(weight)
+    def quantize(
+        self, weight: QuantizedWeight, kernel: type[DequantizingKernel] = DequantizingKernel
+    ) -> None:
+        """Compute with a quantised matrix; the layer's `weight` is gone afterwards."""
+        self._kernel = kernel(weight)
         self.register_parameter("weight", None)
+
+    @property
+    def stored(self) -> DequantizingKernel | None:
+        """The kernel of a quantised matrix that leaves it as it is stored, if it has such a one."""
+        return self._kernel if isinstance(self._kernel, DequantizingKernel) else None
 
     @property
     def quantized(self) -> QuantizedWeight | None:
         """The quantised matrix, where no kernel holds it in a form of its own."""
-        return self._kernel.weight if isinstance(self._kernel, DequantizingKernel) else None
+        return None if self.stored is None else self.stored.weight
 
     def choose_kernel(self) -> None:
         """Put a quantised matrix into the form of the fastest kernel."""

@@ -23,6 +23,7 @@ from sightline.models.kv_pool import KVCache, KVPool, Segment
 from sightline.models.linear import Linear, Norm, pad_rows
 from sightline.models.outline import KVShape
 from sightline.models.paged_batch import PagedBatch
+from sightline.models.side_by_side import SideBySide
 
 
 class DecodeProduct(NamedTuple):
@@ -63,6 +64,11 @@ class PagedModel(nn.Module):
 
     @property
     @abstractmethod
+    def head(self) -> Linear:
+        """The layer that scores tokens."""
+
+    @property
+    @abstractmethod
     def kv_shape(self) -> KVShape: ...
 
     @property
@@ -91,9 +97,6 @@ class PagedModel(nn.Module):
     ) -> Tensor: ...
 
     @abstractmethod
-    def logits(self, hidden: Tensor) -> Tensor: ...
-
-    @abstractmethod
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         """Return hidden states after the final norm, in the shape of `embeds` `[..., T, D]`."""
 
@@ -104,6 +107,13 @@ class PagedModel(nn.Module):
     def decoder_parts(self) -> Iterator[DecoderParts]:
         """Yield the layers of the decoder, as far as kernels fit them."""
         yield from ()
+
+    def can_join(self) -> Iterator[SideBySide]:
+        """Yield layers of a decode step that read the same rows and are apart."""
+        for parts in self.decoder_parts():
+            for layers in (parts.heads, parts.gate_up):
+                if len(layers.products) > 1:
+                    yield layers
 
     def stream_decoder(self) -> None:
         shape = self.num_heads, self.kv_shape.num_groups, self.kv_shape.head_dim
@@ -146,15 +156,23 @@ class PagedModel(nn.Module):
         rows: Tensor = self.token_table(token_ids)
         return rows.to(self.dtype)
 
-    def scores(self, head: Linear, hidden: Tensor) -> Tensor:
-        """Return what `head` makes of hidden states `[..., D]`."""
+    def own(self, embeds: Tensor) -> Tensor:
+        """Return rows that layers may write over. On a GPU they add to them where they lie."""
+        return embeds if embeds.device.type == "cpu" else embeds.clone()
+
+    def logits(self, hidden: Tensor) -> Tensor:
         rows = hidden.reshape(-1, hidden.shape[-1])
         padded = pad_rows(rows) if self.pads_rows else rows
-        return head(padded)[: len(rows)].view(*hidden.shape[:-1], -1)
+        return self.head(padded)[: len(rows)].view(*hidden.shape[:-1], -1)
 
     def decode_products(self) -> Iterator[DecodeProduct]:
         """Yield the layers whose weights a decode step reads, as far as kernels fit them."""
-        yield from ()
+        for parts in self.decoder_parts():
+            yield from _behind(parts.attention_norm, parts.heads)
+            yield DecodeProduct(parts.mixed, has_residual=True)
+            yield from _behind(parts.mlp_norm, parts.gate_up)
+            yield DecodeProduct(parts.down, has_residual=True)
+        yield DecodeProduct(self.head)
 
     def kv_variant(self, num_prompt: int) -> int:
         return 0
@@ -203,3 +221,10 @@ class PagedModel(nn.Module):
             device=self.device,
             **self.kv_shape._asdict(),
         )
+
+
+def _behind(norm: Norm, layers: SideBySide) -> Iterator[DecodeProduct]:
+    # Only one that computes for all takes the norm along: several would do it several times.
+    products = layers.products
+    for layer in products:
+        yield DecodeProduct(layer, norm=norm if len(products) == 1 else None)

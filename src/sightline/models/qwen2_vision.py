@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from sightline.models.cpu.between import can_turn, turn_halves
 from sightline.models.dense_attention import attend_to_all
-from sightline.models.linear import LayerNorm, Linear, RoundingNorm
+from sightline.models.linear import LayerNorm, Linear, Norm, RoundingNorm
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
+from sightline.models.side_by_side import GateAndUp
 from sightline.models.transfer import send
 
 ROPE_BASE = 10_000.0
@@ -124,15 +125,14 @@ class GatedMlp(nn.Module):
         self.gate_proj = Linear(width, mlp_width, bias=bias)
         self.up_proj = Linear(width, mlp_width, bias=bias)
         self.down_proj = Linear(mlp_width, width, bias=bias)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self._inner(x))
+        self.inner = GateAndUp(self.gate_proj, self.up_proj)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.down_proj.plus(self._inner(x), residual)
+        return self.down_proj.plus(self.inner(x), residual)
 
-    def _inner(self, x: Tensor) -> Tensor:
-        return self.up_proj.times(x, self.gate_proj.silu(x))
+    def plus_normed(self, x: Tensor, norm: Norm) -> Tensor:
+        """Return the sum of `x`, which may be overwritten, and what is made of its norm."""
+        return self.down_proj.plus(self.inner.normed(x, norm), x)
 
 
 class VisionBlock(nn.Module):

@@ -19,12 +19,13 @@ from sightline.models.attention import Attention, Turns
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import Linear, RoundingNorm, TiedLinear, saturated
+from sightline.models.linear import Linear, Norm, RoundingNorm, TiedLinear
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.positions import grid_positions
 from sightline.models.qwen2_vision import GatedMlp, Qwen2VisionTower
 from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
+from sightline.models.side_by_side import SideBySide
 
 # Pictures have any size; kernels are compared at one of about a megapixel.
 PATCHES_MEASURED = 5120
@@ -80,12 +81,13 @@ class SelfAttention(nn.Module):
         self.k_proj = Linear(config.hidden_size, group_width)
         self.v_proj = Linear(config.hidden_size, group_width)
         self.o_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
         # Side by side: a GPU's kernel turns them as it reads them, which is ten operators less.
-        rows = [project(x) for project in (self.q_proj, self.k_proj, self.v_proj)]
-        heads = torch.cat(rows, dim=-1).view(*x.shape[:-1], -1, self.head_dim)
-        return self.o_proj(attend.turning(self.layer, heads, self.num_groups, rotate))
+        self.heads = SideBySide(self.q_proj, self.k_proj, self.v_proj)
+
+    def plus_normed(self, x: Tensor, norm: Norm, rotate: Rotation, attend: Attention) -> Tensor:
+        heads = self.heads.normed(x, norm).view(*x.shape[:-1], -1, self.head_dim)
+        mixed = attend.turning(self.layer, heads, self.num_groups, rotate)
+        return self.o_proj.plus(mixed, x)
 
 
 class DecoderLayer(nn.Module):
@@ -97,8 +99,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(config.hidden_size, config.mlp_width, bias=False)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = saturated(x + self.self_attn(self.input_layernorm(x), rotate, attend))
-        return saturated(x + self.mlp(self.post_attention_layernorm(x)))
+        x = self.self_attn.plus_normed(x, self.input_layernorm, rotate, attend)
+        return self.mlp.plus_normed(x, self.post_attention_layernorm)
 
 
 class Decoder(nn.Module):
@@ -147,6 +149,10 @@ class Qwen2VL(PagedModel):
         return self.model.embed_tokens
 
     @property
+    def head(self) -> Linear:
+        return self.lm_head
+
+    @property
     def num_heads(self) -> int:
         return self.config.num_heads
 
@@ -185,16 +191,12 @@ class Qwen2VL(PagedModel):
         for layer in cast(Iterable[DecoderLayer], self.model.layers):
             attention, mlp = layer.self_attn, layer.mlp
             yield DecoderParts(
-                layer.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj),
-                attention.o_proj, layer.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj),
-                mlp.down_proj,
+                layer.input_layernorm, attention.heads, attention.o_proj,
+                layer.post_attention_layernorm, mlp.inner, mlp.down_proj,
             )  # fmt: skip
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
         if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
             return self.model.norm(rows)
-        return self.model(embeds, rotate, attend)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.scores(self.lm_head, hidden)
+        return self.model(self.own(embeds), rotate, attend)

@@ -22,7 +22,7 @@ from sightline.models.contract import ModelDescription
 from sightline.models.cpu.decoder import DecoderParts
 from sightline.models.dense_attention import attend_to_all
 from sightline.models.gpu.picture_attention import TowerShape
-from sightline.models.linear import LayerNorm, Linear, RoundingNorm, saturated
+from sightline.models.linear import LayerNorm, Linear, Norm, RoundingNorm
 from sightline.models.outline import KVShape
 from sightline.models.paged_model import PagedModel
 from sightline.models.qwen_vl_blueprint import (
@@ -32,6 +32,7 @@ from sightline.models.qwen_vl_blueprint import (
     QwenVLConfig,
     VisualConfig,
 )
+from sightline.models.side_by_side import GateAndUp, SideBySide
 
 TOWER_NORM_EPS = 1e-6
 
@@ -96,9 +97,10 @@ class SelfAttention(nn.Module):
         self.c_attn = Linear(config.hidden_size, 3 * config.hidden_size)
         self.c_proj = Linear(config.hidden_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        heads = self.c_attn(x).unflatten(-1, (3 * self.num_heads, -1))
-        return self.c_proj(attend.turning(self.layer, heads, self.num_heads, rotate))
+    def plus_normed(self, x: Tensor, norm: Norm, rotate: Rotation, attend: Attention) -> Tensor:
+        rows = self.c_attn.normed(x, norm)
+        heads = rows.view(*rows.shape[:-1], 3 * self.num_heads, -1)
+        return self.c_proj.plus(attend.turning(self.layer, heads, self.num_heads, rotate), x)
 
 
 class GatedMlp(nn.Module):
@@ -107,9 +109,10 @@ class GatedMlp(nn.Module):
         self.w1 = Linear(config.hidden_size, config.mlp_width, bias=False)
         self.w2 = Linear(config.hidden_size, config.mlp_width, bias=False)
         self.c_proj = Linear(config.mlp_width, config.hidden_size, bias=False)
+        self.inner = GateAndUp(self.w2, self.w1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.w1.times(x, self.w2.silu(x)))
+    def plus_normed(self, x: Tensor, norm: Norm) -> Tensor:
+        return self.c_proj.plus(self.inner.normed(x, norm), x)
 
 
 class DecoderLayer(nn.Module):
@@ -121,8 +124,8 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(config)
 
     def forward(self, x: Tensor, rotate: Rotation, attend: Attention) -> Tensor:
-        x = saturated(x + self.attn(self.ln_1(x), rotate, attend))
-        return saturated(x + self.mlp(self.ln_2(x)))
+        x = self.attn.plus_normed(x, self.ln_1, rotate, attend)
+        return self.mlp.plus_normed(x, self.ln_2)
 
 
 class TowerAttention(nn.Module):
@@ -292,6 +295,10 @@ class QwenVL(PagedModel):
         return self.transformer.wte
 
     @property
+    def head(self) -> Linear:
+        return self.lm_head
+
+    @property
     def num_heads(self) -> int:
         return self.config.num_heads
 
@@ -335,15 +342,12 @@ class QwenVL(PagedModel):
         for layer in cast(Iterable[DecoderLayer], self.transformer.h):
             attention, mlp = layer.attn, layer.mlp
             yield DecoderParts(
-                layer.ln_1, (attention.c_attn,), attention.c_proj,
-                layer.ln_2, (mlp.w2, mlp.w1), mlp.c_proj,
+                layer.ln_1, SideBySide(attention.c_attn), attention.c_proj,
+                layer.ln_2, mlp.inner, mlp.c_proj,
             )  # fmt: skip
 
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
         if (rows := self.run_streamed(embeds, rotate, attend)) is not None:
             return self.transformer.ln_f(rows)
-        return self.transformer(embeds, rotate, attend)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        return self.scores(self.lm_head, hidden)
+        return self.transformer(self.own(embeds), rotate, attend)

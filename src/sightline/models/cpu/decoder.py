@@ -17,7 +17,8 @@ from sightline.models.attention import Attention, HasTurns
 from sightline.models.cpu.between import rms_norm
 from sightline.models.cpu.compiled import MOST_HEADS, Decoder, Layer, Matrix
 from sightline.models.cpu.paged_attention import StreamedAttention
-from sightline.models.linear import GatedLinear, Linear, Norm
+from sightline.models.linear import Linear, Norm
+from sightline.models.side_by_side import SideBySide
 
 # Multiplications of one call, a second or two of a small machine: an engine that shows no sign of
 # life for longer is taken for hung.
@@ -27,15 +28,15 @@ MOST_AT_ONCE = 2**36
 class DecoderParts(NamedTuple):
     """What a layer consists of; both of its halves stand behind a norm and are added to its rows.
 
-    `heads` make queries, keys and values, `mixed` takes what attention makes of them. `gate_up` is
-    one layer for both, or the gate and what is gated.
+    `heads` make queries, keys and values, in one layer or three; `mixed` takes what attention makes
+    of them. `gate_up` is one layer for both, or the gate and what is gated.
     """
 
     attention_norm: Norm
-    heads: tuple[Linear] | tuple[Linear, Linear, Linear]
+    heads: SideBySide
     mixed: Linear
     mlp_norm: Norm
-    gate_up: tuple[GatedLinear] | tuple[Linear, Linear]
+    gate_up: SideBySide
     down: Linear
 
 
@@ -54,7 +55,7 @@ class StreamedDecoder:
         self._num_heads, self._num_groups, self._head_dim = shape
         parts = layers[0]
         self._width, eps = len(parts.attention_norm.weight), parts.attention_norm.eps
-        products = (*parts.heads, parts.mixed, *parts.gate_up, parts.down)
+        products = (*parts.heads.apart, parts.mixed, *parts.gate_up.apart, parts.down)
         self._cost = sum(each.in_features * each.out_features for each in products)
         self._decoder = Decoder(ctypes.addressof(self._told), len(told), self._width, eps)
 
@@ -68,9 +69,9 @@ class StreamedDecoder:
         for parts in layers:
             # The kernel would read and write whatever lies behind memory that is too small.
             if (
-                sum(each.out_features for each in parts.heads) != width + 2 * num_groups * head_dim
+                parts.heads.num_outputs != width + 2 * num_groups * head_dim
                 or parts.mixed.in_features != width
-                or sum(each.out_features for each in parts.gate_up) != 2 * parts.down.in_features
+                or parts.gate_up.num_outputs != 2 * parts.down.in_features
             ):
                 return None
         told = [layer for parts in layers if (layer := _told(parts)) is not None]
@@ -113,9 +114,10 @@ def _told(parts: DecoderParts) -> Layer | None:
         return None
     heads, mixed, gate_up, down = (
         [matrix for product in products if (matrix := product.streamed()) is not None]
-        for products in (parts.heads, (parts.mixed,), parts.gate_up, (parts.down,))
+        for products in (parts.heads.apart, (parts.mixed,), parts.gate_up.apart, (parts.down,))
     )
-    if (len(heads), len(gate_up)) != (len(parts.heads), len(parts.gate_up)) or not (mixed and down):
+    wanted = len(parts.heads.apart), len(parts.gate_up.apart)
+    if (len(heads), len(gate_up)) != wanted or not (mixed and down):
         return None
     if mixed[0].bias or down[0].bias:
         return None

@@ -71,3 +71,22 @@ def test_a_full_disk_leaves_nothing_and_has_the_status_of_one(sightline):
     assert done.returncode == 3
     assert done.stderr == "sightline: Writing small failed: File too large.\n"
     assert not [path for path in sightline.folder.iterdir() if "small" in path.name]
+
+
+def test_a_format_may_be_asked_for_in_the_words_of_fit(sightline, text_only):
+    done = sightline("quantize", "words", "models/small", "--int4")
+    assert done.status == 0, done.err
+    assert "models/small: int4, " in done.out
+    (listed,) = (line for line in sightline("models").out.splitlines() if "small" in line)
+    assert "chatglm int4 " in listed
+
+
+def test_two_formats_are_refused_by_name(sightline, text_only):
+    for options in (["--int4", "--int8"], ["--int4", "--quantization", "int8"]):
+        for command in (["quantize", "words", "models/small"], ["serve", "words"]):
+            refused = sightline(*command, *options)
+            assert refused.status == 2
+            assert refused.err.startswith("sightline: These ask for different formats: --int")
+            assert not (sightline.folder / "models" / "small").exists()
+    agreed = sightline("quantize", "words", "models/small", "--int4", "--quantization", "int4")
+    assert agreed.status == 0, agreed.err

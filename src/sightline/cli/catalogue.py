@@ -384,6 +384,10 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
         "语言模型的权重用 int4，视觉塔用 int8。",
     ),
     "fit.both": ("Give --int8 or --int4, not both.", "--int8 与 --int4 只能选一个。"),
+    "quantization.twice": (
+        "These ask for different formats: {given}; leave all but one of them off.",
+        "这些选项要求的格式不同：{given}，请只留一个。",
+    ),
     "fit.twice": (
         "{model} asks for {behind}, the option for {chosen}; leave one of them off.",
         "{model} 要求 {behind}，而选项要求 {chosen}，请去掉其中一个。",

@@ -5,13 +5,16 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from sightline.cli import catalogue
 from sightline.core.errors import StartupError, shorten
 from sightline.settings import Row, resolve, rows
+
+# What --quantization may be told in one word.
+SHORT_FORMATS = ("int8", "int4")
 
 _METAVARS: dict[Any, str] = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
@@ -21,6 +24,7 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
 
     The command receives the resolved `Settings` as its parameter `settings`. A setting called
     `model` that is not named here may be a parameter of the command: it counts as a flag too.
+    Beside --quantization there are --int8 and --int4, as `fit` has them.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -30,16 +34,21 @@ def takes_settings(*names: str) -> Callable[[Callable[..., None]], Callable[...,
             if parameter.name != "settings"
         ]
         own_names = {parameter.name for parameter in own}
+        shorts = SHORT_FORMATS if "quantization" in names else ()
 
         def run(**values: Any) -> None:
             config = values.pop("config")
             limits = _limits(values.pop("limit", None) or ())
+            formats = [short for short in SHORT_FORMATS if short in shorts and values.pop(short)]
             flags = {name: values[name] for name in values if name in rows()}
             flags = {name: value for name, value in flags.items() if value not in (None, [])}
+            flags |= _told_short(formats, flags.get("quantization"))
             settings = resolve(flags | limits, config=config)
             command(**{name: values[name] for name in own_names}, settings=settings)
 
-        parameters = [*own, *(_parameter(rows()[name]) for name in names), _config_parameter()]
+        parameters = [*own, *(_parameter(rows()[name]) for name in names)]
+        parameters += [_short_parameter(name) for name in shorts]
+        parameters.append(_config_parameter())
         if "host" in names:
             parameters.append(_limit_parameter())
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -74,6 +83,24 @@ def _parameter(row: Row) -> inspect.Parameter:
     return inspect.Parameter(
         row.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation
     )
+
+
+def _short_parameter(name: str) -> inspect.Parameter:
+    option = typer.Option(f"--{name}", help=catalogue.text(f"fit.{name}"))
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+
+
+def _told_short(formats: Sequence[str], quantization: Any) -> dict[str, str]:
+    told = {*formats, *([] if quantization is None else [quantization])}
+    if formats and len(told) > 1:
+        given = ", ".join(f"--{name}" for name in formats)
+        if quantization is not None:
+            given += f", --quantization {quantization}"
+        message = catalogue.text("quantization.twice", given=shorten(given))
+        raise StartupError(message, code="format_twice")
+    return {"quantization": formats[0]} if formats else {}
 
 
 def _config_parameter() -> inspect.Parameter:

@@ -20,6 +20,15 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 from sightline.assembly import ThreadServer, server_in_thread
 from sightline.settings import resolve
 
+# Where there is a GPU, only tests that are about it find it: what others compare is a CPU's.
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""} if Path("/dev/nvidiactl").exists() else {}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    chosen = config.getoption("markexpr")
+    if "gpu" not in chosen or "not gpu" in chosen:
+        os.environ.update(NO_GPU)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -49,7 +58,8 @@ class CommandLine:
     @property
     def environ(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-        return kept | {"HOME": str(self.folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+        own = {"HOME": str(self.folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+        return kept | NO_GPU | own
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "sightline", *arguments]

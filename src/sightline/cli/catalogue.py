@@ -473,6 +473,7 @@ TEXTS: dict[str, tuple[str, str]] = doctor_texts.TEXTS | {
     "fit.cache": ("Embeddings of pictures", "图片嵌入"),
     "fit.cache_sum": ("remembered for further questions", "为后续提问保留"),
     "fit.work": ("Work of a step", "计算所需"),
+    "fit.encoding": ("Work of a picture", "图片编码"),
     "fit.work_images": (
         "encoding {number} of {width} x {height} pixels at once, estimated",
         "同时编码 {number} 张 {width} x {height} 像素的图片，估计值",

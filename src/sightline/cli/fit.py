@@ -181,13 +181,14 @@ def lines(named: "NamedFacts", judgement: "Judgement", settings: Settings) -> It
         rows.append(
             (catalogue.text("fit.cache"), size(fit.cache_bytes), catalogue.text("fit.cache_sum"))
         )
-    work = max(fit.step_bytes, fit.encode_bytes)
-    what = (
-        catalogue.text("fit.work_images", number=fit.num_encoded, **pixels)
-        if fit.encode_bytes >= fit.step_bytes
-        else catalogue.text("fit.work_tokens", number=f"{fit.step_tokens:,}")
-    )
-    rows.append((catalogue.text("fit.work"), size(work), what))
+    pictures = catalogue.text("fit.work_images", number=fit.num_encoded, **pixels)
+    tokens = catalogue.text("fit.work_tokens", number=f"{fit.step_tokens:,}")
+    if device.is_gpu and fit.encode_bytes:
+        rows.append((catalogue.text("fit.work"), size(fit.step_bytes), tokens))
+        rows.append((catalogue.text("fit.encoding"), size(fit.encode_bytes), pictures))
+    else:
+        what = pictures if fit.encode_bytes >= fit.step_bytes else tokens
+        rows.append((catalogue.text("fit.work"), size(fit.work_bytes), what))
     if fit.recording_bytes:
         estimated = catalogue.text("fit.recordings_sum", number=fit.wish.max_num_seqs)
         rows.append((catalogue.text("fit.recordings"), size(fit.recording_bytes), estimated))

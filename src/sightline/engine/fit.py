@@ -107,9 +107,15 @@ class Fit:
     @property
     def fixed_bytes(self) -> int:
         """Everything but keys and values."""
-        work = max(self.step_bytes, self.encode_bytes)
-        rest = work + self.cache_bytes + self.recording_bytes + self.program_bytes
+        rest = self.work_bytes + self.cache_bytes + self.recording_bytes + self.program_bytes
         return self.footprint.weight_bytes + self.table_copy_bytes + rest
+
+    @property
+    def work_bytes(self) -> int:
+        """What computing takes. On a GPU pictures have a stream and memory of their own."""
+        if self.device.is_gpu:
+            return self.step_bytes + self.encode_bytes
+        return max(self.step_bytes, self.encode_bytes)
 
     @property
     def table_copy_bytes(self) -> int:

@@ -1,6 +1,7 @@
 """The kernels around linear layers, in Triton's interpreter where there is no GPU."""
 
 import pytest
+import tiny_families
 import torch
 import torch.nn.functional as F
 from gpu_kernels import HAS_GPU, HAS_TRITON
@@ -9,19 +10,22 @@ from torch import Tensor
 if not HAS_TRITON:
     pytest.skip("Triton is not installed", allow_module_level=True)
 
-from sightline.models.gpu import fast_norms, quantized_linears
+from sightline.models.gpu import fast_norms, fast_tower, quantized_linears
 from sightline.models.gpu.fast_linears import rms_norm, silu_times
 from sightline.models.gpu.few_rows import FewRows, Tiles
 from sightline.models.gpu.quantized_linears import StoredKernel
 from sightline.models.linear import LARGEST_HALF, GatedLinear, LayerNorm, Linear, Norm, RoundingNorm
 from sightline.models.quantization import Scheme
 from sightline.models.quantized import quantize
+from sightline.models.qwen2_vision import Qwen2VisionTower
+from sightline.models.qwen2_vl_blueprint import Qwen2VLConfig
 
 DEVICE = "cuda" if HAS_GPU else "cpu"
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]  # an interpreter takes its time
 if HAS_GPU:  # where there is one they belong to what `-m gpu` runs
     pytestmark.append(pytest.mark.gpu)
 EPS = 1e-5
+VISION = tiny_families.QWEN2["vision_config"]
 # Neither the inputs nor the outputs fill these whole.
 TILES = Tiles(outputs=16, inputs=32, num_warps=4, num_stages=2)
 
@@ -165,6 +169,35 @@ def test_norms_that_round_twice_do_so_in_one_pass() -> None:
     fast_norms.install(norm)
     assert norm.rounding_kernel is fast_norms.rounding_norm
     torch.testing.assert_close(norm(x), expected, atol=5e-3, rtol=5e-3)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tower_of_any_shape_sees_the_same_with_the_kernels_between_its_products(
+    dtype: torch.dtype,
+) -> None:
+    """Heads of 24 numbers fill no power of two; two pictures share one table of angles."""
+    config = Qwen2VLConfig.from_hub(
+        tiny_families.QWEN2 | {"vision_config": VISION | {"embed_dim": 72, "num_heads": 3}}
+    )
+    tower = Qwen2VisionTower(config.vision).to(DEVICE, dtype)
+    for seed, parameter in enumerate(tower.parameters()):
+        parameter.data.copy_(drawn(seed, *parameter.shape) / 8)
+    pictures = drawn(1, 2, 3, 56, 84).to(dtype)
+    expected = tower(pictures)
+    fast_tower.install(tower)
+    assert all(block.attn.turn is fast_tower.turn_halves for block in tower.blocks)
+    assert all(block.mlp.activate is fast_tower.quick_gelu for block in tower.blocks)
+    apart = 1e-5 if dtype == torch.float32 else 0.05
+    torch.testing.assert_close(tower(pictures), expected, atol=apart, rtol=apart)
+
+
+@torch.inference_mode()
+@pytest.mark.filterwarnings("ignore:overflow")  # NumPy's, of infinite exponentials
+def test_quick_gelu_of_the_largest_numbers_is_a_number() -> None:
+    x = torch.tensor([-1e30, -100.0, -1.0, 0.0, 1.0, 100.0, 1e30]).to(DEVICE)
+    expected = x * torch.sigmoid(1.702 * x)
+    torch.testing.assert_close(fast_tower.quick_gelu(x), expected)
 
 
 @torch.inference_mode()

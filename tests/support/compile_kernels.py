@@ -24,8 +24,10 @@ from sightline.models.gpu import (
     attention_kernels,
     dependent_launch,
     fast_norms,
+    fast_tower,
     linear_kernels,
     norm_kernels,
+    tower_kernels,
     triton_attention,
 )
 from sightline.models.gpu.dependent_launch import is_possible
@@ -140,6 +142,7 @@ def on_a_card(capability: int) -> Iterator[None]:
             for module, names in (
                 (attention_kernels, NAMES),
                 (norm_kernels, ("layer_norm", "rounding_norm")),
+                (tower_kernels, ("turn_halves", "quick_gelu")),
                 (linear_kernels, ("few_rows", "dequantize", "rms_norm", "silu_times")),
             )
             for name in names
@@ -190,6 +193,10 @@ def linears(dtype: torch.dtype, *, is_dependent: bool = False) -> None:
     rows, weight = torch.zeros(2, 1792, dtype=dtype), torch.ones(1792, dtype=dtype)
     fast_norms.layer_norm(rows, weight, weight, 1e-6, residual=rows)
     fast_norms.rounding_norm(rows, weight, 1e-6)
+    # Qwen2-VL's tower: 16 heads of 80 numbers.
+    table = torch.zeros(2, 80)
+    fast_tower.turn_halves(torch.zeros(1, 2, 3840, dtype=dtype), table, table, 32)
+    fast_tower.quick_gelu(torch.zeros(2, 5120, dtype=dtype))
 
 
 def quantized(scheme: Scheme, dtype: torch.dtype, *, is_dependent: bool = False) -> None:

@@ -53,7 +53,11 @@ def _speed_up(model: PagedModel) -> None:
     """Replace what our own kernels do faster. float16 needs the bounds of the ordinary way."""
     if model.dtype != torch.bfloat16:
         return
-    for what, install in (("linear", _install_linears), ("tower", _install_norms)):
+    for what, install in (
+        ("linear", _install_linears),
+        ("norm", _install_norms),
+        ("tower", _install_tower),
+    ):
         try:
             install(model)
         except Exception as error:  # no Triton, no compiler, a driver that does not fit
@@ -71,6 +75,12 @@ def _install_norms(model: PagedModel) -> None:
     from sightline.models.gpu import fast_norms
 
     fast_norms.install(model)
+
+
+def _install_tower(model: PagedModel) -> None:
+    from sightline.models.gpu import fast_tower
+
+    fast_tower.install(model)
 
 
 def record_decodes(

@@ -9,6 +9,7 @@ Shapes: N images, H and W patches of a picture, P = H * W patches, C tower width
 D model width.
 """
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -20,6 +21,9 @@ from sightline.models.linear import LayerNorm, Linear, Norm, RoundingNorm
 from sightline.models.qwen2_vl_blueprint import NUM_FRAMES, Qwen2VisionConfig
 from sightline.models.side_by_side import GateAndUp
 from sightline.models.transfer import send
+
+# What turns heads of rows in place by cosines and sines: see `cpu.between.turn_halves`.
+Turn = Callable[[Tensor, Tensor, Tensor, int], None]
 
 ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
@@ -46,25 +50,20 @@ class Sight:
         angles = torch.cat((angles, angles), dim=-1)[:, None]
         self._cosines, self._sines = angles.cos(), angles.sin()
 
-    def apart(self, rows: Tensor, num_heads: int) -> tuple[Tensor, ...]:
+    def apart(self, rows: Tensor, num_heads: int, turn: Turn | None = None) -> tuple[Tensor, ...]:
         """Return queries and keys of `[N, P, 3 * H * Dh]`, rotated in fp32, and values.
 
-        They are `[N, P, H, Dh]` each; the rows are lost.
+        They are `[N, P, H, Dh]` each; the rows are lost. `turn` does that faster, where it is set.
         """
         angles = (self._cosines[:, 0], self._sines[:, 0])
-        is_turned = can_turn(rows, *angles)
-        if is_turned:
-            turn_halves(rows, *angles, num_heads=2 * num_heads)
+        if turn is None and can_turn(rows, *angles):
+            turn = turn_halves
+        if turn is not None:
+            turn(rows, *angles, 2 * num_heads)
         query, key, value = rows.reshape(*rows.shape[:2], 3, num_heads, -1).unbind(2)
-        if not is_turned:
-            query, key = self._turned(query), self._turned(key)
+        if turn is None:
+            query, key = (turned(x, self._cosines, self._sines) for x in (query, key))
         return query, key, value
-
-    def _turned(self, heads: Tensor) -> Tensor:
-        x = heads.float()
-        first, second = x.chunk(2, dim=-1)
-        swapped = torch.cat((-second, first), dim=-1)
-        return (x * self._cosines + swapped * self._sines).to(heads.dtype)
 
     @staticmethod
     def _merge_order(height: int, width: int, merge: int) -> Tensor:
@@ -85,7 +84,19 @@ class Sight:
         return [torch.stack(windows) for windows in sorts.values()]
 
 
+def turned(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate `[N, P, H, Dh]` in fp32 by tables `[P, 1, Dh]`."""
+    x = heads.float()
+    first, second = x.chunk(2, dim=-1)
+    swapped = torch.cat((-second, first), dim=-1)
+    return (x * cosines + swapped * sines).to(heads.dtype)
+
+
 class VisionAttention(nn.Module):
+    """`turn` is a GPU's kernel, where it has one."""
+
+    turn: Turn | None = None
+
     def __init__(self, config: Qwen2VisionConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
@@ -93,7 +104,7 @@ class VisionAttention(nn.Module):
         self.proj = Linear(config.width, config.width)
 
     def plus(self, x: Tensor, residual: Tensor, sight: Sight, *, in_windows: bool) -> Tensor:
-        query, key, value = sight.apart(self.qkv(x), self.num_heads)
+        query, key, value = sight.apart(self.qkv(x), self.num_heads, self.turn)
         if not in_windows:
             return self.proj.plus(self._attend(query, key, value).flatten(2), residual)
         mixed = torch.empty_like(query)
@@ -110,12 +121,18 @@ class VisionAttention(nn.Module):
 
 
 class PlainMlp(nn.Module):
+    """`activate` is a GPU's kernel for quick_gelu, where it has one."""
+
+    activate: Callable[[Tensor], Tensor] | None = None
+
     def __init__(self, config: Qwen2VisionConfig) -> None:
         super().__init__()
         self.fc1 = Linear(config.width, config.mlp_width)
         self.fc2 = Linear(config.mlp_width, config.width)
 
     def plus(self, x: Tensor, residual: Tensor) -> Tensor:
+        if self.activate is not None:
+            return self.fc2.plus(self.activate(self.fc1(x)), residual)
         return self.fc2.plus(self.fc1.quick_gelu(x), residual)
 
 

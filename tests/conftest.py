@@ -26,8 +26,10 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": ""} if Path("/dev/nvidiactl").exists() else {}
 
 def pytest_configure(config: pytest.Config) -> None:
     chosen = config.getoption("markexpr")
-    if "gpu" not in chosen or "not gpu" in chosen:
+    if "gpu" not in chosen or "not gpu" in chosen or not NO_GPU:
         os.environ.update(NO_GPU)
+        # Triton looks once, when the first module imports it: kernels are interpreted.
+        os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,7 +10,7 @@ D model width.
 """
 
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,19 @@ ROPE_BASE = 10_000.0
 NORM_EPS = 1e-6
 
 
+class Windows(NamedTuple):
+    """Windows of one size: `number` times `size` patches, from `start` on."""
+
+    start: int
+    number: int
+    size: int
+
+
 class Sight:
     """What every block needs to know of a picture's shape; built once per size.
 
-    `windows` are groups of equal size: patch indices `[num_windows, patches of one]`.
+    `order` is that of the patches: those that are merged stand together, and so do those of a
+    window. `back` brings merged rows into the picture's own order; None where they are in it.
     """
 
     def __init__(
@@ -40,9 +49,15 @@ class Sight:
     ) -> None:
         # The host lays patches out and sends what it found, so that it never waits for a device.
         order = self._merge_order(height, width, config.merge_size)
+        self.windows: list[Windows] = []
+        self.back: Tensor | None = None
+        if config.has_windows:
+            by_window, self.windows = self._by_window(order, width, config)
+            order = order[by_window]
+            merged = by_window[:: config.merge_size**2] // config.merge_size**2
+            self.back = send(merged.argsort(), device)
         where = torch.stack((order // width, order % width), dim=-1)
         self.order = send(order, device)
-        self.windows = [send(group, device) for group in self._windows(where, config)]
         head_dim = config.width // config.num_heads
         quarter = torch.arange(0, head_dim // 2, 2, device=device, dtype=torch.float32)
         frequencies = 1.0 / ROPE_BASE ** (quarter / (head_dim // 2))
@@ -73,15 +88,19 @@ class Sight:
         return blocks.transpose(1, 2).flatten()
 
     @staticmethod
-    def _windows(where: Tensor, config: Qwen2VisionConfig) -> list[Tensor]:
-        if not config.has_windows:
-            return []
-        window = where // config.window_patches
-        number = window[:, 0] * (int(window[:, 1].max()) + 1) + window[:, 1]
-        _, sizes = torch.unique(number, return_counts=True)
-        by_window = torch.split(number.argsort(stable=True), sizes.tolist())
-        sorts = {size: [w for w in by_window if len(w) == size] for size in set(sizes.tolist())}
-        return [torch.stack(windows) for windows in sorts.values()]
+    def _by_window(
+        order: Tensor, width: int, config: Qwen2VisionConfig
+    ) -> tuple[Tensor, list[Windows]]:
+        """Return how to sort patches in merge order by their windows' sizes, then by windows."""
+        side = config.window_patches
+        number = order // width // side * -(-width // side) + order % width // side
+        _, window, counts = torch.unique(number, return_inverse=True, return_counts=True)
+        key = counts[window] * len(counts) + window
+        start, windows = 0, []
+        for size, how_many in zip(*torch.unique(counts, return_counts=True), strict=True):
+            windows.append(Windows(start, int(how_many), int(size)))
+            start += int(how_many) * int(size)
+        return key.argsort(stable=True), windows
 
 
 def turned(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
@@ -107,14 +126,19 @@ class VisionAttention(nn.Module):
         query, key, value = sight.apart(self.qkv(x), self.num_heads, self.turn)
         if not in_windows:
             return self.proj.plus(self._attend(query, key, value).flatten(2), residual)
-        mixed = torch.empty_like(query)
-        for windows in sight.windows:
-            # [N, windows, patches, heads, Dh]: every window is a little picture of its own.
-            parts = (rows[:, windows].flatten(0, 1) for rows in (query, key, value))
-            mixed[:, windows] = self._attend(*parts).view(
-                len(x), *windows.shape, self.num_heads, -1
-            )
-        return self.proj.plus(mixed.flatten(2), residual)
+        mixed = [
+            self._attend_within(windows, query, key, value).flatten(2) for windows in sight.windows
+        ]
+        return self.proj.plus(mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1), residual)
+
+    def _attend_within(self, windows: Windows, *heads: Tensor) -> Tensor:
+        """Take every window for a little picture of its own."""
+        start, number, size = windows
+        parts = (
+            rows.narrow(1, start, number * size).reshape(-1, size, *rows.shape[2:])
+            for rows in heads
+        )
+        return self._attend(*parts).reshape(len(heads[0]), number * size, self.num_heads, -1)
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return attend_to_all(query, key, value, rounds_rows=self.proj.rounds_rows)
@@ -229,7 +253,8 @@ class Qwen2VisionTower(nn.Module):
         x = self.patch_embed(values, sight.order)
         for block in self.blocks:
             x = block(x, sight)
-        return self.merger(x)
+        rows: Tensor = self.merger(x)
+        return rows if sight.back is None else rows[:, sight.back]
 
 
 def _norm(config: Qwen2VisionConfig) -> nn.Module:

@@ -13,7 +13,10 @@ from sightline.engine.memory import weight_bytes
 from sightline.models.facts import DTYPES, Dtype, read_facts
 from sightline.models.footprint import Footprint
 from sightline.models.hub_files import read_config
+from sightline.models.linear import Linear, TiedLinear
 from sightline.models.loading import load_model
+from sightline.models.packed_weight import can_round
+from sightline.models.packing import pack_linears
 from sightline.models.quantization import choose_quantization
 
 pytestmark = pytest.mark.engine
@@ -76,6 +79,27 @@ def test_so_it_is_when_weights_are_quantised(
     assert told.weight_bytes == weight_bytes(loaded.model)
     assert told.weight_bytes < Footprint(facts=facts, dtype="bfloat16").weight_bytes
     assert told.kv_token_bytes * 16 == loaded.model.allocate_pool(1, 16).size_bytes
+
+
+@pytest.mark.skipif(not can_round(), reason="rows of bfloat16 are widened where they are rounded")
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_widened_beside_the_matrices_is_counted(family: str, folder_of: Folders) -> None:
+    """134 MB of Qwen-VL-Chat: its tower asks questions through matrices of no linear layer."""
+    folder = folder_of(family)
+    loaded = load_model(folder, dtype="bfloat16", device="cpu")
+    assert isinstance(loaded.model, nn.Module)
+    matrices = sum(
+        module.weight.nbytes
+        for module in loaded.model.modules()
+        if isinstance(module, Linear) and not isinstance(module, TiedLinear)
+    )
+    convolutions = sum(
+        module.weight.nbytes for module in loaded.model.modules() if isinstance(module, nn.Conv2d)
+    )
+    pack_linears(loaded.model)
+    widened = sum(parameter.nbytes for parameter in loaded.model.parameters())
+    told = Footprint(facts=read_facts(folder), dtype="bfloat16", keeps_halves=True)
+    assert told.weight_bytes - matrices + convolutions == widened
 
 
 def test_a_checkpoint_without_a_named_type_is_told_by_its_size(

@@ -52,8 +52,7 @@ class Footprint:
         numbers: dict[Part, int] = dict.fromkeys(PARTS, 0)
         sizes: dict[Part, int] = dict.fromkeys(PARTS, 0)
         for weight in weights(self.facts.outline):
-            is_stored = self._is_half(weight) or self._is_table(weight)
-            item = ITEM_BYTES[self.facts.dtype if is_stored else self.dtype]
+            item = self._item(weight)
             one = weight_bytes(weight.name, weight.shape, self.quantization, itemsize=item)
             numbers[weight.part] += weight.count * weight.size
             sizes[weight.part] += weight.count * one
@@ -102,8 +101,21 @@ class Footprint:
         return num_images * count * row * self._row_item
 
     @property
+    def _are_rows_widened(self) -> bool:
+        return self.keeps_halves and self.dtype == "bfloat16"
+
+    @property
     def _row_item(self) -> int:
-        is_widened = self.keeps_halves and self.dtype == "bfloat16"
+        return ITEM_BYTES["float32" if self._are_rows_widened else self.dtype]
+
+    def _item(self, weight: Weight) -> int:
+        if self._is_half(weight) or self._is_table(weight):
+            return ITEM_BYTES[self.facts.dtype]
+        # What is added to wide rows, or multiplied with them in no linear layer, is as wide.
+        is_convolution = weight.name.endswith(".weight") and len(weight.shape) > 2
+        is_of_a_layer = is_convolution or is_matrix(weight.name, weight.shape)
+        is_kept = is_of_a_layer or weight.part == "embeddings"
+        is_widened = self._are_rows_widened and not is_kept
         return ITEM_BYTES["float32" if is_widened else self.dtype]
 
     def _is_half(self, weight: Weight) -> bool:

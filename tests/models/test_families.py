@@ -189,6 +189,7 @@ def test_layers_that_compute_as_one_change_no_answer(
             quantize_all(model, scheme)
     for layers in joined.can_join():
         assert layers.join()
+        assert len(layers.products) == 1
     one = prompt(apart, 1, 20, with_image=True)
     expected = apart.logits(apart.forward(one.embeds, one.positions))
     found = joined.logits(joined.forward(one.embeds, one.positions))

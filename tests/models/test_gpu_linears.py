@@ -35,7 +35,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
 
 
 def layer_of(kind: type[Linear], inputs: int, outputs: int, *, bias: bool = False) -> Linear:
-    layer = GatedLinear(inputs, outputs) if kind is GatedLinear else Linear(inputs, outputs, bias)
+    layer = kind(inputs, outputs, bias=bias)
     for seed, parameter in enumerate(layer.parameters()):
         parameter.data.copy_(drawn(seed, *parameter.shape) / inputs**0.5)
     return layer.to(DEVICE)
@@ -64,9 +64,10 @@ def test_few_rows_give_what_the_library_gives(norm: Norm, num_rows: int, outputs
 
 
 @torch.inference_mode()
-def test_gated_layers_are_activated_while_the_weight_comes_in(norm: Norm) -> None:
+@pytest.mark.parametrize("bias", [False, True])
+def test_gated_layers_are_activated_while_the_weight_comes_in(norm: Norm, bias: bool) -> None:
     x = drawn(1, 5, 48)
-    gated = layer_of(GatedLinear, 48, 40)
+    gated = layer_of(GatedLinear, 48, 40, bias=bias)
     found = FewRows(gated, TILES)(x, norm=norm)
     torch.testing.assert_close(found, gated.normed(x, norm), atol=1e-5, rtol=1e-4)
 

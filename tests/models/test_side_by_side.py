@@ -34,8 +34,8 @@ def heads(*, bias: bool) -> SideBySide:
     return SideBySide(*(layer(10 * size, size, bias=bias) for size in (48, 16, 16)))
 
 
-def gate_and_up() -> GateAndUp:
-    return GateAndUp(layer(1, 40), layer(2, 40))
+def gate_and_up(*, bias: bool = False) -> GateAndUp:
+    return GateAndUp(layer(1, 40, bias=bias), layer(2, 40, bias=bias))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -50,8 +50,9 @@ def test_outputs_stand_side_by_side_joined_or_not(bias: bool) -> None:
     torch.testing.assert_close(beside.normed(x, norm), behind_norm, atol=1e-6, rtol=1e-5)
 
 
-def test_a_gate_and_what_it_gates_become_one_gated_layer() -> None:
-    beside, x = gate_and_up(), drawn(1, 3, 64)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_gate_and_what_it_gates_become_one_gated_layer(bias: bool) -> None:
+    beside, x = gate_and_up(bias=bias), drawn(1, 3, 64)
     gate, up = (each(x) for each in beside.apart)
     assert beside.join()
     assert isinstance(beside.joined, GatedLinear)
@@ -104,7 +105,6 @@ def test_what_is_not_alike_stays_apart() -> None:
         packed,
         SideBySide(layer(1, 8), layer(2, 8, bias=True)),
         SideBySide(layer(1, 8), layer(2, 8).to(torch.bfloat16)),
-        GateAndUp(layer(1, 8, bias=True), layer(2, 8, bias=True)),
     )
     for layers in beside:
         assert not layers.join()

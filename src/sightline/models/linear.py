@@ -264,14 +264,17 @@ class PatchLinear(Linear):
 
 
 class GatedLinear(Linear):
-    """Two layers in one weight: silu of the first half of the outputs times the second half."""
+    """Two layers in one weight: silu of the first half of the outputs times the second half.
+
+    Kernels for CPUs have none with a bias.
+    """
 
     kernel: Callable[[Tensor], Tensor] | None = None
     _packed_up: PackedWeight | None = None
     _gated: GatedWeight | None = None
 
-    def __init__(self, in_features: int, inner_features: int) -> None:
-        super().__init__(in_features, 2 * inner_features, bias=False)
+    def __init__(self, in_features: int, inner_features: int, *, bias: bool = False) -> None:
+        super().__init__(in_features, 2 * inner_features, bias=bias)
 
     @staticmethod
     def activate(rows: Tensor) -> Tensor:
@@ -307,6 +310,8 @@ class GatedLinear(Linear):
         return super().kernel_bytes + sum(part.size_bytes for part in both if part is not None)
 
     def pack(self, dtype: torch.dtype) -> bool:
+        if self.bias is not None:
+            return False
         self._gated = pack_gated(self.weight, dtype, rounds_rows=self.rounds_rows)
         if self._gated is None:
             gate, up = (self._pack(half, dtype) for half in self.weight.chunk(2))
@@ -317,8 +322,9 @@ class GatedLinear(Linear):
         return True
 
     def _take_whole(self) -> None:
-        if isinstance(self._kernel, StreamedKernel) and self._kernel.packed.can_gate:
-            self._gated, self._kernel = self._kernel.packed, None
+        kernel = self._kernel
+        if self.bias is None and isinstance(kernel, StreamedKernel) and kernel.packed.can_gate:
+            self._gated, self._kernel = kernel.packed, None
 
 
 class TiedLinear(Linear):

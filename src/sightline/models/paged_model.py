@@ -109,10 +109,10 @@ class PagedModel(nn.Module):
         yield from ()
 
     def can_join(self) -> Iterator[SideBySide]:
-        """Yield layers of a decode step that read the same rows and are apart."""
+        """Yield layers that read the same rows, and may be joined."""
         for parts in self.decoder_parts():
             for layers in (parts.heads, parts.gate_up):
-                if len(layers.products) > 1:
+                if len(layers.apart) > 1:
                     yield layers
 
     def stream_decoder(self) -> None:

@@ -195,6 +195,12 @@ class Qwen2VL(PagedModel):
                 layer.post_attention_layernorm, mlp.inner, mlp.down_proj,
             )  # fmt: skip
 
+    def can_join(self) -> Iterator[SideBySide]:
+        yield from super().can_join()
+        for module in self.visual.modules():
+            if isinstance(module, GatedMlp):
+                yield module.inner
+
     def run(self, embeds: Tensor, positions: Tensor, attend: Attention) -> Tensor:
         rotate = Rotation(positions, self.config)
         if (rows := self.run_streamed(embeds, rotate, attend)) is not None:

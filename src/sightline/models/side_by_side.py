@@ -126,10 +126,6 @@ class GateAndUp(SideBySide):
         gate, up = self._layers
         return up.times(rows, gate.silu(rows))
 
-    def join(self) -> bool:
-        # A gated layer has no biases.
-        return self._layers[0].bias is None and super().join()
-
     def _make(self, num_inputs: int, num_outputs: int) -> Linear:
         return GatedLinear(num_inputs, num_outputs // 2)
 

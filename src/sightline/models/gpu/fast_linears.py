@@ -75,8 +75,9 @@ def install(model: PagedModel) -> None:
     left to the library.
     """
     norms = [module for module in model.modules() if isinstance(module, Norm)]
-    layers = [step.layer for step in model.decode_products()]
-    gated = [layer for layer in layers if isinstance(layer, GatedLinear)]
+    layers = [module for module in model.modules() if isinstance(module, GatedLinear)]
+    joined = [each.joined for each in model.can_join()]
+    gated = [*layers, *(layer for layer in joined if isinstance(layer, GatedLinear))]
     if norms:
         x = _rows(norms[0].weight, 3, len(norms[0].weight))
         _same(rms_norm(x, norms[0].weight, norms[0].eps), norms[0](x))

@@ -118,6 +118,9 @@ def few_rows(
             ups *= tl.load(scales + NUM_OUTPUTS + o, mask=is_output, other=0.0)[None, :]
     if HAS_BIAS:
         sums += tl.load(bias + o, mask=is_output, other=0.0).to(tl.float32)[None, :]
+        if IS_GATED:
+            shift = tl.load(bias + NUM_OUTPUTS + o, mask=is_output, other=0.0)
+            ups += shift.to(tl.float32)[None, :]
     if IS_GATED:
         sums = sums / (1.0 + tl.exp(-sums)) * ups
     square = is_row[:, None] & is_output[None, :]

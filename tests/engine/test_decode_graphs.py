@@ -17,6 +17,7 @@ from gpu_kernels import attention_backend, needs_the_interpreter
 from pretend_device import sequence
 from tape import Tape, recording
 
+from sightline.core.engine import TokenLogprobs
 from sightline.core.wire import Generate
 from sightline.engine import build, sampler
 from sightline.engine.contract import StepResult
@@ -189,19 +190,51 @@ def test_a_step_whose_results_are_lost_is_computed_again_and_so_is_the_next(
     assert behind.num_again > 3
 
 
-def test_what_looks_at_the_newest_token_waits_for_it(
-    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"presence_penalty": 1.5},
+        {"frequency_penalty": 0.7},
+        {"presence_penalty": -0.5, "frequency_penalty": 1.0, "repetition_penalty": 1.2},
+        {"logit_bias": ((5, 1.0), (7, -100.0))},
+        {"logprobs": 0},
+        {"logprobs": 3, "top_p": 0.8},
+    ],
+    ids=str,
+)
+def test_what_was_just_said_counts_before_the_host_knows_it(
+    loaded: LoadedModel,
+    tiny_folder: Path,
+    with_tape,
+    monkeypatch: pytest.MonkeyPatch,
+    params: dict[str, Any],
+    temperature: float,
 ) -> None:
+    asked = many(Random(6), 6, temperature=temperature, **params)
+    plain = bench(load_model(tiny_folder, device="cpu"))
+    expected = said(plain, asked)
     behind = Behind(monkeypatch)
-    for name, params in {
-        "penalty": {"presence_penalty": 1.0},
-        "bias": {"logit_bias": {5: 1.0}},
-        "told": {"logprobs": 2},
-    }.items():
-        expected = said(bench(load_model(tiny_folder, device="cpu")), [ask(name, 1, 2, **params)])
-        desk = with_tape(loaded, Tape())(overlap_steps=True)
-        assert said(desk, [ask(name, 1, 2, **params)]) == expected
-    assert behind.num_queued == 0
+    desk = with_tape(loaded, Tape())(overlap_steps=True)
+    assert said(desk, asked) == expected
+    assert behind.num_queued > 20
+    assert set(desk.reasons.values()) <= {"stop", "length"}
+    assert desk.logprobs.keys() == plain.logprobs.keys()
+    for name, told in plain.logprobs.items():
+        found = desk.logprobs[name]
+        assert [likeliest(token) for token in found] == [likeliest(token) for token in told]
+        expected_scores = [score for token in told for score in scores_of(token)]
+        assert [score for token in found for score in scores_of(token)] == pytest.approx(
+            expected_scores, abs=1e-4
+        )
+
+
+def likeliest(token: TokenLogprobs) -> list[int]:
+    return [token_id for token_id, _ in token.top]
+
+
+def scores_of(token: TokenLogprobs) -> list[float]:
+    return [token.logprob, *(score for _, score in token.top)]
 
 
 def test_preempted_sequences_are_replayed_from_their_new_blocks(

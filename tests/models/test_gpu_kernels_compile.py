@@ -12,7 +12,11 @@ import pytest
 from gpu_kernels import HAS_TRITON, needs_triton
 
 if HAS_TRITON:
+    import triton
+
     from sightline.models.gpu.dependent_launch import IS_KNOWN
+
+    TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
 
 pytestmark = pytest.mark.engine
 SCRIPT = Path(__file__).parents[1] / "support" / "compile_kernels.py"
@@ -22,6 +26,8 @@ LAYERS = 3 + 2 * 2  # with few rows, as they are and quantised: see the script
 @pytest.fixture(scope="module", params=[75, 89, 90, 100, 120])
 def launches(request: pytest.FixtureRequest) -> list[dict[str, Any]]:
     needs_triton()
+    if request.param >= 100 and TRITON < (3, 3):
+        pytest.skip("this Triton is older than the card")
     # Another process: Triton decides when it is imported whether it interprets.
     environment = {name: v for name, v in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(

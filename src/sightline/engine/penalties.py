@@ -86,21 +86,15 @@ def adjusts(params: SamplingParams) -> bool:
     )
 
 
-def looks_back_at_known_tokens(params: SamplingParams) -> bool:
-    """Whether more is adjusted than for repetition."""
-    return bool(params.presence_penalty or params.frequency_penalty or params.logit_bias)
-
-
 def adjust(scores: Tensor, rows: Sequence[Row], newest: Tensor | None = None) -> None:
     """Apply biases and penalties to `scores` [N, V], in place. Ids beyond V are left out.
 
-    `newest` [N] are the tokens behind the answers, where only the device knows them; then nothing
-    but repetition may be penalised.
+    `newest` [N] are the tokens behind the answers, where only the device knows them.
     """
     _penalise_repeats(scores, rows, newest)
     for n, row in enumerate(rows):
         if adjusts(row.params):
-            _adjust_row(scores[n], row)
+            _adjust_row(scores[n], row, None if newest is None else newest[n : n + 1])
 
 
 def _penalise_repeats(scores: Tensor, rows: Sequence[Row], newest: Tensor | None) -> None:
@@ -136,20 +130,34 @@ def _penalised(scores: Tensor, penalties: Tensor) -> Tensor:
     return torch.where(scores > 0, scores / penalties, scores * penalties)
 
 
-def _adjust_row(scores: Tensor, row: Row) -> None:
-    params, history = row.params, row.history
-    num_ids = len(scores)
+def _adjust_row(scores: Tensor, row: Row, newest: Tensor | None) -> None:
+    """Do what looks at each row [V] by itself; `newest` [1]."""
+    params, num_ids = row.params, len(scores)
     if params.presence_penalty or params.frequency_penalty:
-        history.follow(row.answer)
-        counts = {token_id: n for token_id, n in history.counts.items() if token_id < num_ids}
-        per_token = to_device(list(counts.values()), scores.dtype, scores.device)
-        scores[_index(list(counts), scores)] -= (
-            params.presence_penalty + params.frequency_penalty * per_token
-        )
+        _penalise_said(scores, row, newest)
     if params.logit_bias:
         bias = {token_id: value for token_id, value in params.logit_bias if token_id < num_ids}
         values = to_device(list(bias.values()), scores.dtype, scores.device)
         scores[_index(list(bias), scores)] += values
+
+
+def _penalise_said(scores: Tensor, row: Row, newest: Tensor | None) -> None:
+    params, history = row.params, row.history
+    history.follow(row.answer)
+    counts = {token_id: n for token_id, n in history.counts.items() if token_id < len(scores)}
+    index = _index(list(counts), scores)
+    said = to_device(list(counts.values()), scores.dtype, scores.device)
+
+    def penalties(said: Tensor) -> Tensor:
+        return params.presence_penalty + params.frequency_penalty * said
+
+    if newest is None:
+        scores[index] -= penalties(said)
+        return
+    is_newest = index == newest
+    scores[index] -= penalties(said + is_newest)
+    is_first = ~is_newest.any(0, keepdim=True)
+    scores[newest] -= penalties(torch.ones_like(is_first, dtype=scores.dtype)) * is_first
 
 
 def _index(token_ids: Sequence[int], scores: Tensor) -> Tensor:

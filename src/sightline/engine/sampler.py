@@ -6,7 +6,7 @@ the batch; sums of integers do not. The random number comes from the request's o
 position in its answer. So what is true of every step here is true alone and in company, and a
 plain loop in Python gives the same tokens.
 
-On a GPU everything but log-probabilities is queued without waiting for the device.
+On a GPU everything is queued without waiting for the device.
 
 The order: bias and penalties, grammar, temperature, min_p, top_k, top_p, each on what the one
 before has left. Log-probabilities are those of the model itself, before all of this.
@@ -23,20 +23,14 @@ import torch
 from torch import Tensor
 
 from sightline.core.sampling import SamplingParams
-from sightline.engine.penalties import (
-    TokenHistory,
-    adjust,
-    adjusts,
-    looks_back_at_known_tokens,
-)
+from sightline.engine.log_probabilities import SCALE, LogProbabilities
+from sightline.engine.log_probabilities import weights as weights_of
+from sightline.engine.penalties import TokenHistory, adjust, adjusts
 from sightline.engine.uniform import uniform
 from sightline.models.transfer import Fetch, send, to_device
 
 # Below this, the probabilities of all but the best token are zero in any case.
 MIN_TEMPERATURE = 1e-5
-# The weight of the best token. 2**18 such weights still fit an int64; a token 10**13 times less
-# likely than the best one weighs nothing.
-SCALE = 2**44
 # More scores than this are not worked on at once; it bounds the memory of a step.
 GROUP_SCORES = 2**23
 # How far down the list of best tokens a nucleus is looked for before everything is sorted.
@@ -95,12 +89,11 @@ class SamplingRow:
     def can_be_ahead(self) -> bool:
         """Whether the next token but one may be chosen before the next one is known.
 
-        Other penalties count what was said; and where the nucleus is wide, it hardly ever stays
-        within what a step sorts.
+        A grammar reads it first; and where the nucleus is wide, it hardly ever stays within what a
+        step sorts.
         """
         is_wide = self.deep_at is not None and len(self.answer) - self.deep_at < DEEP_PAUSE
-        is_told = self.params.logprobs is not None or self.grammar is not None
-        return not (is_wide or is_told or looks_back_at_known_tokens(self.params))
+        return self.grammar is None and not is_wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +183,6 @@ class _Group:
     def __init__(
         self, raw: Tensor, rows: Sequence[SamplingRow], newest: Tensor | None, fetch: Fetch
     ) -> None:
-        self._raw = raw
         self._rows = rows
         num_unknown = 0 if newest is None else 1
         # Answers have grown when results are asked for.
@@ -227,6 +219,12 @@ class _Group:
         self._best_scores = fetch.add(best_scores)
         self.ids = ids
         self._told = fetch.add(ids)
+        self._describing = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
+        self._described: LogProbabilities | None = None
+        if self._describing:
+            number = max(rows[index].params.logprobs or 0 for index in self._describing)
+            asked = self._some(raw, self._describing), self._some(ids, self._describing)
+            self._described = LogProbabilities(*asked, number, fetch)
 
     @torch.inference_mode()
     def results(self) -> list[Sampled | Exception]:
@@ -247,9 +245,11 @@ class _Group:
                 self._rows[index].deep_at = self._places[index]
                 results[index] = Sampled(self._draw_deep(index))
                 self.is_as_queued &= results[index] == Sampled(ids[index])
-        for index, result in enumerate(results):
-            if isinstance(result, Sampled) and self._rows[index].params.logprobs is not None:
-                results[index] = _describe(self._raw[index], self._rows[index], result.token_id)
+        for place, index in enumerate(self._describing):
+            result, number = results[index], self._rows[index].params.logprobs
+            if isinstance(result, Sampled) and self._described is not None and number is not None:
+                logprob, top = self._described.of(place, result.token_id, number)
+                results[index] = Sampled(result.token_id, logprob, tuple(top))
         return results
 
     def _deep_rows(self) -> list[int]:
@@ -304,7 +304,7 @@ def _draw(
     def column(values: list[float]) -> Tensor:
         return to_device(values, torch.float64, scores.device)[:, None]
 
-    weights = _weights(scores, column([p.temperature for p in params]))
+    weights = weights_of(scores, column([p.temperature for p in params]))
     if any(p.min_p > 0 for p in params):
         weights.masked_fill_(weights < column([p.min_p * SCALE for p in params]), 0)
     cut = [i for i, p in enumerate(params) if p.top_k > 0 or p.top_p < 1]
@@ -325,12 +325,6 @@ def _draw(
     # Rows that are not finite have sums without an order, and may end behind the last id. The step
     # behind looks its token up before the host knows, which on a GPU would be the end of all.
     return ids.clamp_(max=scores.shape[-1] - 1), is_deep
-
-
-def _weights(scores: Tensor, temperature: Tensor | float = 1.0) -> Tensor:
-    """Return int64 [N, V] in proportion to the probabilities; the best token weighs `SCALE`."""
-    exact = scores.double()
-    return (((exact - exact.amax(-1, keepdim=True)) / temperature).exp() * SCALE).long()
 
 
 def _keep_best(
@@ -373,30 +367,3 @@ def _count_kept(
     before = listed.cumsum(-1) - listed
     kept = (before.double() < top_p * totals.double()) & ~outside
     return kept.sum(-1, keepdim=True).clamp(min=1), best
-
-
-def _describe(raw: Tensor, row: SamplingRow, token_id: int) -> Sampled:
-    """Add the log-probabilities that were asked for, from the model's own scores [V]."""
-    num_top = row.params.logprobs
-    if num_top is None:
-        return Sampled(token_id)
-    total = int(_weights(raw[None]).sum())
-    log_total = math.log(total / SCALE)
-    best = float(raw.max())
-
-    def logprob(score: float) -> float:
-        return score - best - log_total
-
-    top = [(other, logprob(score)) for other, score in _best(raw, num_top)]
-    return Sampled(token_id, logprob(float(raw[token_id])), tuple(top))
-
-
-def _best(raw: Tensor, number: int) -> list[tuple[int, float]]:
-    """Return the `number` highest scores with their ids; of equal ones the lower id first."""
-    number = min(number, len(raw))
-    if number == 0:
-        return []
-    cutoff = raw.topk(number).values[-1]
-    candidates = (raw >= cutoff).nonzero()[:, 0]
-    pairs = zip(candidates.tolist(), raw[candidates].tolist(), strict=True)
-    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:number]

@@ -1,10 +1,12 @@
 """How long a GPU would wait for the host between two decode steps, on a pretended one.
 
     python benchmarks/device_gap.py [FOLDER] [--live 1,8,64] [--step-ms 5] [--steps 200]
+        [--first plain|told|penalised|bound]
 
 The whole engine with the model in FOLDER (the bundled one), whose recorded steps take a given time
 on a device that computes nothing. In one run: the next step queued behind the one under way, and,
-for comparison, each queued when the one before has ended.
+for comparison, each queued when the one before has ended. The first answer may be told with its
+log-probabilities, penalised for what it said, or bound to a grammar.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -23,16 +26,25 @@ from sightline.core.wire import Generate, StepOutput
 from sightline.demo import MODEL_DIR
 from sightline.engine import build
 from sightline.engine.decode_graphs import DecodeGraphs, Outputs
+from sightline.engine.grammar import Grammars
+from sightline.engine.loop import EngineLoop
 from sightline.engine.runner import ModelRunner
 from sightline.models.gpu.gather_attention import GatherBackend
 from sightline.models.kv_pool import KVPool
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.paged_model import PagedModel
+from sightline.models.tokenizer_files import load_tokenizer
 from sightline.models.transfer import Fetch
 
 PATIENCE_S = 300
 # So many steps belong to the beginning.
 WARM = 20
+FIRST: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "told": {"logprobs": 5},
+    "penalised": {"presence_penalty": 0.5, "frequency_penalty": 0.5},
+    "bound": {"grammar": "%llguidance {}\nstart: /[a-z ]{9999}/"},
+}
 
 
 class Device:
@@ -61,7 +73,7 @@ class Device:
             time.sleep(max(0.0, min(rest, 1e-3) - 2e-4))
 
 
-def engine(folder: Path, live: int, steps: int, device: Device) -> build.EngineLoop:
+def engine(folder: Path, live: int, steps: int, device: Device) -> EngineLoop:
     loaded = load_model(folder, device="cpu", dtype="float32")
     model = loaded.model
     assert isinstance(model, PagedModel)
@@ -93,10 +105,17 @@ def engine(folder: Path, live: int, steps: int, device: Device) -> build.EngineL
         prefix_caching=False,
     )
     with patch.object(build, "record_decodes", record):
-        return build.assemble_engine(options, loaded, num_tokens=loaded.description.vocab_size)
+        return build.assemble_engine(
+            options,
+            loaded,
+            num_tokens=loaded.description.vocab_size,
+            grammars=Grammars(load_tokenizer(folder), (0,), num_threads=1),
+        )
 
 
-def gaps(folder: Path, live: int, steps: int, step_s: float, *, behind: bool) -> list[float]:
+def gaps(
+    folder: Path, live: int, steps: int, step_s: float, first: str, *, behind: bool
+) -> list[float]:
     device = Device(step_s)
     ended = threading.Semaphore(0)
 
@@ -114,8 +133,9 @@ def gaps(folder: Path, live: int, steps: int, step_s: float, *, behind: bool) ->
     ):
         loop = engine(folder, live, steps, device)
         device.gaps.clear()
-        params = SamplingParams(max_tokens=steps, temperature=0)
         for number in range(live):
+            own = {} if number else FIRST[first]
+            params = SamplingParams(max_tokens=steps, temperature=0, **own)
             ids = tuple((31 * slot + 7 * number) % 200 for slot in range(4))
             asked = Generate(
                 request_id=str(number), token_ids=ids, spans=(), cache_salt=b"", params=params
@@ -136,6 +156,7 @@ def main() -> None:
     parser.add_argument("--live", default="1,8,64")
     parser.add_argument("--step-ms", type=float, default=5.0)
     parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--first", choices=FIRST, default="plain")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print("| live | gap, one after another | gap, queued behind |\n|---|---|---|")
@@ -146,6 +167,7 @@ def main() -> None:
                 live,
                 arguments.steps,
                 arguments.step_ms / 1e3,
+                arguments.first,
                 behind=behind,
             )
             for behind in (False, True)

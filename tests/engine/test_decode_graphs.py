@@ -4,6 +4,7 @@ What matters is the same there: nothing but the tensors that were there when it 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from sightline.core.wire import Generate
 from sightline.engine import build, sampler
 from sightline.engine.contract import StepResult
 from sightline.engine.decode_graphs import DecodeGraphs
+from sightline.engine.grammar import Grammars
 from sightline.engine.graph_memory import sizes_up_to
 from sightline.engine.plan import Chunk, Plan
 from sightline.engine.queued_step import QueuedStep
@@ -30,6 +32,7 @@ from sightline.models.gpu.gather_attention import GatherBackend
 from sightline.models.kv_pool import Segment
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.paged_model import PagedModel
+from sightline.models.tokenizer_files import load_tokenizer
 
 pytestmark = pytest.mark.engine
 
@@ -177,14 +180,7 @@ def test_a_step_whose_results_are_lost_is_computed_again_and_so_is_the_next(
 ) -> None:
     asked = many(Random(4), 12)
     expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
-    results, result = count(1), QueuedStep.result
-
-    def failing(step: QueuedStep) -> StepResult:
-        if next(results) % 7 == 0 and len(step._plan.chunks) > 1:  # one alone would be to blame
-            raise RuntimeError("a result was lost")
-        return result(step)
-
-    monkeypatch.setattr(QueuedStep, "result", failing)
+    lose_results(monkeypatch)
     behind = Behind(monkeypatch)
     assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
     assert behind.num_again > 3
@@ -227,6 +223,46 @@ def test_what_was_just_said_counts_before_the_host_knows_it(
         assert [score for token in found for score in scores_of(token)] == pytest.approx(
             expected_scores, abs=1e-4
         )
+
+
+@pytest.mark.parametrize("loses_results", [False, True])
+def test_a_grammar_reads_the_newest_token_while_the_step_behind_is_under_way(
+    loaded: LoadedModel,
+    tiny_folder: Path,
+    with_tape,
+    monkeypatch: pytest.MonkeyPatch,
+    loses_results: bool,
+) -> None:
+    """Its step is begun before the token is known, and chooses its own when that was read."""
+    dice = Random(7)
+    asked = many(dice, 25, temperature=1.0, top_p=0.9)
+    asked = [bound(message) if dice.random() < 0.5 else message for message in asked]
+    grammars = Grammars(load_tokenizer(tiny_folder), (256,), num_threads=1)
+    expected = said(bench(load_model(tiny_folder, device="cpu"), grammars=grammars), asked)
+    behind = Behind(monkeypatch)
+    if loses_results:
+        lose_results(monkeypatch)
+    desk = with_tape(loaded, Tape())(overlap_steps=True, grammars=grammars)
+    assert said(desk, asked) == expected
+    assert behind.num_queued > 100
+    assert behind.num_again > 3 or not loses_results
+
+
+def bound(message: Generate) -> Generate:
+    grammar = '%llguidance {}\nstart: /[a-e]{3,60}/ "!"'
+    return replace(message, params=replace(message.params, grammar=grammar, stop_token_ids=(256,)))
+
+
+def lose_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every seventh step of several sequences fail when it is waited for."""
+    results, result = count(1), QueuedStep.result
+
+    def failing(step: QueuedStep) -> StepResult:
+        if next(results) % 7 == 0 and len(step._plan.chunks) > 1:  # one alone would be to blame
+            raise RuntimeError("a result was lost")
+        return result(step)
+
+    monkeypatch.setattr(QueuedStep, "result", failing)
 
 
 def likeliest(token: TokenLogprobs) -> list[int]:

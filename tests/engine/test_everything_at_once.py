@@ -91,19 +91,6 @@ def any_request(dice: random.Random, name: str, stems: list[list[int]]) -> Asked
     return Asked(message, pixels)
 
 
-def looking_ahead(asked: Asked) -> Asked:
-    """The same, but that nothing in it looks at what was said."""
-    params = replace(
-        asked.message.params,
-        logprobs=None,
-        presence_penalty=0.0,
-        frequency_penalty=0.0,
-        logit_bias=(),
-        grammar=None,
-    )
-    return replace(asked, message=replace(asked.message, params=params))
-
-
 def answer(desk: Bench, name: str) -> Answer:
     return desk.tokens[name], desk.logprobs[name], desk.reasons[name]
 
@@ -125,13 +112,10 @@ def turmoil(
     *,
     overlap: bool,
     is_same: Callable[[Answer, Answer], bool] = eq,
-    ahead: float = 0.0,
 ) -> None:
-    """`ahead` is the share of requests in which nothing looks at what was said."""
     dice = random.Random(number)
     stems = [[dice.randrange(256) for _ in range(60)] for _ in range(2)]
     asked = [any_request(dice, f"r{n}", stems) for n in range(dice.randint(6, 20))]
-    asked = [looking_ahead(one) if dice.random() < ahead else one for one in asked]
     # Some ask the same several times, as `n` answers do, with states of their own.
     for one in asked[:3]:
         for choice in range(2):
@@ -217,8 +201,8 @@ def test_who_stays_gets_it_where_steps_are_queued_behind_steps(
         return queued[-1]
 
     monkeypatch.setattr(ModelRunner, "begin_behind", noted)
-    turmoil(behind, grammars, number, overlap=True, is_same=is_alike, ahead=0.95)
-    assert sum(step is not None for step in queued) > 5
+    turmoil(behind, grammars, number, overlap=True, is_same=is_alike)
+    assert sum(step is not None for step in queued) > 50
 
 
 @pytest.mark.long
@@ -227,8 +211,7 @@ def test_who_stays_gets_it_where_steps_are_queued_behind_steps_in_a_hundred_engi
     behind: LoadedModel, grammars: Grammars
 ) -> None:
     for number in range(100):
-        ahead = 0.8 if number % 3 == 0 else 1.0
-        turmoil(behind, grammars, number, overlap=True, is_same=is_alike, ahead=ahead)
+        turmoil(behind, grammars, number, overlap=True, is_same=is_alike)
 
 
 @pytest.mark.long

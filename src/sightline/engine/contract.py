@@ -41,6 +41,10 @@ class Step(Protocol):
 
     is_as_queued: bool
 
+    def draw(self) -> None:
+        """Choose its tokens, if that had to wait for those of the step before; else do nothing."""
+        ...
+
     def result(self) -> StepResult:
         """Wait for it. Raises as `Runner.compute`."""
         ...

@@ -25,6 +25,8 @@ class Done:
     def __init__(self, result: StepResult) -> None:
         self._result = result
 
+    def draw(self) -> None: ...
+
     def result(self) -> StepResult:
         return self._result
 

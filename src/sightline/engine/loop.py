@@ -186,6 +186,7 @@ class EngineLoop:
             output = self._output(self._settle(plan, self._steps.end(begun)))
             if behind is not None and begun.is_as_queued:
                 plan, begun = following, behind
+                self._steps.draw(begun)
                 self._steps.tell(plan, note)
             else:
                 plan, begun = following.without_ended(), None

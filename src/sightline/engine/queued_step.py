@@ -1,8 +1,8 @@
 """A step that the device works on: what to wait for, and what then to make of it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -22,14 +22,23 @@ class Repair(Protocol):
     def compute_unguessed(self, chunk: Chunk) -> list[Sampled] | Exception: ...
 
 
+class Drawn(NamedTuple):
+    """What a step ends with: tokens, if any row samples, and of each row [T] whether it is finite.
+
+    Both are on their way to the host.
+    """
+
+    draws: Draws | None
+    is_finite: Tensor
+
+
 class QueuedStep:
-    """Implements `contract.Step`. `is_finite` [T] tells of each row; `clock` times the step."""
+    """Implements `contract.Step`. `choose` queues its end; `clock` times the step."""
 
     def __init__(
         self,
         plan: Plan,
-        draws: Draws | None,
-        is_finite: Tensor,
+        choose: Callable[[], Drawn],
         encoding: Encoding | None,
         fetch: Fetch,
         clock: DeviceClock | None,
@@ -38,19 +47,25 @@ class QueuedStep:
         repair: Repair,
     ) -> None:
         self._plan = plan
-        self._draws = draws
-        self._is_finite = is_finite
+        self._choose = choose
+        self._drawn: Drawn | None = None
         self._encoding = encoding
         self._fetch = fetch
         self._clock, self._clock_before = clock, clock_before
         self._repair = repair
         self.is_as_queued = False
 
+    def draw(self) -> None:
+        if self._drawn is None:
+            self._drawn = self._choose()
+
     def leads_to(self, plan: Plan) -> bool:
         """Whether every chunk of `plan` goes on where one of this step samples its token.
 
         Steps of which a part may have to be repaired lead nowhere.
         """
+        if self._drawn is None:
+            return False
         if self._encoding is not None or any(chunk.guessed for chunk in self._plan.chunks):
             return False
         if plan.admitted or plan.preempted or plan.encoded or plan.evicted:
@@ -66,8 +81,9 @@ class QueuedStep:
 
     def newest(self, plan: Plan) -> Tensor:
         """Return the tokens on the device that the chunks of `plan` begin with; see `leads_to`."""
-        assert self._draws is not None
-        ids = self._draws.ids
+        assert self._drawn is not None
+        assert self._drawn.draws is not None
+        ids = self._drawn.draws.ids
         sampled = (chunk.sequence for chunk in self._plan.chunks if chunk.samples)
         row_of = {sequence: row for row, sequence in enumerate(sampled)}
         rows = [row_of[chunk.sequence] for chunk in plan.chunks]
@@ -76,6 +92,9 @@ class QueuedStep:
         return ids.index_select(0, to_device(rows, torch.int64, ids.device))
 
     def result(self) -> StepResult:
+        self.draw()
+        assert self._drawn is not None
+        draws, is_finite = self._drawn
         self._fetch.wait()
         result = StepResult()
         if self._clock is not None and self._clock_before is not None:
@@ -86,16 +105,16 @@ class QueuedStep:
                 raise BadEmbeddings
             result.num_encoded = self._encoding.num_encoded
             result.encode_s = self._encoding.seconds()
-        sampled = iter(self._draws.results() if self._draws is not None else ())
-        rows = iter(self._is_finite.tolist())
+        sampled = iter(draws.results() if draws is not None else ())
+        rows = iter(is_finite.tolist())
         for chunk in self._plan.chunks:
-            is_finite = all(islice(rows, chunk.num_slots))
+            are_finite = all(islice(rows, chunk.num_slots))
             outcomes = list(islice(sampled, 1 + len(chunk.guessed))) if chunk.samples else []
-            if is_finite:
+            if are_finite:
                 result.outcomes[chunk.sequence] = said(chunk.guessed, outcomes)
             elif chunk.guessed:
                 result.outcomes[chunk.sequence] = self._repair.compute_unguessed(chunk)
             else:
                 result.outcomes[chunk.sequence] = BadLogits()
-        self.is_as_queued = self._draws is None or self._draws.is_as_queued
+        self.is_as_queued = draws is None or draws.is_as_queued
         return result

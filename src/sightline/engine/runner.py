@@ -17,7 +17,7 @@ from sightline.engine.decode_graphs import DecodeGraphs, finite_rows
 from sightline.engine.inputs import flatten, overlay_images
 from sightline.engine.pictures import BadEmbeddings, PictureEncoder
 from sightline.engine.plan import Chunk, Plan
-from sightline.engine.queued_step import QueuedStep
+from sightline.engine.queued_step import Drawn, QueuedStep
 from sightline.engine.sampler import Draws, Sampled, SamplingRow
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
@@ -82,36 +82,61 @@ class ModelRunner:
         elif self.when_queued is not None:
             self.when_queued()  # here the device is the host, and torch lets others run beside it
         self._pictures.drop(plan.evicted)
-        for chunk in plan.chunks:
-            if chunk.samples and chunk.sequence.grammar is not None:
-                chunk.sequence.grammar.prepare(chunk.sequence.answer, chunk.guessed)
+        # A grammar has to read the newest token before it says which may come next.
+        waits = behind is not None and any(c.sequence.grammar is not None for c in plan.chunks)
+        if not waits:
+            _prepare_masks(plan)
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
         self._copy_beginnings(plan)
         fetch = Fetch(self._device)
         clock = DeviceClock() if self._device.type == "cuda" else None
         encoding = self._pictures.encode(plan, fetch)
         newest = None if behind is None else behind.newest(plan)
-        logits, is_finite = self._forward(plan, kept, newest)
+        outputs = self._forward(plan, kept, newest)
+
+        @torch.inference_mode()
+        def choose() -> Drawn:
+            if waits:
+                _prepare_masks(plan)
+            samplings = [own.sampling for own in kept]
+            known = None if waits else newest
+            drawn = self._choose(plan, samplings, outputs, known, fetch)
+            if clock is not None:
+                clock.stop()
+            return drawn
+
+        queued = QueuedStep(plan, choose, encoding, fetch, clock, self._last_clock, repair=self)
+        self._last_clock = clock
+        if not waits:
+            queued.draw()
+        elif clock is not None:
+            clock.stop()  # for now: it may never draw
+        if clock is not None and self.when_queued is not None:
+            self.when_queued()
+        return queued
+
+    def _choose(
+        self,
+        plan: Plan,
+        samplings: list[SamplingRow],
+        outputs: tuple[Tensor, Tensor],
+        newest: Tensor | None,
+        fetch: Fetch,
+    ) -> Drawn:
+        logits, is_finite = outputs
         rows = [
-            row
-            for own, chunk in zip(kept, plan.chunks, strict=True)
+            # What ended with the step before says nothing more, and its grammar may know no more.
+            replace(row, grammar=None) if chunk.sequence.is_ended else row
+            for own, chunk in zip(samplings, plan.chunks, strict=True)
             if chunk.samples
-            for row in own.sampling.with_guesses(chunk.guessed)
+            for row in own.with_guesses(chunk.guessed)
         ]
         draws = None
         if rows:
             draws = Draws(logits, rows, fetch, num_tokens=self._num_tokens, newest=newest)
-        is_finite = fetch.add(is_finite)
+        drawn = Drawn(draws, fetch.add(is_finite))
         fetch.close()
-        if clock is not None:
-            clock.stop()
-            if self.when_queued is not None:
-                self.when_queued()
-        queued = QueuedStep(
-            plan, draws, is_finite, encoding, fetch, clock, self._last_clock, repair=self
-        )
-        self._last_clock = clock
-        return queued
+        return drawn
 
     def drop_pictures(self, keys: Iterable[bytes]) -> None:
         self._pictures.drop(keys)
@@ -187,3 +212,11 @@ class ModelRunner:
                 ),
             )
         return kept
+
+
+def _prepare_masks(plan: Plan) -> None:
+    """Let grammars begin to say which tokens may come next."""
+    for chunk in plan.chunks:
+        sequence = chunk.sequence
+        if chunk.samples and sequence.grammar is not None and not sequence.is_ended:
+            sequence.grammar.prepare(sequence.answer, chunk.guessed)

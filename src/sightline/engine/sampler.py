@@ -87,13 +87,12 @@ class SamplingRow:
 
     @property
     def can_be_ahead(self) -> bool:
-        """Whether the next token but one may be chosen before the next one is known.
+        """Whether a step may be begun before this row's token is known.
 
-        A grammar reads it first; and where the nucleus is wide, it hardly ever stays within what a
-        step sorts.
+        Where the nucleus is wide, it hardly ever stays within what a step sorts, and another is
+        drawn.
         """
-        is_wide = self.deep_at is not None and len(self.answer) - self.deep_at < DEEP_PAUSE
-        return self.grammar is None and not is_wide
+        return self.deep_at is None or len(self.answer) - self.deep_at >= DEEP_PAUSE
 
 
 @dataclass(frozen=True, slots=True)

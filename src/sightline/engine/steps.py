@@ -76,6 +76,17 @@ class Steps:
             return None
         return None if step is None else Begun(plan, step, time.monotonic(), self._line(plan))
 
+    def draw(self, begun: Begun) -> None:
+        """Choose the tokens of a step behind another one, whose results are in the books now.
+
+        What goes wrong shows at the end.
+        """
+        try:
+            if not isinstance(begun.step, Exception):
+                begun.step.draw()
+        except Exception as error:
+            begun.step = error
+
     def end(self, begun: Begun) -> StepResult:
         """Wait for the end. Raises `DeviceLost` when no work is possible any more."""
         plan, step = begun.plan, begun.step

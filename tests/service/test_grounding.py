@@ -1,3 +1,5 @@
+import json
+
 from sightline.core.chat import BoxUnits, ImageReport
 from sightline.service.grounding import Place, places_in
 
@@ -66,6 +68,17 @@ def test_boxes_in_json_are_read_too():
     assert place.points == ((0, 0), (5, 20))
 
 
+def test_a_label_in_json_may_hold_what_json_is_written_with():
+    for label in ("f(x) { return [x] }", "}{", 'the "bbox_2d" sign', "C:\\\\{x}", "", "一个{杯}子"):
+        for value in (
+            {"bbox_2d": [0, 0, 500, 1000], "label": label},
+            {"label": label, "bbox_2d": [0, 0, 500, 1000]},
+        ):
+            for text in (json.dumps(value), json.dumps(value, ensure_ascii=False, indent=2)):
+                (place,) = places_in(f"Look: {text}!", [picture(10, 20)])
+                assert place == Place(0, label, ((0, 0), (5, 20)))
+
+
 def test_names_may_hold_any_characters_but_marks():
     box = "<box>(0,0),(10,10)</box>"
     for text, label in (
@@ -106,5 +119,8 @@ def test_what_is_no_box_is_left_alone():
     ):
         assert places_in(text, [picture(10, 10)]) == []
     assert places_in("<box>(1,2),(3,4)</box>", []) == []
-    for piece in ("<box>", "{", '{"bbox_2d"', '"bbox_2d"', '{"bbox_2d": [1, 2, 3, 4]' + " " * 590):
+    for piece in (
+        "<box>", "{", '{"bbox_2d"', '"bbox_2d"', '{"bbox_2d": [1, 2, 3, 4]' + " " * 590,
+        '{"', '"{', '{"a"', '{"a{', '{"\\', '"\\"{', '{"a": "' + "{" * 500 + '"',
+    ):  # fmt: skip
         assert places_in(piece * 20_000, [picture(10, 10)]) == []

@@ -35,8 +35,11 @@ _PLACE = re.compile(
 )
 
 
-# An object without another one in it, of a length in which one box and its label fit.
-_OBJECT = r"\{(?P<object>[^{}]{0,600}\"bbox_2d\"[^{}]{0,600})\}"
+# An object without another one in it, of a length in which one box and its label fit. Whatever has
+# matched is not tried in another way, so a text without boxes takes no longer than reading it.
+_STRING = r'"(?:[^"\\]|\\.){0,600}+"'
+_INSIDE = rf'(?:[^{{}}"]{{1,600}}+|{_STRING})'
+_OBJECT = rf'\{{(?P<object>(?:(?!"bbox_2d"){_INSIDE}){{0,40}}+"bbox_2d"{_INSIDE}{{0,40}}+)\}}'
 _ANY = re.compile(rf"{_PLACE.pattern}|{_OBJECT}")
 
 

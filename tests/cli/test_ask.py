@@ -55,6 +55,16 @@ def test_without_a_question_the_picture_is_named(ask, png):
     assert about_a_picture(ask("--lang", "zh", "-", stdin=png).out) == "这是什么?"
 
 
+def test_a_question_may_stand_before_the_picture(ask, sightline, png):
+    (sightline.folder / "red.png").write_bytes(png)
+    for question in (QUESTION, "what is this", "What is this? "):
+        found = ask(question, "red.png")
+        assert (found.status, about_a_picture(found.out)) == (0, question), found.err
+    for name in ("no-picture", "my photo.png"):
+        missing = ask(name, "red.png")
+        assert (missing.status, missing.err) == (2, f"sightline: There is no file {name}.\n")
+
+
 def test_a_question_needs_no_picture(ask):
     assert ask("hello there").out == "hello there\n"
 

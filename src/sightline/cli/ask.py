@@ -1,3 +1,4 @@
+import re
 from typing import Annotated, Any
 
 import typer
@@ -59,10 +60,17 @@ def register(app: typer.Typer) -> None:
 
 
 def pictures_and_question(arguments: list[str]) -> tuple[list[str], str]:
-    """Split the arguments: the last one is the question unless it names a picture."""
-    from sightline.cli.pictures import looks_like_picture
+    """Split the arguments: the last one is the question unless it names a picture.
+
+    A question may also stand before the pictures, if it is of several words or ends as one.
+    """
+    from sightline.cli.pictures import SUFFIXES, looks_like_picture
 
     if looks_like_picture(arguments[-1]):
+        first, *others = arguments
+        names_a_file = looks_like_picture(first) or first.lower().endswith(tuple(SUFFIXES))
+        if not names_a_file and re.search(r"\S\s+\S|[?？。]\s*$", first):
+            return others, first
         return arguments, catalogue.text("ask.question")
     *pictures, question = arguments
     if not question.strip():

@@ -324,9 +324,9 @@ def advise(
     """Judge what is asked, and if it does not fit find the best that does.
 
     What is given up first: keys and values beyond the room, then the length of the context, then
-    how many run at once, then the number format, then the size of pictures, which a short context
-    bounds, and how many are encoded together, then both, then the model itself, for the largest of
-    `others` that fits.
+    how many run at once, then the number format (the first that keeps half the context, if one
+    does), then the size of pictures, which a short context bounds, and how many are encoded
+    together, then both, then the model itself, for the largest of `others` that fits.
     """
     fit, asked = judge(facts, device, wish), judge_served(facts, device, wish)
     told = tuple(_ways(facts, device, wish, judge))
@@ -335,8 +335,7 @@ def advise(
     ways = tuple(_ways(facts, device, wish, judge_served))
     best = (
         _with_less(asked, facts, device)
-        or _other_format(asked, ways, "fits")
-        or _other_format(asked, ways, "shorter context")
+        or _other_format(asked, ways)
         or _with_smaller_pictures(asked, facts, device)
         or _other_format_with_less(asked, ways, facts, device)
         or _other_model(asked, device, wish, others)
@@ -408,13 +407,22 @@ def _other_format_with_less(
     return None
 
 
-def _other_format(asked: Fit, ways: Iterable[Fit], verdict: Verdict) -> Alternative | None:
-    """The first smaller way of that verdict."""
-    for way in ways:
-        is_smaller = way.footprint.weight_bytes < asked.footprint.weight_bytes
-        if is_smaller and way.verdict == verdict:
-            return Alternative(fit=way, choice="other format")
+def _other_format(asked: Fit, ways: Iterable[Fit]) -> Alternative | None:
+    """The first smaller way that has room for half the context at least, or else for any."""
+    smaller = [
+        way
+        for way in ways
+        if way.footprint.weight_bytes < asked.footprint.weight_bytes
+        and way.verdict != "does not fit"
+    ]
+    roomy = [way for way in smaller if way.verdict == "fits" or _keeps_half(way)]
+    for way in roomy or smaller:
+        return Alternative(fit=way, choice="other format")
     return None
+
+
+def _keeps_half(way: Fit) -> bool:
+    return 2 * way.context_that_fits >= way.context
 
 
 def _ways(
@@ -455,8 +463,7 @@ def _other_model(
     for name, facts in by_size:
         whole, *smaller = _ways(facts, device, plain, judge_served)
         found = (
-            _other_format(whole, smaller, "fits")
-            or _other_format(whole, smaller, "shorter context")
+            _other_format(whole, smaller)
             or _with_smaller_pictures(whole, facts, device)
             or _other_format_with_less(whole, smaller, facts, device)
         )

@@ -14,9 +14,11 @@ from sightline.models.quantization import Quantization, is_matrix, weight_bytes
 # Rows of the residual stream, of queries and of what attention mixed that live together, and the
 # MLP's inner rows beside them.
 _LIVE_ROWS, _LIVE_INNER = 6, 3
-# A tower's queries, keys and values stand in two layouts. Measured in fp32 on a CPU: 147, 176 and
-# 180 MB with the towers of Qwen2.5-VL, Qwen-VL and Qwen2-VL, where this gives 159, 210 and 186.
-_LIVE_TOWER_ROWS = 16
+# In a tower attention, whose queries, keys and values stand in two layouts, or the MLP beside its
+# residual, or what asks a number of questions of all patches. Measured on a CPU with fp32 rows, MB:
+# GLM-4V 830, Qwen-VL 196, Qwen2-VL and Qwen2.5-VL 960 and 1179 (1792 pixels), where this gives
+# 924, 201, 1342 and 1342.
+_LIVE_TOWER_ROWS, _LIVE_MLP_ROWS, _LIVE_MLP_INNER, _LIVE_ASKED_ROWS = 16, 3, 2, 12
 # Scores, their sorted copy, probabilities and masks, in fp32.
 _LOGIT_COPIES, _LOGIT_BYTES = 4, 4
 # Pictures of one size are encoded together on a GPU up to so many pixels; more would only take
@@ -96,7 +98,10 @@ class Footprint:
         patches = self.facts.blueprint.patches
         if patches is None:
             return 0
-        row = _LIVE_TOWER_ROWS * patches.width + _LIVE_INNER * patches.mlp_width
+        attention = _LIVE_TOWER_ROWS * patches.width
+        mlp = _LIVE_MLP_ROWS * patches.width + _LIVE_MLP_INNER * patches.mlp_width
+        asked = _LIVE_ASKED_ROWS * self.facts.blueprint.hidden_size if patches.merge == 1 else 0
+        row = max(attention, mlp, asked)
         count = (width // patches.side) * (height // patches.side)
         return num_images * count * row * self._row_item
 

@@ -20,7 +20,7 @@ from tape import Tape, recording
 
 from sightline.core.engine import TokenLogprobs
 from sightline.core.wire import Generate
-from sightline.engine import build, sampler
+from sightline.engine import build, runner, sampler
 from sightline.engine.contract import StepResult
 from sightline.engine.decode_graphs import DecodeGraphs
 from sightline.engine.grammar import Grammars
@@ -184,6 +184,40 @@ def test_a_step_whose_results_are_lost_is_computed_again_and_so_is_the_next(
     behind = Behind(monkeypatch)
     assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
     assert behind.num_again > 3
+
+
+class StrictClock:
+    """As CUDA's events: a time that was never noted cannot be asked for."""
+
+    def __init__(self, _: object) -> None:
+        self.is_stopped = False
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+    def since(self, earlier: "StrictClock") -> float:
+        if not earlier.is_stopped:
+            raise RuntimeError("both events must be recorded")
+        return 0.0
+
+
+def test_a_step_whose_end_cannot_be_queued_does_not_take_the_next_one_with_it(
+    loaded: LoadedModel, tiny_folder: Path, with_tape, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be no memory left for sampling; those that are alone then must not fail for it."""
+    asked = many(Random(8), 12)
+    expected = said(bench(load_model(tiny_folder, device="cpu")), asked)
+    calls, choose = count(1), ModelRunner._choose
+
+    def failing(self: ModelRunner, plan: Plan, *rest: Any) -> Any:
+        if len(plan.chunks) > 1 and next(calls) % 3 == 0:
+            raise torch.OutOfMemoryError
+        return choose(self, plan, *rest)
+
+    monkeypatch.setattr(ModelRunner, "_choose", failing)
+    monkeypatch.setattr(runner, "device_clock", StrictClock)
+    assert said(with_tape(loaded, Tape())(overlap_steps=True), asked) == expected
+    assert next(calls) > 30
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

@@ -22,7 +22,7 @@ from sightline.engine.sampler import Draws, Sampled, SamplingRow
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
 from sightline.models.kv_pool import KVPool
-from sightline.models.transfer import DeviceClock, Fetch, to_device
+from sightline.models.transfer import DeviceClock, Fetch, device_clock, to_device
 
 __all__ = ["BadEmbeddings", "ModelRunner"]
 
@@ -89,7 +89,7 @@ class ModelRunner:
         kept = [self._keep(chunk.sequence) for chunk in plan.chunks]
         self._copy_beginnings(plan)
         fetch = Fetch(self._device)
-        clock = DeviceClock() if self._device.type == "cuda" else None
+        clock = device_clock(self._device)
         encoding = self._pictures.encode(plan, fetch)
         newest = None if behind is None else behind.newest(plan)
         outputs = self._forward(plan, kept, newest)
@@ -100,10 +100,11 @@ class ModelRunner:
                 _prepare_masks(plan)
             samplings = [own.sampling for own in kept]
             known = None if waits else newest
-            drawn = self._choose(plan, samplings, outputs, known, fetch)
-            if clock is not None:
-                clock.stop()
-            return drawn
+            try:
+                return self._choose(plan, samplings, outputs, known, fetch)
+            finally:  # where that fails, the next step is timed from here all the same
+                if clock is not None:
+                    clock.stop()
 
         queued = QueuedStep(plan, choose, encoding, fetch, clock, self._last_clock, repair=self)
         self._last_clock = clock
@@ -111,7 +112,7 @@ class ModelRunner:
             queued.draw()
         elif clock is not None:
             clock.stop()  # for now: it may never draw
-        if clock is not None and self.when_queued is not None:
+        if self._device.type == "cuda" and self.when_queued is not None:
             self.when_queued()
         return queued
 

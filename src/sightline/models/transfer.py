@@ -90,6 +90,11 @@ class DeviceClock:
         return self.seconds()
 
 
+def device_clock(device: torch.device) -> DeviceClock | None:
+    """Return a clock that runs; none on a CPU, where the host's own tells the same."""
+    return DeviceClock() if device.type == "cuda" else None
+
+
 class Fetch:
     """Collects results on their way to the host, so that a step waits for all of them at once."""
 

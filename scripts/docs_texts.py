@@ -21,6 +21,7 @@ class Words:
     limit_columns: str
     option_columns: str
     types: dict[type, str]
+    list_of: str
     unset: str
     limits: dict[str, str]
 
@@ -208,6 +209,7 @@ WORDS: dict[Language, Words] = {
             bool: "true or false", int: "whole number", float: "number", str: "text",
             tuple: "list of texts", Path: "path",
         },
+        list_of="list of {}",
         unset="unset",
         limits={},
     ),
@@ -226,6 +228,7 @@ WORDS: dict[Language, Words] = {
             bool: "true 或 false", int: "整数", float: "数字", str: "文本",
             tuple: "文本列表", Path: "路径",
         },
+        list_of="列表：{}",
         unset="不设",
         limits=_LIMITS_BOUND_ZH,
     ),

@@ -103,13 +103,14 @@ def _rows(section: str) -> Iterator[Row]:
 
 def _type(row: Row, words: Words) -> str:
     kinds = [k for k in (typing.get_args(row.type) or (row.type,)) if k not in (type(None), ...)]
-    if typing.get_origin(row.type) is tuple:
-        return words.types[tuple]
     kind = kinds[0]
-    if typing.get_origin(row.type) is Literal:
-        return " \\| ".join(f"`{choice}`" for choice in kinds)
-    if typing.get_origin(kind) is Literal:
-        return " \\| ".join(f"`{choice}`" for choice in typing.get_args(kind))
+    is_list = typing.get_origin(row.type) is tuple
+    if is_list and kind is str:
+        return words.types[tuple]
+    choices = kinds if typing.get_origin(row.type) is Literal else typing.get_args(kind)
+    if choices:
+        told = " \\| ".join(f"`{choice}`" for choice in choices)
+        return words.list_of.format(told) if is_list else told
     return words.types[kind]
 
 

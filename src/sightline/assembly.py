@@ -285,6 +285,7 @@ def _engine_options(plan: Plan, folder: Path) -> EngineOptions:
         num_speculative_tokens=chosen.num_speculative_tokens,
         attention_backend=chosen.attention_backend,
         cuda_graphs=chosen.cuda_graphs,
+        without_kernels=chosen.without_kernels,
         debug_engine=chosen.debug_engine,
     )
 

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sightline.core.engine_options import KernelName
 from sightline.core.errors import StartupError, shorten
 from sightline.core.limits import MIB, Limits
 
@@ -181,6 +182,11 @@ class ModelSettings:
         "auto", "Attention on a GPU; auto takes the first that works: triton, varlen, sdpa."
     )
     cuda_graphs: bool = _row(True, "Replay recorded steps on a GPU, which saves launching them.")
+    without_kernels: tuple[KernelName, ...] = _row(
+        (),
+        "Kernels that are not tried on a GPU; own: all of ours. What the engine dies of while it "
+        "starts is left out by itself.",
+    )
     debug_engine: bool = _row(False, "Log a line for every step of the engine: what and why.")
 
 
@@ -558,7 +564,8 @@ def _converted(kind: Any, value: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
             raise ValueError("a list of texts")
-        return tuple(item.strip() for item in items if item.strip())
+        kind_of_each = typing.get_args(kind)[0]
+        return tuple(_converted(kind_of_each, item.strip()) for item in items if item.strip())
     if kind is bool:
         known = {"1": True, "true": True, "yes": True, "on": True}
         known |= {"0": False, "false": False, "no": False, "off": False}

@@ -23,6 +23,7 @@ from sightline.engine.loop import EngineLoop
 from sightline.engine.plan import Plan
 from sightline.engine.runner import ModelRunner
 from sightline.models.glm_4v_9b import Glm4v
+from sightline.models.gpu import trials
 from sightline.models.gpu.picture_attention import TowerShape, choose_picture_attention
 from sightline.models.gpu.quantized_choice import fastest_first
 from sightline.models.loading import LoadedModel, load_model
@@ -138,6 +139,36 @@ def test_replayed_steps_say_what_computed_ones_say(tiny_folder: Path, backend: s
         assert (graphs_of(desk.loop) is not None) == cuda_graphs
         found.append(answers(desk))
     assert found[0] == found[1]
+
+
+def test_an_engine_without_kernels_of_ours_says_what_others_say(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for off in ({"own", "graphs"}, {"own"}, set[str]()):
+        monkeypatch.setattr(trials._trials, "off", off)
+        loaded = load_model(tiny_folder, dtype="float32", device="cuda")
+        found.append(answers(small(loaded)))
+        assert (loaded.model.attention.name == "triton") == (not off)  # type: ignore[attr-defined]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_device_that_a_kernel_takes_away_is_found_to_be_lost() -> None:
+    """In a process of its own, which can compute nothing more on its GPU."""
+    script = (
+        "import torch\n"
+        "from sightline.models.gpu.trials import KernelsLost, trial\n"
+        "gpu = torch.device('cuda', 0)\n"
+        "with trial('tower', gpu):\n"
+        "    torch.ones(4, device=gpu)\n"
+        "try:\n"
+        "    with trial('norm', gpu):\n"
+        "        torch.zeros(4, device=gpu)[torch.tensor([10**9], device=gpu)]\n"
+        "except KernelsLost as lost:\n"
+        "    print('lost:', lost.name)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "lost: norm" in done.stdout, done.stderr
 
 
 def test_steps_queued_behind_others_say_what_steps_one_by_one_say(

@@ -14,8 +14,8 @@ import zmq
 import zmq.asyncio
 
 from sightline.backends.launch import launch, tell
-from sightline.core.engine_options import EngineOptions
-from sightline.core.wire import COMMANDS, REPORTS, Command, Report, decode_hook
+from sightline.core.engine_options import EngineOptions, KernelName
+from sightline.core.wire import COMMANDS, ON_TRIAL, REPORTS, Command, Report, decode_hook
 
 _KINDS = {message: kind for kind, message in COMMANDS.items()}
 _ENCODER = msgspec.msgpack.Encoder()
@@ -90,6 +90,15 @@ class EngineProcess:
             return frozenset(ids[: int(count)])
         except (OSError, ValueError):
             return frozenset()
+
+    def on_trial(self) -> KernelName | None:
+        """Return which kernels the process was trying when it ended, or is trying; as above."""
+        try:
+            line, _, _ = self._journal.read_text().partition("\n")
+            name: KernelName = msgspec.convert(line.removeprefix(ON_TRIAL), KernelName)
+            return name
+        except (OSError, ValueError):
+            return None
 
     async def dump_stacks(self) -> None:
         """Let the process write the stacks of its threads to the log."""

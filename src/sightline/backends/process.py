@@ -28,7 +28,7 @@ from sightline.backends.ledger import Ledger, LiveRequest, fingerprint_in
 from sightline.backends.quarantine import Quarantine
 from sightline.backends.watch import Watch
 from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
-from sightline.core.engine_options import EngineOptions
+from sightline.core.engine_options import EngineOptions, KernelName
 from sightline.core.errors import InternalError, StartupError
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
@@ -54,7 +54,8 @@ class ProcessEngine:
     `on_loading` is told (bytes done, bytes in total) while weights load. `hang_timeout_s` is the
     least silence that counts as a hang; `restart_wait_s` is how long a request waits for the next
     engine. The first process may be `waiting` already, see `launch`. Every method runs on the
-    event loop.
+    event loop. A process that ends while it tries kernels at its start (see `models.gpu.trials`) is
+    followed by one without them.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class ProcessEngine:
         self._got_ready = False
         self._has_abort_ahead = False
         self._stats = EngineStats()
+        self._died_of: KernelName | None = None
 
     async def start(self) -> None:
         """Start the engine and wait until it works. Raises `StartupError`."""
@@ -202,18 +204,20 @@ class ProcessEngine:
         failures = 0
         try:
             while True:
+                error: StartupError | None = None
                 try:
                     # A new one each time: whoever tidies up may have taken the last one away.
                     with _private_folder() as folder:
                         cause = await self._run(context, folder, loaded)
-                    if self._info is None:
-                        raise StartupError(f"The engine process {cause} while loading the model.")
-                except StartupError as error:
-                    if self._info is None:
-                        if not loaded.done():
-                            loaded.set_exception(error)
-                        return
-                    cause = f"could not start: {error.message}"
+                except StartupError as raised:
+                    error, cause = raised, f"could not start: {raised.message}"
+                if self._leaves_out_what_it_died_of(cause):
+                    continue
+                if self._info is None:
+                    told = f"The engine process {cause} while loading the model."
+                    if not loaded.done():
+                        loaded.set_exception(error or StartupError(told))
+                    return
                 failures = 0 if self._got_ready else failures + 1
                 delay_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1] if failures else 0.0
                 logger.error("the engine process %s; a new one in %.0f s", cause, delay_s)
@@ -227,6 +231,22 @@ class ProcessEngine:
             self._ledger.fail_all(InternalError)
         finally:
             context.destroy(linger=0)
+
+    def _leaves_out_what_it_died_of(self, cause: str) -> bool:
+        """Let the next process do without the kernels that this one tried last, if it did."""
+        name, self._died_of = self._died_of, None
+        if name is None or name in self._options.without_kernels:
+            return False
+        logger.error(
+            "the engine process %s; the next one leaves out the %s kernels, which it was trying "
+            "(--without-kernels %s leaves them out at once)",
+            cause,
+            name,
+            name,
+        )
+        names = (*self._options.without_kernels, name)
+        self._options = replace(self._options, without_kernels=names)
+        return True
 
     async def _run(
         self, context: zmq.asyncio.Context, folder: Path, loaded: "asyncio.Future[None]"
@@ -267,6 +287,8 @@ class ProcessEngine:
             await asyncio.gather(reading, watching, return_exceptions=True)
             await child.end()
             on_device = child.on_device()
+            if not was_killed:  # kernels do not end a process so, people and a full memory do
+                self._died_of = child.on_trial()
             by_a_person = was_killed and memory_kills == count_memory_kills() is not None
             # Somebody who kills a busy engine says nothing about those who were on its device.
             if not by_a_person or len(on_device | self._ledger.sent()) == 1:

@@ -973,6 +973,7 @@ SETTINGS_ZH: dict[str, str] = {
     ),
     "attention_backend": "GPU 上的注意力实现；auto 依次尝试 triton、varlen、sdpa，取第一个可用的。",
     "cuda_graphs": "在 GPU 上重放录制好的解码步骤，省去逐个启动内核的开销。",
+    "without_kernels": "GPU 上不尝试的内核；own 为我们自己的全部。致使引擎启动崩溃的会自动排除。",
     "debug_engine": "引擎每一步记录一行日志：计算了什么，为什么。",
     "fetch": "允许通过 http(s) 地址获取图片。",
     "allow_media_host": "允许为私有地址或任意端口的图片主机（host 或 host:port）。",

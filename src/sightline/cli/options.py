@@ -77,7 +77,7 @@ def _parameter(row: Row) -> inspect.Parameter:
         option = typer.Option(None, f"{row.flag}/{off}", help=what, show_default=False)
         annotation: Any = bool | None
     else:
-        metavar = "TEXT" if is_list else _metavar(kind)
+        metavar = _metavar(typing.get_args(kind)[0] if is_list else kind)
         option = typer.Option(None, row.flag, help=what, metavar=metavar, show_default=False)
         annotation = list[str] | None if is_list else str | None
     return inspect.Parameter(

@@ -1,8 +1,14 @@
 """What an engine is built from: plain data, so that it can cross a process boundary."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from sightline.core.limits import MIB
+
+OwnKernelName = Literal["attention", "linear", "norm", "tower", "quantized", "overlap"]
+KernelName = Literal["own", OwnKernelName, "varlen", "graphs"]
+OWN_KERNELS: tuple[OwnKernelName, ...] = get_args(OwnKernelName)
+"""What `own` stands for; varlen is torch's, and graphs replay whatever kernels there are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +37,8 @@ class EngineOptions:
     tokens of at most `max_num_seqs` sequences. `overlap_steps` plans a step while the one before is
     computed; otherwise, on a CPU, up to `num_speculative_tokens` of an answer are guessed and
     checked in one step (`engine.guesses`). `debug_engine` logs a line for every step.
-    `attention_backend` and `cuda_graphs` only mean something on a GPU.
+    `attention_backend`, `cuda_graphs` and `without_kernels`, which are not even tried, only mean
+    something on a GPU.
     """
 
     model: str
@@ -54,6 +61,7 @@ class EngineOptions:
     num_speculative_tokens: int = 7
     attention_backend: str = "auto"
     cuda_graphs: bool = True
+    without_kernels: tuple[KernelName, ...] = ()
     debug_engine: bool = False
     allow_faults: bool = False
     faults: FaultOptions | None = None

@@ -14,6 +14,8 @@ from sightline.core.sampling import SamplingParams
 
 # The first argument of an engine's process that gets its others later, as a line of JSON.
 AHEAD = "--ahead"
+# Begins the line of the journal that names kernels which the process may not survive.
+ON_TRIAL = "on trial: "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from sightline.engine.sequence import Sequence
 from sightline.models.contract import ModelDescription
 from sightline.models.cpu.state import kernel_state
 from sightline.models.footprint import within_context
+from sightline.models.gpu import trials
 from sightline.models.loading import LoadedModel, load_model
 from sightline.models.packing import has_streamed, pack_linears
 from sightline.models.quantization import wanted_quantization
@@ -44,11 +45,15 @@ FIRST_TOKEN_PAUSE_S = 0.001
 Progress = Callable[[int, int], None]
 
 
-def build_engine(options: EngineOptions, progress: Progress) -> EngineLoop:
+def build_engine(
+    options: EngineOptions, progress: Progress, note_trial: trials.Note = lambda name: None
+) -> EngineLoop:
     """Load the model of `options.model` and make its first step.
 
-    `progress` is told (bytes done, bytes in total) while weights load. Raises `StartupError`.
+    `progress` is told (bytes done, bytes in total) while weights load, `note_trial` which kernels a
+    GPU is about to try. Raises `StartupError`.
     """
+    trials.prepare(options.without_kernels, note_trial)
     if options.faults is not None and not options.allow_faults:
         raise StartupError("Faults on purpose are only allowed together with allow_faults.")
     torch.set_num_threads(options.num_threads or count_cpus())
@@ -98,18 +103,19 @@ def assemble_engine(
     if not is_gpu:
         logger.info("CPU kernels: %s", _cpu_kernels(loaded))
     choose_kernels(options, loaded)
-    num_blocks = _count_blocks(options, loaded)
-    num_slots = num_blocks * options.block_size
-    pulse = Pulse()
-    pulse.follow(loaded.model)
-    max_model_len = _context_length(options, description, num_slots)
-    # On a GPU one block more, which is nobody's: see `decode_graphs`.
-    pool = loaded.model.allocate_pool(num_blocks + is_gpu, options.block_size)
-    graphs = record_decodes(options, loaded, pool, max_model_len)
-    runner: Runner = ModelRunner(
-        loaded.model, pool, loaded.device, num_tokens=num_tokens, graphs=graphs
-    )
-    _make_first_step(runner, options.block_size)
+    with trials.all_together(loaded.device):
+        num_blocks = _count_blocks(options, loaded)
+        num_slots = num_blocks * options.block_size
+        pulse = Pulse()
+        pulse.follow(loaded.model)
+        max_model_len = _context_length(options, description, num_slots)
+        # On a GPU one block more, which is nobody's: see `decode_graphs`.
+        pool = loaded.model.allocate_pool(num_blocks + is_gpu, options.block_size)
+        graphs = record_decodes(options, loaded, pool, max_model_len)
+        runner: Runner = ModelRunner(
+            loaded.model, pool, loaded.device, num_tokens=num_tokens, graphs=graphs
+        )
+        _make_first_step(runner, options.block_size)
     if options.faults is not None:
         runner = FaultyRunner(runner, options.faults)
     folder = Path(options.model)

@@ -1,15 +1,17 @@
 """What an engine on a GPU decides before it is ready: kernels that are checked, steps recorded."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 import torch
 
-from sightline.core.engine_options import EngineOptions
+from sightline.core.engine_options import EngineOptions, KernelName
 from sightline.engine.decode_graphs import CudaRecorder, DecodeGraphs
 from sightline.engine.launch_choice import choose_launches
 from sightline.models.gpu.choice import choose_attention
 from sightline.models.gpu.picture_attention import choose_picture_attention
+from sightline.models.gpu.trials import KernelsLost, LeftOut, trial
 from sightline.models.kv_pool import KVPool
 from sightline.models.loading import LoadedModel
 from sightline.models.paged_model import PagedModel
@@ -20,7 +22,8 @@ logger = logging.getLogger(__name__)
 def choose_kernels(options: EngineOptions, loaded: LoadedModel) -> None:
     """Choose how the model attends to paged keys and to pictures. Raises `StartupError`.
 
-    Nothing is done on a CPU, nor to a model of another kind than ours.
+    What `gpu.trials` leaves out is not tried. Nothing is done on a CPU, nor to a model of another
+    kind than ours.
     """
     model, device = loaded.model, loaded.device
     if device.type != "cuda" or not isinstance(model, PagedModel):
@@ -53,13 +56,17 @@ def _speed_up(model: PagedModel) -> None:
     """Replace what our own kernels do faster. float16 needs the bounds of the ordinary way."""
     if model.dtype != torch.bfloat16:
         return
-    for what, install in (
-        ("linear", _install_linears),
-        ("norm", _install_norms),
-        ("tower", _install_tower),
-    ):
+    installs: dict[KernelName, Callable[[PagedModel], None]] = {
+        "linear": _install_linears,
+        "norm": _install_norms,
+        "tower": _install_tower,
+    }
+    for what, install in installs.items():
         try:
-            install(model)
+            with trial(what, model.device):
+                install(model)
+        except KernelsLost:
+            raise
         except Exception as error:  # no Triton, no compiler, a driver that does not fit
             told = f"{type(error).__name__}: {error}"
             logger.info("our own %s kernels are passed over (%s)", what, told)
@@ -105,19 +112,35 @@ def record_decodes(
         max_slots=max_slots,
         nobodys_block=pool.num_blocks - 1,
     )
-    _choose_launches(model, graphs, recorder)
-    graphs.record_all()
-    if not graphs.is_right():
+    try:
+        with trial("graphs", device):
+            overlaps = _choose_launches(model, graphs, recorder)
+        # The way they are launched is the first to be blamed, and can be left out alone.
+        with trial("overlap" if overlaps else "graphs", device):
+            graphs.record_all()
+            if graphs.is_right():
+                return graphs
         logger.warning("a replayed step gave another result than a computed one; none is replayed")
-        return None
-    return graphs
+    except LeftOut as why:
+        logger.info("decode steps are not recorded (%s)", why)
+    return None
 
 
-def _choose_launches(model: PagedModel, graphs: DecodeGraphs, recorder: CudaRecorder) -> None:
+def _choose_launches(model: PagedModel, graphs: DecodeGraphs, recorder: CudaRecorder) -> bool:
+    """Say whether the kernels of a recorded step overlap."""
     try:
         from sightline.models.gpu import dependents
     except ImportError:  # there is no Triton, so there are no kernels of ours
-        return
-    if kernels := dependents.of(model):
-        choose_launches(graphs, partial(dependents.let_depend, kernels), recorder.apart)
+        return False
+    kernels = dependents.of(model)
+    if not kernels:
+        return False
+    try:
+        with trial("overlap", model.device):
+            let_depend = partial(dependents.let_depend, kernels)
+            return choose_launches(graphs, let_depend, recorder.apart)
+    except LeftOut as why:
+        logger.info("a step's kernels are launched one by one (%s)", why)
+        return False
+    finally:
         torch.cuda.empty_cache()

@@ -29,11 +29,12 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import zmq
 
-from sightline.core.engine_options import EngineOptions
+from sightline.core.engine_options import EngineOptions, KernelName
 from sightline.core.errors import StartupError
 from sightline.core.wire import (
     AHEAD,
     COMMANDS,
+    ON_TRIAL,
     REPORTS,
     Abort,
     Command,
@@ -112,7 +113,7 @@ def _serve(
     options: EngineOptions,
 ) -> int:
     try:
-        loop = _build(options, reports)
+        loop = _build(options, reports, journal)
     except StartupError as error:
         reports.send(StartFailed(message=error.message))
         return 1
@@ -128,13 +129,18 @@ def _serve(
     return 0
 
 
-def _build(options: EngineOptions, reports: "_Reports") -> "EngineLoop":
+def _build(options: EngineOptions, reports: "_Reports", journal: "_Journal") -> "EngineLoop":
     """Load the model. Whatever goes wrong becomes a `StartupError` of one line."""
+
+    def note_trial(name: KernelName | None) -> None:
+        journal.note_trial(name)
+        reports.repeat_progress()  # a compiler takes its time, and every trial has as much
+
     try:
         # Not at the top of the file: the environment must be prepared before torch is loaded.
         from sightline.engine.build import build_engine
 
-        return build_engine(options, reports.send_progress)
+        return build_engine(options, reports.send_progress, note_trial)
     except StartupError:
         raise
     except MemoryError as error:
@@ -195,6 +201,7 @@ class _Reports:
         self._encoder = msgspec.msgpack.Encoder()
         self._rss_bytes = _rss_bytes()
         self._progress_at = float("-inf")
+        self._progress: Loading | None = None
         self.num_sent = 0
 
     def send(self, report: Report) -> None:
@@ -210,9 +217,15 @@ class _Reports:
     def send_progress(self, done: int, total: int) -> None:
         """Send a `Loading`, unless one was sent a moment ago and this is not the last."""
         now = time.monotonic()
+        self._progress = Loading(done=done, total=total)
         if now - self._progress_at >= PROGRESS_S or done == total:
             self._progress_at = now
-            self.send(Loading(done=done, total=total))
+            self.send(self._progress)
+
+    def repeat_progress(self) -> None:
+        """Send the last `Loading` again, as a sign of life."""
+        if self._progress is not None:
+            self.send(self._progress)
 
     def measure_memory(self) -> None:
         self._rss_bytes = _rss_bytes()
@@ -223,7 +236,7 @@ class _Reports:
 
 
 class _Journal:
-    """A file that says who is on the device, for the front to read when this process has died.
+    """A file that says who, or what, is on the device, for the front to read if this process dies.
 
     A message would not do: what is still in a queue dies with the process, and this is wanted
     exactly when it dies at once. A write to a file is the kernel's when it returns.
@@ -234,8 +247,14 @@ class _Journal:
 
     def note(self, running: Sequence[str]) -> None:
         """Replace the content: a line with the number of ids, then a line for each."""
-        lines = "\n".join((str(len(running)), *running, ""))
-        os.pwrite(self._fd, lines.encode(), 0)
+        self._write(str(len(running)), *running)
+
+    def note_trial(self, name: KernelName | None) -> None:
+        """Say that a start has come to try such kernels; None: that it has come through."""
+        self._write("0" if name is None else f"{ON_TRIAL}{name}")
+
+    def _write(self, *lines: str) -> None:
+        os.pwrite(self._fd, "\n".join((*lines, "")).encode(), 0)
 
 
 def prepare_threads(num_threads: int | None) -> None:

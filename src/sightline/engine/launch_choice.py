@@ -36,8 +36,8 @@ def choose_launches(
     let_depend: Callable[[bool], None],
     new_recorder: Callable[[], Recorder],
     seconds: Callable[[Callable[[], None]], float] = seconds_of,
-) -> None:
-    """Let kernels depend on each other if replays stay what they were, and get faster.
+) -> bool:
+    """Let kernels depend on each other if replays stay what they were, and get faster; say so.
 
     `let_depend` says of all kernels of a step how they are launched from then on.
     """
@@ -52,7 +52,7 @@ def choose_launches(
     except Exception as error:  # whatever a compiler or a driver may raise
         logger.info("dependent launches are passed over (%s: %s)", type(error).__name__, error)
         let_depend(False)
-        return
+        return False
     is_faster = dependent_s < ordinary_s
     let_depend(is_faster)
     logger.info(
@@ -61,6 +61,7 @@ def choose_launches(
         1e3 * ordinary_s,
         1e3 * dependent_s,
     )
+    return is_faster
 
 
 def _check(replay: Callable[[], None], scores: Tensor, expected: Tensor) -> None:

@@ -21,6 +21,7 @@ from sightline.engine.queued_step import Drawn, QueuedStep
 from sightline.engine.sampler import Draws, Sampled, SamplingRow
 from sightline.engine.sequence import Sequence
 from sightline.models.contract import VisionLanguageModel
+from sightline.models.device import is_lost
 from sightline.models.kv_pool import KVPool
 from sightline.models.transfer import DeviceClock, Fetch, device_clock, to_device
 
@@ -146,12 +147,8 @@ class ModelRunner:
         self._kept.pop(sequence, None)
 
     def check_device(self) -> None:
-        try:
-            torch.ones(1, device=self._device).add_(1).item()
-        except torch.OutOfMemoryError:
-            pass  # it is full, not broken
-        except RuntimeError as error:
-            raise DeviceLost from error
+        if is_lost(self._device):
+            raise DeviceLost
 
     def _forward(
         self, plan: Plan, kept: list[_Kept], newest: Tensor | None

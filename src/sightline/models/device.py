@@ -84,3 +84,21 @@ def _checked(name: str) -> torch.device:
             f"({shorten(reason, 200)})."
         ) from None
     return device
+
+
+def is_lost(device: torch.device) -> bool:
+    """Whether nothing can be computed on `device` any more in this process, however often asked.
+
+    A GPU on which a kernel went wrong takes no work any more from whoever launched it.
+    """
+    if device.type != "cuda":
+        return False
+    for _ in range(2):  # a launch that was merely refused may be told to whoever launches next
+        try:
+            torch.ones(1, device=device).add_(1).item()
+        except torch.OutOfMemoryError:
+            return False  # it is full, not broken
+        except RuntimeError:
+            continue
+        return False
+    return True

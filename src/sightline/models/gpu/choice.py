@@ -9,14 +9,17 @@ Triton 3.6).
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 
+from sightline.core.engine_options import KernelName
 from sightline.core.errors import StartupError
 from sightline.models.attention import Turns
 from sightline.models.gpu.backend import AttentionBackend
 from sightline.models.gpu.gather_attention import GatherBackend
+from sightline.models.gpu.trials import KernelsLost, trial
 from sightline.models.kv_pool import KVPool, Segment
 from sightline.models.paged_batch import PagedBatch
 from sightline.models.transfer import DeviceClock
@@ -48,7 +51,8 @@ def choose_attention(
 ) -> AttentionBackend:
     """Return the best backend that works, or `wanted` itself unless that is auto.
 
-    Raises StartupError when the one that was asked for by name does not work here.
+    Raises StartupError when the one that was asked for by name does not work here, or the device
+    does not any more.
     """
     reference = GatherBackend()
     for name, make in _CANDIDATES.items():
@@ -56,11 +60,14 @@ def choose_attention(
             continue
         backend: AttentionBackend | None = None
         try:
-            backend = make()
-            desk = _Desk(num_heads, num_groups, head_dim, dtype, device)
-            _check(desk, backend, reference)
-            if wanted == "auto" and name != reference.name and has_clock(device):
-                _compare(*(desk.seconds(one, LONG_PROMPT) for one in (backend, reference)))
+            with trial(_TRIALS[name], device) if name in _TRIALS else nullcontext():
+                backend = make()
+                desk = _Desk(num_heads, num_groups, head_dim, dtype, device)
+                _check(desk, backend, reference)
+                if wanted == "auto" and name != reference.name and has_clock(device):
+                    _compare(*(desk.seconds(one, LONG_PROMPT) for one in (backend, reference)))
+        except KernelsLost:
+            raise
         except Exception as error:  # whatever a compiler or a driver may raise
             if backend is not None:
                 backend.withdraw()
@@ -96,6 +103,8 @@ _CANDIDATES: dict[str, Callable[[], AttentionBackend]] = {
     "varlen": _varlen,
     "sdpa": GatherBackend,
 }
+# torch's own is not on trial: it has to work.
+_TRIALS: dict[str, KernelName] = {"triton": "attention", "varlen": "varlen"}
 
 
 class WrongResult(Exception):

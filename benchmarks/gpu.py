@@ -3,6 +3,7 @@
     python benchmarks/gpu.py [--device cuda:0] [--layers N] [--json FILE] [--markdown FILE]
     python benchmarks/gpu.py --quantization int4                   # or int8
     python benchmarks/gpu.py --device cpu --preset tiny --quick    # the same code without a GPU
+    python benchmarks/gpu.py --without-kernels own                 # what they bring
 
 Everything goes through the engine's own loop, as requests do. The roofline is computed from a copy
 and a product that are measured on the same device; the baseline is transformers' `GlmForCausalLM`
@@ -17,13 +18,15 @@ import logging
 import platform
 import random
 import statistics
+import sys
 import threading
 import time
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+import gpu_attempts
 import gpu_baseline
 import torch
 from gpu_model import (
@@ -39,7 +42,7 @@ from gpu_model import (
 
 import sightline
 from sightline.backends.fake import TOKENIZER_FILE
-from sightline.core.engine_options import EngineOptions
+from sightline.core.engine_options import EngineOptions, KernelName
 from sightline.core.sampling import SamplingParams
 from sightline.core.wire import Generate, StepOutput, WireSpan
 from sightline.engine.build import assemble_engine
@@ -47,6 +50,7 @@ from sightline.engine.kv_budget import GPU_TOKENS
 from sightline.engine.loop import EngineLoop
 from sightline.models.device import find_device
 from sightline.models.glm_4v_9b import Glm4v
+from sightline.models.gpu import trials
 from sightline.models.loading import DTYPES, LoadedModel
 from sightline.models.quantization import choose_quantization
 
@@ -185,6 +189,7 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
     device = find_device(arguments.device)
     dtype = DTYPES[arguments.dtype]
     is_gpu = device.type == "cuda"
+    trials.prepare(arguments.without_kernels, partial(_note_trial, arguments.trials))
     if is_gpu:
         torch.cuda.set_device(device)
     machine = measure_machine(device, dtype)
@@ -225,6 +230,7 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         "preset": arguments.preset,
         "layers": arguments.layers,
         "parameters": loaded.num_parameters,
+        "without_kernels": arguments.without_kernels,
         "attention": getattr(getattr(loaded.model, "attention", None), "name", "cpu"),
         "copy_gb_s": machine.copy_bytes_s / GB,
         "matmul_tflops": machine.matmul_flops_s / 1e12,
@@ -280,6 +286,12 @@ def measure(arguments: argparse.Namespace, result: dict[str, Any]) -> None:
         )
 
 
+def _note_trial(file: Path, name: KernelName | None) -> None:
+    if name is not None:
+        logging.info("on trial: %s", name)
+    file.write_text(name or "")
+
+
 def as_markdown(result: dict[str, Any]) -> str:
     """Return a table of what was measured; nothing if the engine did not even start."""
     if "parameters" not in result:
@@ -287,7 +299,7 @@ def as_markdown(result: dict[str, Any]) -> str:
     lines = [
         f"GLM-4V-9B ({result['preset']}, {result['parameters']:,} random parameters, "
         f"{result['dtype']}, quantisation {result['quantization']}), "
-        f"attention by {result['attention']}, torch {result['torch']}, "
+        f"attention by {result['attention']}, {_left_out(result)}torch {result['torch']}, "
         f"{result['device']}: copy {result['copy_gb_s']:.0f} GB/s, product "
         f"{result['matmul_tflops']:.1f} TFLOP/s",
         "",
@@ -320,6 +332,11 @@ def as_markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _left_out(result: dict[str, Any]) -> str:
+    names = ", ".join(result["without_kernels"])
+    return names and f"without {names} kernels, "
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="auto")
@@ -334,11 +351,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--attention-backend", default="auto")
     parser.add_argument("--no-graphs", action="store_true")
+    parser.add_argument(
+        "--without-kernels",
+        action="append",
+        default=[],
+        choices=get_args(KernelName),
+        help="leave out what would be tried, by name; what the process dies of is left out anyway",
+    )
+    parser.add_argument(
+        "--trials", type=Path, help="measure in this process; the file says what is being tried"
+    )
     parser.add_argument("--no-baseline", action="store_true")
     parser.add_argument("--quick", action="store_true", help="few and short answers")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
+    if arguments.trials is None:
+        sys.exit(gpu_attempts.attempt(__file__, sys.argv[1:]))
     arguments.batches = [int(batch) for batch in arguments.batches.split(",")]
     if arguments.quick:
         arguments.batches, arguments.context, arguments.tokens = [1, 4], 32, 8

@@ -88,6 +88,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("there is no GPU")
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A test that loses the GPU must not fail those behind it: they need another process."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    from sightline.models.device import is_lost
+
+    if torch.cuda.is_initialized() and is_lost(torch.device("cuda")):
+        if hasattr(item.config, "workerinput"):
+            os._exit(1)  # pytest-xdist starts one
+        pytest.exit("The GPU is lost to this process; with -n 1 another one goes on.", 1)
+
+
 @pytest.fixture(autouse=True)
 def no_keys_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests must not find the keys of the person who runs them."""

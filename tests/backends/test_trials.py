@@ -1,4 +1,4 @@
-"""A real engine process that ends while it tries kernels, and the one behind it."""
+"""Real engine processes that end as on a GPU, and what those behind them leave out."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ import pytest
 
 from sightline.backends import child, process
 from sightline.backends.process import ProcessEngine
-from sightline.core.engine_options import EngineOptions
+from sightline.core.engine_options import EngineOptions, FaultOptions
 from sightline.core.errors import StartupError
 from sightline.core.prompt import Prompt
 from sightline.core.sampling import SamplingParams
@@ -37,27 +37,47 @@ def choose_kernels(options, loaded):
 build.choose_kernels = choose_kernels
 host.run_to_the_end(sys.argv[1:])
 """
+# One whose kernels end it in service, on one prompt.
+SERVING_HOST = """
+import sys
+from dataclasses import replace
+from sightline.engine import build, host
+
+def build_engine(options, *arguments):
+    if "own" in options.without_kernels:
+        options = replace(options, faults=None)
+    loop = made(options, *arguments)
+    loop.info = replace(loop.info, device="cuda:0")
+    return loop
+
+made, build.build_engine = build.build_engine, build_engine
+host.run_to_the_end(sys.argv[1:])
+"""
 CRASHES = "os.kill(os.getpid(), signal.SIGSEGV)"
 LOSES_ITS_DEVICE = "trials.is_lost = lambda device: True"
 HANGS = "threading.Event().wait()"
 IS_KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
-def engine_that(ends: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ProcessEngine:
+def let_be_launched(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def launch(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-        script = HOST.format(ends=ends)
         return subprocess.Popen(
             [sys.executable, "-P", "-c", script, *arguments], stdin=subprocess.PIPE
         )
 
     monkeypatch.setattr(child, "launch", launch)
+
+
+def engine_that(ends: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> ProcessEngine:
+    let_be_launched(HOST.format(ends=ends), monkeypatch)
     return ProcessEngine(EngineOptions(model=str(folder), num_threads=1))
 
 
-async def answer_of(engine: ProcessEngine) -> int:
+async def answer_of(engine: ProcessEngine, *token_ids: int) -> int:
     """Return how many tokens the engine says."""
     params = SamplingParams(max_tokens=5, temperature=0)
-    deltas = [d async for d in engine.generate(Prompt(token_ids=(1, 2, 3)), params, "r")]
+    prompt = Prompt(token_ids=token_ids or (1, 2, 3))
+    deltas = [d async for d in engine.generate(prompt, params, "r")]
     return sum(len(delta.token_ids) for delta in deltas)
 
 
@@ -117,3 +137,30 @@ def test_a_process_that_is_killed_did_not_die_of_what_it_tried(
         await engine.close()
 
     asyncio.run(main())
+
+
+def test_who_dies_twice_in_service_on_a_gpu_goes_on_without_kernels_of_ours(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill_token = 203
+
+    async def main() -> None:
+        let_be_launched(SERVING_HOST, monkeypatch)
+        options = EngineOptions(
+            model=str(tiny_folder),
+            num_threads=1,
+            allow_faults=True,
+            faults=FaultOptions(kill_token=kill_token),
+        )
+        engine = ProcessEngine(options, restart_wait_s=PATIENCE_S)
+        await engine.start()
+        try:
+            assert await answer_of(engine, 1, kill_token) == 5, "it was the kernels, not the prompt"
+            assert (await engine.stats()).num_restarts == 2
+        finally:
+            await engine.close()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+    [told] = [r.getMessage() for r in caplog.records if "leaves out" in r.getMessage()]
+    assert "--without-kernels own" in told

@@ -25,6 +25,7 @@ from sightline.backends import refusals
 from sightline.backends.child import EngineProcess, UnreadableReport
 from sightline.backends.deaths import count_memory_kills, describe_exit
 from sightline.backends.ledger import Ledger, LiveRequest, fingerprint_in
+from sightline.backends.left_out import LeftOut
 from sightline.backends.quarantine import Quarantine
 from sightline.backends.watch import Watch
 from sightline.core.engine import EngineInfo, EngineStats, TokenDelta
@@ -55,7 +56,7 @@ class ProcessEngine:
     least silence that counts as a hang; `restart_wait_s` is how long a request waits for the next
     engine. The first process may be `waiting` already, see `launch`. Every method runs on the
     event loop. A process that ends while it tries kernels at its start (see `models.gpu.trials`) is
-    followed by one without them.
+    followed by one without them, and so is the second one that dies on a GPU in service.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ProcessEngine:
         self._restart_wait_s = restart_wait_s
         self._ledger = Ledger()
         self._quarantine = Quarantine()
+        self._left_out = LeftOut(options.without_kernels)
         self._suspects: deque[LiveRequest] = deque()
         self._suspect: LiveRequest | None = None
         self._info: EngineInfo | None = None
@@ -91,7 +93,7 @@ class ProcessEngine:
         self._got_ready = False
         self._has_abort_ahead = False
         self._stats = EngineStats()
-        self._died_of: KernelName | None = None
+        self._newly_left_out: KernelName | None = None
 
     async def start(self) -> None:
         """Start the engine and wait until it works. Raises `StartupError`."""
@@ -205,14 +207,23 @@ class ProcessEngine:
         try:
             while True:
                 error: StartupError | None = None
+                self._newly_left_out = None
                 try:
                     # A new one each time: whoever tidies up may have taken the last one away.
                     with _private_folder() as folder:
                         cause = await self._run(context, folder, loaded)
                 except StartupError as raised:
                     error, cause = raised, f"could not start: {raised.message}"
-                if self._leaves_out_what_it_died_of(cause):
-                    continue
+                if self._newly_left_out is not None:
+                    logger.error(
+                        "the engine process %s; the next one leaves out %s kernels, which may be "
+                        "why (--without-kernels %s leaves them out from the start)",
+                        cause,
+                        self._newly_left_out,
+                        self._newly_left_out,
+                    )
+                    if not self._got_ready:
+                        continue
                 if self._info is None:
                     told = f"The engine process {cause} while loading the model."
                     if not loaded.done():
@@ -232,21 +243,13 @@ class ProcessEngine:
         finally:
             context.destroy(linger=0)
 
-    def _leaves_out_what_it_died_of(self, cause: str) -> bool:
-        """Let the next process do without the kernels that this one tried last, if it did."""
-        name, self._died_of = self._died_of, None
-        if name is None or name in self._options.without_kernels:
-            return False
-        logger.error(
-            "the engine process %s; the next one leaves out the %s kernels, which it was trying "
-            "(--without-kernels %s leaves them out at once)",
-            cause,
-            name,
-            name,
-        )
-        names = (*self._options.without_kernels, name)
-        self._options = replace(self._options, without_kernels=names)
-        return True
+    def _leave_out(self, child: EngineProcess) -> KernelName | None:
+        """Return the kernels that the next process goes without because of how this one died."""
+        if not self._got_ready:
+            return self._left_out.after_start(child.on_trial())
+        if self._info is None or not self._info.device.startswith("cuda"):
+            return None
+        return self._left_out.after_service(time.monotonic())
 
     async def _run(
         self, context: zmq.asyncio.Context, folder: Path, loaded: "asyncio.Future[None]"
@@ -257,7 +260,8 @@ class ProcessEngine:
         self._started_at = time.monotonic()
         memory_kills = count_memory_kills()
         try:
-            child = EngineProcess(context, folder, self._num_restarts, self._options, self._waiting)
+            options = replace(self._options, without_kernels=self._left_out.names)
+            child = EngineProcess(context, folder, self._num_restarts, options, self._waiting)
             self._waiting = None
         except (OSError, zmq.ZMQError) as error:
             raise StartupError("The system gives no new process for the engine.") from error
@@ -288,10 +292,12 @@ class ProcessEngine:
             await child.end()
             on_device = child.on_device()
             if not was_killed:  # kernels do not end a process so, people and a full memory do
-                self._died_of = child.on_trial()
+                self._newly_left_out = self._leave_out(child)
             by_a_person = was_killed and memory_kills == count_memory_kills() is not None
-            # Somebody who kills a busy engine says nothing about those who were on its device.
-            if not by_a_person or len(on_device | self._ledger.sent()) == 1:
+            # Somebody who kills a busy engine says nothing about those who were on its device; and
+            # whether it was them or the kernels, the next one tells.
+            is_told = not by_a_person or len(on_device | self._ledger.sent()) == 1
+            if is_told and self._newly_left_out is None:
                 self._quarantine.blame(map(fingerprint_in, on_device))
             await child.close()
 

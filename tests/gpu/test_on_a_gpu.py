@@ -165,7 +165,7 @@ def test_a_device_that_a_kernel_takes_away_is_found_to_be_lost() -> None:
         "    with trial('norm', gpu):\n"
         "        torch.zeros(4, device=gpu)[torch.tensor([10**9], device=gpu)]\n"
         "except KernelsLost as lost:\n"
-        "    print('lost:', lost.name)\n"
+        "    print('lost:', lost.name, flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert "lost: norm" in done.stdout, done.stderr

@@ -533,7 +533,8 @@ def _checked(row: Row, value: Any, origin: str) -> Any:
             value = _size(value)
         result = _converted(accepted[0], value)
     except ValueError as error:
-        shown = "" if row.secret else f" {shorten(str(value))!r}"
+        told = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        shown = "" if row.secret else f" {shorten(told)!r}"
         raise StartupError(
             f"{row.name}:{shown} is not {error} (from {origin}).", code="config_invalid"
         ) from None
@@ -564,8 +565,11 @@ def _converted(kind: Any, value: Any) -> Any:
         items = value.split(",") if isinstance(value, str) else value
         if not isinstance(items, list | tuple) or not all(isinstance(i, str) for i in items):
             raise ValueError("a list of texts")
-        kind_of_each = typing.get_args(kind)[0]
-        return tuple(_converted(kind_of_each, item.strip()) for item in items if item.strip())
+        named = tuple(item.strip() for item in items if item.strip())
+        choices = typing.get_args(typing.get_args(kind)[0])  # none of a text
+        if choices and not {*named} <= {*choices}:
+            raise ValueError(f"a list out of {', '.join(choices)}")
+        return named
     if kind is bool:
         known = {"1": True, "true": True, "yes": True, "on": True}
         known |= {"0": False, "false": False, "no": False, "off": False}

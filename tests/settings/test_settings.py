@@ -75,6 +75,10 @@ def test_lists_are_comma_separated_in_the_environment(tmp_path):
         ("[server]\nhost = 4\n", "not a text"),
         ("[server]\napi_key = [1]\n", "not a list of texts"),
         ('[model]\nengine = "magic"\n', "one of process, inline, fake"),
+        (
+            '[model]\nwithout_kernels = ["own", "old"]\n',
+            "'own, old' is not a list out of own, attention",
+        ),
         ("[limits]\nmax_images = -1\n", "at least 0"),
         ("[limits]\nmax_running = 0\n", "at least 1"),
         ("[limits]\nqueue_timeout_s = nan\n", "not a number"),
@@ -85,6 +89,14 @@ def test_a_bad_file_is_refused_with_a_reason(text, message, tmp_path):
     with pytest.raises(StartupError) as caught:
         settings_from(text, tmp_path)
     assert message in caught.value.message
+
+
+def test_kernels_are_named_by_any_means(tmp_path):
+    table = '[model]\nwithout_kernels = ["own", "graphs"]\n'
+    assert settings_from(table, tmp_path).model.without_kernels == ("own", "graphs")
+    environ = {"SIGHTLINE_WITHOUT_KERNELS": "own, graphs"}
+    assert resolve(environ=environ).model.without_kernels == ("own", "graphs")
+    assert resolve({"without_kernels": ["own"]}, environ={}).model.without_kernels == ("own",)
 
 
 def test_an_unknown_variable_is_refused():
